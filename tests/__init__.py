@@ -1,0 +1,1 @@
+"""The tests of syncd; `tests.clients` has the programs that syncd stands between."""
