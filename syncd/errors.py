@@ -1,0 +1,70 @@
+"""Everything that syncd raises on purpose.
+
+    SyncdError                exit 1   a sentence, a hint for the next step, an exit code
+    ├── UsageError            exit 2   the call does not make sense
+    ├── BusyError             exit 75  someone else holds a lock; the same call may pass later
+    ├── ConfigError           exit 78  a setting is wrong
+    ├── ReplicaError          exit 1   a folder or the database cannot be used as it is
+    ├── StaleReplica          exit 75  a target changed between the look and the act
+    └── MessageError          exit 1   a text that cannot be read as a message, or not be edited
+
+Pure code raises only `MessageError`; a cycle turns it into quarantine. Edges translate `OSError`
+and `sqlite3.Error` into one of these with ``raise … from``.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the commands end with (design, section 6)."""
+
+    IN_SYNC = 0
+    ERROR = 1
+    USAGE = 2
+    ATTENTION = 3
+    HALTED = 4
+    BUSY = 75
+    CONFIG = 78
+
+
+class SyncdError(Exception):
+    """Something a person can act on: what is wrong and where, and what to do about it."""
+
+    exit_code = ExitCode.ERROR
+
+    def __init__(self, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.hint = hint
+
+
+class UsageError(SyncdError):
+    exit_code = ExitCode.USAGE
+
+
+class BusyError(SyncdError):
+    exit_code = ExitCode.BUSY
+
+
+class ConfigError(SyncdError):
+    exit_code = ExitCode.CONFIG
+
+
+class ReplicaError(SyncdError):
+    """A mailbox folder or the database cannot be used as it is; the project rests until it can."""
+
+
+class StaleReplica(SyncdError):
+    """A target is no longer what the plan was made from; the next cycle looks at it again."""
+
+    exit_code = ExitCode.BUSY
+
+
+class MessageError(SyncdError):
+    """A text that cannot be understood as a message, with the line where that shows."""
+
+    def __init__(self, sentence: str, *, line: int | None = None, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.line = line

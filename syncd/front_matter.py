@@ -1,0 +1,462 @@
+"""PURE: the YAML between the two ``---`` lines: finding it, reading it, writing values.
+
+PyYAML's YAML 1.1 rules are the contract's, because the old client reads and writes with PyYAML.
+libyaml does the work where it can; what it refuses is tried with the slower pure parser, which is
+the one that the old client uses. Nothing here builds an object before it is known to be small.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from typing import Any
+
+import yaml
+from frontmatter.default_handlers import BaseHandler
+
+from syncd.errors import MessageError
+from syncd.message import normal_timestamp
+
+REQUIRED_KEYS = frozenset(
+    {"id", "from_project", "from_agent", "to_project", "to_agent", "type", "priority", "created_at"}
+)
+"""The keys without which the old client cannot read a file."""
+
+MAX_DEPTH = 200  # the old client's own parser gives up at about this depth
+MAX_NODES = 50_000
+MAX_EXPANDED_CHARS = 16 * 1024 * 1024
+MAX_PURE_CHARS = 32 * 1024  # the pure parser reads some 500 characters a millisecond
+
+_SAFE_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}"
+    for name in (
+        *("null", "bool", "int", "float", "binary", "timestamp", "str", "seq", "map", "set"),
+        *("omap", "pairs", "merge", "value"),
+    )
+)
+NULL = "tag:yaml.org,2002:null"
+_MERGE = "tag:yaml.org,2002:merge"
+
+_LEGACY_MARK = re.compile(r"---(?:\r\n|\r|\n)")
+_OPENING = re.compile(r"\ufeff?\s*---[ \t]*(?:\r\n|\r|\n)")
+_CLOSING = re.compile(r"(?:\A|(?<=[\r\n]))---[ \t]*(\r\n|\r|\n|\Z)")
+
+
+@dataclass(frozen=True)
+class FrontMatter:
+    """A file's front matter: its source, where it stands in the text, and its nodes.
+
+    ``start`` and ``end`` bound the source in the file's text, ``text_start`` is where the rest
+    begins; all count characters. Node marks count from ``start``.
+    """
+
+    source: str
+    start: int
+    end: int
+    text_start: int
+    root: yaml.MappingNode
+
+    @cached_property
+    def entries(self) -> dict[str, yaml.Node]:
+        """Value nodes by key; of a key that stands twice the last one, as PyYAML has it."""
+        pairs = self.root.value
+        if any(key.tag == _MERGE for key, _ in pairs):
+            pairs = _flattened(self.root)
+        return {key.value: node for key, node in pairs if isinstance(key, yaml.ScalarNode)}
+
+    def text_of(self, key: str) -> str | None:
+        """Return a value as text as written; None when the key is missing or its value null."""
+        node = self.entries.get(key)
+        if node is None or node.tag == NULL:
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            return str(node.value)
+        return self.source[node.start_mark.index : node.end_mark.index].strip()
+
+    def value_of(self, key: str) -> Any:
+        """Return a value as plain JSON data (see `plain_data`); None when the key is missing."""
+        node = self.entries.get(key)
+        if node is None:
+            return None
+        try:
+            return plain_data(MessageHandler.construct(node))
+        except MessageError as error:
+            raise MessageError(f"{key}: {error.sentence}", line=error.line) from error.__cause__
+
+    def line_of(self, key: str, text: str) -> int | None:
+        """Return the line in ``text`` (from 1) on which the key's value starts."""
+        node = self.entries.get(key)
+        if node is None:
+            return None
+        return line_at(text, self.start + node.start_mark.index)
+
+
+def line_at(text: str, index: int) -> int:
+    """Return the number of the line (from 1) in which a character stands."""
+    return len(re.findall(r"\r\n|\r|\n", text[:index])) + 1
+
+
+class MessageHandler(BaseHandler):
+    """The door to the YAML: split, load and export as the legacy contract has them."""
+
+    FM_BOUNDARY = _LEGACY_MARK
+    START_DELIMITER = END_DELIMITER = "---"
+
+    def detect(self, text: str) -> bool:
+        """Tell whether the old client finds front matter in ``text``."""
+        return len(_LEGACY_MARK.findall(text)) >= 2
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Split ``text`` as the old client does: where ``---`` ends a line, the first two times."""
+        marks = _first_two(_LEGACY_MARK, text)
+        if marks is None:
+            raise MessageError("there is no front matter")
+        return text[marks[0].end() : marks[1].start()], text[marks[1].end() :]
+
+    def load(self, fm: str) -> dict[str, Any]:
+        """Return the front matter's values; raises `MessageError` for what is no plain mapping."""
+        value = self.construct(compose(fm))
+        return dict(value)
+
+    def export(self, metadata: object, **kwargs: object) -> str:
+        """Return YAML as the old client writes it; no line of it ends in ``---``."""
+        return dump(metadata)
+
+    @staticmethod
+    def construct(node: yaml.Node) -> Any:
+        """Build the plain Python value of a node that `compose` let pass."""
+        try:
+            return yaml.constructor.SafeConstructor().construct_document(node)
+        except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            raise MessageError(
+                f"a value cannot be read: {_first_line(error)}", line=node.start_mark.line + 1
+            ) from error
+
+
+def read(text: str) -> FrontMatter:
+    """Find and read the front matter of a file's text.
+
+    What the old client can read is read as it reads it, wherever its two marks stand. Any other
+    file has its front matter at the very start, between lines that hold only ``---``. Raises
+    `MessageError`, with a line, for a file without front matter or with YAML that cannot be read.
+    """
+    legacy: FrontMatter | None = None
+    legacy_error: MessageError | None = None
+    marks = _first_two(_LEGACY_MARK, text)
+    span = None
+    if marks is not None:
+        span = (marks[0].end(), marks[1].start(), marks[1].end())
+        try:
+            legacy = _read_span(text, span)
+            if legacy.entries.keys() >= REQUIRED_KEYS:
+                return legacy
+        except MessageError as error:
+            legacy_error = error
+    strict = _standard_span(text)
+    if strict == span:
+        if legacy_error is not None:
+            raise legacy_error
+        if legacy is not None:
+            return legacy
+    return _read_span(text, strict)
+
+
+def _first_two(pattern: re.Pattern[str], text: str) -> tuple[re.Match[str], re.Match[str]] | None:
+    matches = pattern.finditer(text)
+    first = next(matches, None)
+    second = next(matches, None)
+    return (first, second) if first and second else None
+
+
+def _standard_span(text: str) -> tuple[int, int, int]:
+    opening = _OPENING.match(text)
+    if opening is None:
+        raise MessageError(
+            "there is no front matter: the first line is not '---'",
+            line=1,
+            hint="Start the file with a line '---', the keys (id, from_agent, ...), a line '---'.",
+        )
+    closing = _CLOSING.search(text, opening.end())
+    if closing is None:
+        raise MessageError(
+            "the front matter is not closed by a line '---'",
+            line=line_at(text, opening.end()) - 1,
+            hint="Add a line '---' behind the last key.",
+        )
+    if not closing.group(1):
+        raise MessageError(
+            "the file ends in the '---' that closes the front matter, as if cut off there",
+            line=line_at(text, closing.start()),
+            hint="Add a line break behind the closing '---'.",
+        )
+    return opening.end(), closing.start(), closing.end()
+
+
+def _read_span(text: str, span: tuple[int, int, int]) -> FrontMatter:
+    start, end, text_start = span
+    try:
+        root = compose(text[start:end])
+    except MessageError as error:
+        error.line = line_at(text, start) - 1 + (error.line or 1)
+        raise
+    return FrontMatter(text[start:end], start, end, text_start, root)
+
+
+def compose(text: str) -> yaml.MappingNode:
+    """Return the node tree of a front matter; raises `MessageError` unless it is a safe mapping.
+
+    Nesting, number of nodes and expansion of aliases are bounded before anything is built, since
+    libyaml's composer recurses without a limit of its own. An error's line counts within ``text``.
+    """
+    _check_size(text)
+    try:
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        if len(text) > MAX_PURE_CHARS:
+            raise _yaml_error(error) from error
+        try:
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except RecursionError:
+            raise MessageError("the front matter nests too deeply") from None
+        except (yaml.YAMLError, ValueError) as second:
+            raise _yaml_error(second) from second
+    if root is None:
+        raise MessageError("the front matter is empty", line=1, hint="Write at least the id.")
+    if not isinstance(root, yaml.MappingNode):
+        raise MessageError(
+            "the front matter is not made of 'key: value' lines",
+            line=root.start_mark.line + 1,
+            hint="Write one 'key: value' a line between the two '---' lines.",
+        )
+    _check_tree(root)
+    return root
+
+
+def _yaml_error(error: Exception) -> MessageError:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or _first_line(error)
+    return MessageError(
+        f"the front matter is not YAML: {problem}",
+        line=mark.line + 1 if mark is not None else None,
+        hint="Put a value with ': ', '#' or brackets in it between quotes.",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_BLOCK_NESTING = re.compile(r"(?m)^(?:[-?:] *| )+")
+
+
+def _check_size(text: str) -> None:
+    """Bound depth and number of nodes from the parser's events where the text could exceed them."""
+    depth = text.count("[") + text.count("{")
+    if depth <= MAX_DEPTH and len(text) <= MAX_NODES:
+        depth += max((len(m.group()) for m in _BLOCK_NESTING.finditer(text)), default=0)
+        if depth <= MAX_DEPTH:
+            return
+    depth = nodes = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                nodes += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.NodeEvent):
+                nodes += 1
+            if depth > MAX_DEPTH or nodes > MAX_NODES:
+                what = "nests too deeply" if depth > MAX_DEPTH else "has too many values"
+                raise MessageError(
+                    f"the front matter {what} (at most {MAX_DEPTH} levels, {MAX_NODES} values)",
+                    line=getattr(event.start_mark, "line", 0) + 1,
+                )
+    except (yaml.YAMLError, ValueError) as error:
+        raise _yaml_error(error) from error
+
+
+def _check_tree(root: yaml.Node) -> None:
+    """Refuse tags that name objects, aliases that contain themselves, and endless expansion."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size_of(node: yaml.Node) -> int:
+        known = sizes.get(id(node))
+        if known is not None:
+            return known
+        line = node.start_mark.line + 1
+        if node.tag not in _SAFE_TAGS:
+            raise MessageError(f"the tag {node.tag!r} names no plain value", line=line)
+        if id(node) in open_nodes:
+            raise MessageError("an alias contains itself", line=line)
+        if isinstance(node, yaml.ScalarNode):
+            size = 1 + len(node.value)
+        else:
+            open_nodes.add(id(node))
+            size = 1
+            for item in node.value:
+                size += (
+                    size_of(item[0]) + size_of(item[1])
+                    if isinstance(item, tuple)
+                    else size_of(item)
+                )
+            open_nodes.discard(id(node))
+        if size > MAX_EXPANDED_CHARS:
+            raise MessageError("the aliases expand to more than 16 MiB", line=line)
+        sizes[id(node)] = size
+        return size
+
+    size_of(root)
+
+
+def _flattened(root: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    copy = yaml.MappingNode(root.tag, list(root.value), root.start_mark, root.end_mark)
+    try:
+        yaml.constructor.SafeConstructor().flatten_mapping(copy)
+    except yaml.YAMLError as error:
+        raise _yaml_error(error) from error
+    pairs: list[tuple[yaml.Node, yaml.Node]] = copy.value
+    return pairs
+
+
+def plain_data(value: Any) -> Any:
+    """Return a YAML value as JSON has it (design, section 2.3).
+
+    Dates become ISO text, sets and tuples lists, binary base64, NaN and infinities null, and keys
+    text.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if value - value == 0 else None
+        case datetime() | date():
+            return value.isoformat()
+        case bytes():
+            return base64.b64encode(value).decode("ascii")
+        case dict():
+            return {_key_text(key): plain_data(item) for key, item in value.items()}
+        case set():
+            return sorted((plain_data(item) for item in value), key=str)
+        case _:
+            return [plain_data(item) for item in value]
+
+
+def _key_text(key: Any) -> str:
+    match plain_data(key):
+        case str(text):
+            return text
+        case None:
+            return "null"
+        case True | False as flag:
+            return str(flag).lower()
+        case other:
+            return str(other)
+
+
+def timestamp(text: str) -> str:
+    """Return a front matter's timestamp in normal form.
+
+    Accepted are what `datetime.fromisoformat` takes, YAML timestamps, and whole epoch seconds.
+    Raises `MessageError` for anything else.
+    """
+    try:
+        if text.isascii() and text.isdigit() and len(text) != 8:
+            return datetime.fromtimestamp(int(text), UTC).isoformat()
+        return normal_timestamp(text)
+    except (ValueError, OverflowError, OSError):
+        pass
+    if yaml.constructor.SafeConstructor.timestamp_regexp.match(text):
+        node = yaml.ScalarNode("tag:yaml.org,2002:timestamp", text)
+        try:
+            moment = yaml.constructor.SafeConstructor().construct_yaml_timestamp(node)
+        except (ValueError, OverflowError):
+            pass
+        else:
+            if not isinstance(moment, datetime):
+                moment = datetime(moment.year, moment.month, moment.day)
+            return moment.isoformat()
+    raise MessageError(
+        f"created_at is {text[:60]!r}, which is no date",
+        hint="Write it like '2026-02-20T20:15:00+00:00', between quotes.",
+    )
+
+
+# Writing ----------------------------------------------------------------------------------------
+
+_ONE_LINE = 2**31 - 1
+_BREAKS = re.compile(r"[\n\r\x85\u2028\u2029]|---")
+_BARE = re.compile(r"[A-Za-z/][A-Za-z0-9/_.]*(?:-[A-Za-z0-9/_.]+)*")
+_WORDS = frozenset({"yes", "no", "true", "false", "on", "off", "null", "y", "n"})
+
+
+def _represent_text(dumper: Any, text: str) -> yaml.ScalarNode:
+    # The old client splits a file where "---" ends a line. Double quotes keep it off the end of
+    # a line: a break inside them is written as a backslash, and the last character is the quote.
+    style = '"' if "---" in text else None
+    node: yaml.ScalarNode = dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+    return node
+
+
+class _Dumper(yaml.CSafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class _PureDumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(str, _represent_text)
+_PureDumper.add_representer(str, _represent_text)
+
+
+def dump(value: object, *, width: int = 80) -> str:
+    """Return block-style YAML with sorted keys and ASCII escapes, ending in a line break."""
+    try:
+        for dumper in (_Dumper, _PureDumper):
+            try:
+                text: str = yaml.dump(value, Dumper=dumper, default_flow_style=False, width=width)
+                return text
+            except UnicodeEncodeError:
+                continue  # a lone surrogate: only the pure emitter escapes it
+    except RecursionError:
+        raise MessageError("a value nests too deeply to be written as YAML") from None
+    raise MessageError("a value cannot be written as YAML")
+
+
+def scalar(value: str | None) -> str:
+    """Return a text as a one-line YAML scalar that reads back as that text, ``null`` for None."""
+    if value is None:
+        return "null"
+    if _BARE.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    if _BREAKS.search(value):
+        return quoted(value)
+    return dump(value, width=_ONE_LINE).removesuffix("\n...\n").removesuffix("\n")
+
+
+def quoted(value: str) -> str:
+    """Return a text as a YAML scalar between quotes, on one line."""
+    if value.isascii() and value.isprintable() and "'" not in value and "---" not in value:
+        return f"'{value}'"
+    for dumper in (_Dumper, _PureDumper):
+        try:
+            text: str = yaml.dump(value, Dumper=dumper, default_style='"', width=_ONE_LINE)
+        except UnicodeEncodeError:
+            continue
+        return text.removesuffix("\n")
+    raise MessageError("a value cannot be written as YAML")
+
+
+def pairs(root: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """Yield text and node of each key of a mapping with its value, in the file's order."""
+    for key, node in root.value:
+        if isinstance(key, yaml.ScalarNode):
+            yield str(key.value), key, node

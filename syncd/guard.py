@@ -1,0 +1,76 @@
+"""PURE: when a cycle may not act: emptied, missing or replaced folders, and mass deletes.
+
+A halt is decided from counts alone, before the first action of a cycle, in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from syncd.reconcile import Side
+
+FREE_DELETES = 20
+FREE_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What one side lost in one mailbox since the baseline.
+
+    ``expected`` counts the messages that the baseline has there, ``gone`` those of them that now
+    stand nowhere on that side. ``trouble`` says in words why the mailbox as a whole is suspect
+    ("is missing", "cannot be read", "was replaced"), or is empty.
+    """
+
+    side: Side
+    mailbox: str
+    expected: int
+    gone: int
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why nothing is applied in a project until a person decides or the cause goes away."""
+
+    cause: str
+    side: Side
+    gone: int
+    expected: int
+
+    def ways_out(self, project: str) -> tuple[str, ...]:
+        """Return a sentence with the exact command for each way out."""
+        here = "the files" if self.side is Side.FILE else "the rows"
+        there = "the database" if self.side is Side.FILE else "the files"
+        return (
+            f"If {here} are only away for now, bring them back: syncd goes on by itself.",
+            f"To bring {here} back from {there}: syncd resume {project} --restore",
+            f"To delete these messages on the other side too (the history keeps them): "
+            f"syncd resume {project} --accept-deletes",
+        )
+
+
+def guard(losses: Iterable[Gone]) -> Halt | None:
+    """Return the halt that these losses call for; None when the cycle may go on."""
+    losses = list(losses)
+    for loss in losses:
+        if loss.gone and loss.trouble:
+            cause = f"{loss.mailbox} {loss.trouble}: {_count(loss.gone)} of the baseline gone"
+            return Halt(cause, loss.side, loss.gone, loss.expected)
+    for side in Side:
+        gone = sum(loss.gone for loss in losses if loss.side is side)
+        expected = sum(loss.expected for loss in losses if loss.side is side)
+        if gone > max(FREE_DELETES, FREE_SHARE * expected):
+            where = "files" if side is Side.FILE else "rows"
+            return Halt(f"{gone} of {expected} {where} are gone at once", side, gone, expected)
+    for loss in losses:
+        if loss.gone == loss.expected >= 2:
+            what = "files" if loss.side is Side.FILE else "rows"
+            cause = f"all {loss.expected} {what} of {loss.mailbox} are gone at once"
+            return Halt(cause, loss.side, loss.gone, loss.expected)
+    return None
+
+
+def _count(number: int) -> str:
+    return "1 message" if number == 1 else f"{number} messages"

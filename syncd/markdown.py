@@ -1,0 +1,309 @@
+"""PURE: a file's bytes ⇄ a message, with the text behind the front matter cut up and laid out.
+
+Nothing is written that was not read back first: `render` parses what it made and refuses
+(`MessageError`) when it is not the message that was meant.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from syncd import front_matter
+from syncd.errors import MessageError
+from syncd.front_matter import REQUIRED_KEYS, FrontMatter, MessageHandler
+from syncd.message import (
+    DEFAULTS,
+    FIELDS,
+    UNKNOWN_PROJECT,
+    Mailbox,
+    Message,
+    attachment_names,
+    json_text,
+    normal_body,
+    normal_timestamp,
+    status_in,
+    time_in_id,
+)
+
+BREAK = re.compile(r"\r\n|\r|\n")
+_SECTION = re.compile(
+    r"(?:\r\n|\r|\n)## Attachments(?:(?:[ \t]*(?:\r\n|\r|\n))+- `[^`\r\n]+`)+[ \t]*\Z"
+)
+_SECTION_HEADING = "## Attachments"
+_ITEM = re.compile(r"- `([^`\r\n]+)`")
+
+_TEXT_KEYS = ("from_project", "from_agent", "to_project", "to_agent", "type", "priority")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a file's surroundings say where its front matter is silent.
+
+    ``path`` is the file's path below ``.claude-mpm``, ``project`` the project's own path, and
+    ``written_at`` the file's mtime as ISO 8601 text.
+    """
+
+    path: str
+    mailbox: Mailbox
+    project: str
+    written_at: str
+
+    @property
+    def stem(self) -> str:
+        return self.path.rpartition("/")[2].removesuffix(".md")
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """A file read as a message: ``said`` are the fields that it states itself.
+
+    ``message.status`` is what folder and front matter say without a baseline; ``status_said`` is
+    the front matter's own word, or None.
+    """
+
+    message: Message
+    said: frozenset[str]
+    status_said: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The text behind the front matter, cut up; joined again they are that text.
+
+    ``heading`` is the line ``# …`` or empty, ``section`` runs from ``## Attachments`` to the last
+    item or is empty, the ``gap``s are the white space between.
+    """
+
+    lead: str
+    heading: str
+    gap: str
+    body: str
+    section_gap: str
+    section: str
+    trail: str
+
+    def join(self) -> str:
+        return (
+            f"{self.lead}{self.heading}{self.gap}{self.body}"
+            f"{self.section_gap}{self.section}{self.trail}"
+        )
+
+
+def decode(data: bytes) -> str:
+    """Return a file's text; raises `MessageError` for what is not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            sentence = "the file is UTF-16, not UTF-8"
+        else:
+            sentence = f"the file is not UTF-8: byte 0x{data[error.start]:02x}"
+        line = len(BREAK.findall(data[: error.start].decode("utf-8", "replace"))) + 1
+        raise MessageError(sentence, line=line, hint="Save it as UTF-8.") from error
+
+
+def parse(data: bytes, place: Place) -> ParsedFile:
+    """Read a file's bytes as a message; raises `MessageError` with the line where that fails."""
+    if not data.strip():
+        raise MessageError("the file is empty", hint="Delete it, or write a message into it.")
+    text = decode(data)
+    return read_text(text, front_matter.read(text), place)
+
+
+def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
+    """Read a file's text, whose front matter is ``head``, as a message."""
+    texts = {key: head.text_of(key) for key in _TEXT_KEYS}
+    said = {key for key in _TEXT_KEYS if texts[key] is not None}
+    message_id = head.text_of("id")
+    if message_id is None:
+        message_id = place.stem
+    own = place.project
+    unsaid = DEFAULTS | {
+        "from_project": own if place.mailbox is Mailbox.OUTBOX else UNKNOWN_PROJECT,
+        "to_project": UNKNOWN_PROJECT if place.mailbox is Mailbox.OUTBOX else own,
+    }
+    values = {key: unsaid[key] if value is None else value for key, value in texts.items()}
+    created = head.text_of("created_at")
+    if created is None:
+        created_at = time_in_id(message_id) or place.written_at
+    else:
+        said.add("created_at")
+        try:
+            created_at = front_matter.timestamp(created)
+        except MessageError as error:
+            error.line = head.line_of("created_at", text)
+            raise
+    subject_key = head.text_of("subject")
+    attachments_key = attachments_value(head)
+    parts = cut(text[head.text_start :], subject_key, keyed=attachments_key is not None)
+    status_said = head.text_of("status")
+    message = Message(
+        id=message_id,
+        subject=parts.heading[2:].strip() if subject_key is None else subject_key,
+        body=normal_body(parts.body),
+        status=status_in(place.mailbox, status_said),
+        created_at=created_at,
+        reply_to=head.text_of("reply_to") or None,
+        metadata=json_text(head.value_of("metadata")),
+        attachments=json_text(
+            _ITEM.findall(parts.section) if attachments_key is None else attachments_key
+        ),
+        **values,
+    )
+    said |= {"subject", "body", "reply_to", "metadata", "attachments", "status"}
+    return ParsedFile(message, frozenset(said), status_said)
+
+
+def attachments_value(head: FrontMatter) -> Any:
+    value = head.value_of("attachments")
+    if value is None or isinstance(value, list | dict):
+        return value
+    return [head.text_of("attachments")]
+
+
+def _rendition(subject: str) -> str:
+    """Return a subject that no heading can carry as the heading that comes closest."""
+    return " ".join(subject.split())
+
+
+def cut(text: str, subject_key: str | None, *, keyed: bool) -> Parts:
+    """Cut the text behind the front matter into its parts.
+
+    ``subject_key`` is the front matter's ``subject``: a heading is then only what repeats it.
+    With ``keyed`` attachments stand in the front matter, and no section is looked for.
+    """
+    stripped = text.strip()
+    lead = text[: len(text) - len(text.lstrip())]
+    trail = text[len(lead) + len(stripped) :]
+    heading, rest = "", stripped
+    if stripped.startswith("# "):
+        end = BREAK.search(stripped)
+        line = stripped[: end.start()] if end else stripped
+        if subject_key is None or line[2:].strip() == _rendition(subject_key) != "":
+            heading, rest = line, stripped[len(line) :]
+    body = rest.strip()
+    gap = rest[: len(rest) - len(rest.lstrip())]
+    section_gap = section = ""
+    if not keyed and body.endswith("`"):
+        found = _last_section(body)
+        if found is not None:
+            before = body[: found.start()].rstrip()
+            start = body.index(_SECTION_HEADING, found.start())
+            section_gap, section = body[len(before) : start], body[start:]
+            body = before
+    return Parts(lead, heading, gap, body, section_gap, section, trail)
+
+
+def _last_section(body: str) -> re.Match[str] | None:
+    at = body.rfind(_SECTION_HEADING)
+    while at > 0:
+        start = at - (2 if body[at - 2 : at] == "\r\n" else 1)
+        found = _SECTION.match(body, start)
+        if found is not None:
+            return found
+        if body[start] in "\r\n":
+            return None  # the last heading line, and more than items behind it
+        at = body.rfind(_SECTION_HEADING, 0, at)
+    return None
+
+
+# Writing ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How subject, body and attachments are laid out; a key of None is not written."""
+
+    heading: str
+    items: list[str]
+    subject_key: str | None
+    attachments_key: Any
+
+    @property
+    def section(self) -> str:
+        if not self.items:
+            return ""
+        return "\n".join([_SECTION_HEADING, "", *(f"- `{item}`" for item in self.items)])
+
+
+def layout_of(message: Message) -> Layout:
+    """Choose the legacy form where it can carry the values, and extra keys where it cannot."""
+    subject, body = message.subject, message.body
+    fits = subject == subject.strip() and len(subject.splitlines()) <= 1
+    heading = f"# {subject if fits else _rendition(subject)}" if subject.strip() else ""
+    lost = not fits or (not subject and body.startswith("# "))
+    names = attachment_names(message.attachments)
+    if names is not None and body and all(map(_is_plain_name, names)):
+        keyed = not names and _last_section(body) is not None
+        return Layout(heading, names, subject if lost else None, [] if keyed else None)
+    value = json.loads(message.attachments) if message.attachments is not None else None
+    return Layout(heading, [], subject if lost else None, value)
+
+
+def _is_plain_name(name: str) -> bool:
+    # The old client strips these characters from both ends of an item, the name's own too.
+    return "`" not in name and name == name.strip("- ").strip() and len(name.splitlines()) == 1
+
+
+def render(message: Message, place: Place) -> bytes:
+    """Return the bytes of a new file, as the old client writes it.
+
+    Values that the legacy form cannot carry stand in extra front matter keys. Raises
+    `MessageError` when what was written does not read back as ``message``.
+    """
+    layout = layout_of(message)
+    quoted = front_matter.quoted(message.created_at)
+    lines = {
+        "created_at": f"created_at: {quoted}\n",
+        **{
+            key: f"{key}: {front_matter.scalar(getattr(message, key))}\n"
+            for key in ("id", *_TEXT_KEYS, "reply_to", "status")
+        },
+    }
+    if message.metadata is not None:
+        lines["metadata"] = front_matter.dump({"metadata": json.loads(message.metadata)})
+    if layout.subject_key is not None:
+        lines["subject"] = f"subject: {front_matter.quoted(layout.subject_key)}\n"
+    if layout.attachments_key is not None:
+        lines["attachments"] = front_matter.dump({"attachments": layout.attachments_key})
+    head = "".join(lines[key] for key in sorted(lines))
+    pieces = [piece for piece in (layout.heading, message.body, layout.section) if piece]
+    text = f"---\n{head}---\n\n" + "\n\n".join(pieces)
+    return proven(text, message, place)
+
+
+def proven(text: str, message: Message, place: Place) -> bytes:
+    """Return ``text`` as bytes when both clients read ``message`` from it, else raise."""
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MessageError("a value holds half a surrogate pair, which UTF-8 lacks") from error
+    parsed = parse(data, place)
+    if parsed.message != message:
+        wrong = [
+            name
+            for name in ("id", *FIELDS)
+            if getattr(parsed.message, name) != getattr(message, name)
+        ]
+        raise MessageError(f"{', '.join(wrong)} cannot be written into this file")
+    return data
+
+
+def legacy_problem(data: bytes) -> MessageError | None:
+    """Return why the old client cannot read a file; None when it can."""
+    try:
+        text = re.sub(BREAK, "\n", decode(data))
+        head = MessageHandler().load(MessageHandler().split(text)[0])
+    except MessageError as error:
+        return error
+    missing = sorted(REQUIRED_KEYS - head.keys())
+    if missing:
+        return MessageError(f"the front matter lacks {', '.join(missing)}")
+    try:
+        normal_timestamp(head["created_at"])
+    except (TypeError, ValueError):
+        return MessageError("created_at is not a quoted ISO 8601 timestamp")
+    return None

@@ -1,0 +1,300 @@
+"""PURE: the message, its fields in normal form, and the rules that need nothing else.
+
+A `Message` holds values after normalising, so two of them compare with ``==``: body stripped and
+with ``\\n`` line ends, timestamps as `datetime.isoformat` writes them, JSON with sorted keys and
+nothing for what is empty. How a side spells a value stays on that side.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any
+
+from syncd.errors import MessageError
+
+FIELDS = (
+    "from_project",
+    "from_agent",
+    "to_project",
+    "to_agent",
+    "type",
+    "priority",
+    "subject",
+    "body",
+    "status",
+    "created_at",
+    "reply_to",
+    "metadata",
+    "attachments",
+)
+"""The fields that are kept in step, in the order of the database's columns; ``id`` joins them."""
+
+TEXT_FIELDS = frozenset({"subject", "body", "metadata", "attachments"})
+"""The fields that hold a person's words: none of their versions may be lost (G2)."""
+
+DEFAULTS = {
+    "from_agent": "pm",
+    "to_agent": "pm",
+    "type": "notification",
+    "priority": "normal",
+    "subject": "",
+    "body": "",
+    "status": "unread",
+}
+"""What the contract's schema puts where a value is missing."""
+
+UNKNOWN_PROJECT = "unknown"
+
+
+class Mailbox(StrEnum):
+    """The three kinds of folder; the value is the folder's path below ``.claude-mpm``."""
+
+    INBOX = "inbox"
+    ARCHIVE = "inbox/.archive"
+    OUTBOX = "outbox"
+
+
+FOLDERS = {
+    "inbox": Mailbox.INBOX,
+    "inbox/.archive": Mailbox.ARCHIVE,
+    "outbox": Mailbox.OUTBOX,
+    "archive": Mailbox.ARCHIVE,
+}
+"""Every folder that is read, and the mailbox that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message in normal form; ``metadata`` and ``attachments`` are JSON text or None."""
+
+    id: str
+    from_project: str
+    from_agent: str
+    to_project: str
+    to_agent: str
+    type: str
+    priority: str
+    subject: str
+    body: str
+    status: str
+    created_at: str
+    reply_to: str | None
+    metadata: str | None
+    attachments: str | None
+
+
+values_of = attrgetter(*FIELDS)
+"""The values of a message's fields, in the order of `FIELDS`."""
+
+
+def mailbox_of(status: str) -> Mailbox:
+    """Return the mailbox in which a row of this project stands.
+
+    The one place that decides it: a shared database of several projects would ask here too.
+    """
+    if status == "archived":
+        return Mailbox.ARCHIVE
+    return Mailbox.OUTBOX if status == "sent" else Mailbox.INBOX
+
+
+def mailbox_at(path: str) -> Mailbox:
+    """Return the mailbox of a file's path below ``.claude-mpm``."""
+    return FOLDERS[path.rpartition("/")[0]]
+
+
+def status_in(mailbox: Mailbox, said: str | None) -> str:
+    """Return the status of a file that stands in ``mailbox`` and says ``said``: the folder wins."""
+    match mailbox, said:
+        case Mailbox.OUTBOX, _:
+            return "sent"
+        case Mailbox.ARCHIVE, _:
+            return "archived"
+        case _, "archived":
+            return "read"
+        case _, None | "sent":
+            return "unread"
+        case _, word:
+            return word
+
+
+_PROGRESS = {"unread": 0, "read": 1, "archived": 3}
+
+
+def progress(status: str) -> int:
+    """Rank a status: unread < read < any other word < archived."""
+    return _PROGRESS.get(status, 2)
+
+
+def normal_body(text: str) -> str:
+    """Return the body without surrounding white space and with ``\\n`` line ends."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.strip()
+
+
+def normal_timestamp(text: str) -> str:
+    """Return ``text`` as `datetime.isoformat` writes it; `ValueError` for what is no timestamp."""
+    return datetime.fromisoformat(text).isoformat()
+
+
+def json_text(value: Any) -> str | None:
+    """Return a JSON value as text in normal form; None for null and for empty containers.
+
+    Infinities and NaN, which JSON lacks, become null. Raises `MessageError` for what nests too
+    deeply or holds a number too long to print.
+    """
+    if value is None or value == {} or value == []:
+        return None
+    try:
+        return _dump_json(value)
+    except ValueError:
+        pass  # a NaN or an infinity; those are rare enough to look for only now
+    except RecursionError:
+        raise MessageError("a JSON value nests too deeply") from None
+    try:
+        return _dump_json(json.loads(json.dumps(value), parse_constant=lambda _: None))
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"a value cannot be written as JSON: {error}") from error
+
+
+def _dump_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(", ", ": "), allow_nan=False)
+
+
+def normal_json(text: str | None) -> str | None:
+    """Return JSON text in normal form; raises `MessageError` when it is broken."""
+    if text is None or text == "":
+        return None
+    try:
+        value = json.loads(text, parse_constant=lambda _: None)
+    except RecursionError:
+        raise MessageError("a JSON value nests too deeply") from None
+    except ValueError as error:
+        raise MessageError(f"broken JSON: {error}") from None
+    return json_text(value)
+
+
+def attachment_names(attachments: str | None) -> list[str] | None:
+    """Return the attachments as plain names; None when they are not a list of non-empty text."""
+    value = json.loads(attachments) if attachments is not None else []
+    if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
+        return value
+    return None
+
+
+_ID_TIME = re.compile(r"msg-(\d{8})-(\d{6})-")
+
+
+def time_in_id(message_id: str) -> str | None:
+    """Return the creation time that an id of the form ``msg-YYYYMMDD-HHMMSS-…`` carries (UTC)."""
+    found = _ID_TIME.match(message_id)
+    if found is None:
+        return None
+    try:
+        moment = datetime.strptime("".join(found.groups()), "%Y%m%d%H%M%S")
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC).isoformat()
+
+
+def message_from_row(row: Sequence[object]) -> Message:
+    """Return the message that a row holds.
+
+    ``row`` has ``id`` and then the columns of `FIELDS`. Raises `MessageError` for a row that a
+    client could not read either (a BLOB where text belongs, broken JSON, an odd date, no id).
+    """
+    texts: list[str | None] = []
+    for column, value in zip(("id", *FIELDS), row, strict=True):
+        if isinstance(value, int):
+            value = str(value)
+        if value is not None and not isinstance(value, str):
+            kind = "a BLOB" if isinstance(value, bytes) else "a number"
+            raise MessageError(f"column {column} holds {kind} where text belongs")
+        texts.append(value)
+    if texts[0] is None:
+        raise MessageError("the id is NULL")
+    named = dict(zip(FIELDS, texts[1:], strict=True))
+    for name, default in DEFAULTS.items():
+        if named[name] is None:
+            named[name] = default
+    attachments = normal_json(named["attachments"])
+    if attachments is not None and attachments[0] not in "[{":
+        raise MessageError("attachments hold neither a list nor an object")
+    return Message(
+        id=texts[0],
+        from_project=named["from_project"] or "",
+        from_agent=named["from_agent"] or "",
+        to_project=named["to_project"] or "",
+        to_agent=named["to_agent"] or "",
+        type=named["type"] or "",
+        priority=named["priority"] or "",
+        subject=named["subject"] or "",
+        body=normal_body(named["body"] or ""),
+        status=named["status"] or "",
+        created_at=_row_timestamp(named["created_at"]),
+        reply_to=named["reply_to"] or None,
+        metadata=normal_json(named["metadata"]),
+        attachments=attachments,
+    )
+
+
+def _row_timestamp(text: str | None) -> str:
+    try:
+        return normal_timestamp(text or "")
+    except ValueError:
+        raise MessageError(f"created_at is {text!r}, which is no ISO 8601 timestamp") from None
+
+
+_SHORT = 48
+
+
+def fingerprint(value: str | None) -> str | None:
+    """Return what stands for ``value`` in the baseline: itself when short, else a digest."""
+    if value is None or (len(value) <= _SHORT and not value.startswith("\0")):
+        return value
+    return "\0" + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+Fingerprints = tuple[str | None, ...]
+"""One fingerprint a field, in the order of `FIELDS`."""
+
+
+def fingerprints(message: Message) -> Fingerprints:
+    """Return the fingerprint of every field."""
+    return tuple(map(fingerprint, values_of(message)))
+
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_LONGEST_STEM = 200
+
+
+def file_name(message_id: str) -> str:
+    """Return the name of a file that is created for ``message_id``.
+
+    A plain id is its own name. Every other byte is percent-encoded, so that no id names a path
+    outside its folder, hides the file, or is a device on some system; an over-long name is cut
+    and ends in a digest. The id itself is read from the front matter, never from this name.
+    """
+    if _PLAIN_ID.fullmatch(message_id) and not _RESERVED.match(message_id):
+        stem = message_id
+    else:
+        stem = "".join(
+            chr(byte)
+            if (chr(byte).isalnum() and byte < 128) or byte in b"_-" or (byte == 46 and at > 0)
+            else f"%{byte:02X}"
+            for at, byte in enumerate(message_id.encode("utf-8", "surrogatepass"))
+        )
+        if not stem or _RESERVED.match(stem):
+            stem = f"%{ord(stem[0]):02X}{stem[1:]}" if stem else "%"
+    if len(stem) > _LONGEST_STEM:
+        digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16)
+        stem = f"{stem[: _LONGEST_STEM - 34]}%_{digest.hexdigest()}"
+    return f"{stem}.md"

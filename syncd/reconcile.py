@@ -1,0 +1,255 @@
+"""PURE: what a message's baseline, file and row together ask for.
+
+`reconcile` is a total function of three values: no I/O, no clock, no logger. A side is a state, a
+`Quarantined` (unreadable, which is never "gone"), or None (not there). The answer is one
+`Outcome`: the message that both sides hold afterwards, the step for each side, the conflicts, and
+the versions that a step would destroy and that the history keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from syncd.message import (
+    FIELDS,
+    TEXT_FIELDS,
+    Fingerprints,
+    Mailbox,
+    Message,
+    fingerprint,
+    mailbox_of,
+    progress,
+    status_in,
+    values_of,
+)
+
+_STATUS = FIELDS.index("status")
+
+
+class Side(StrEnum):
+    FILE = "file"
+    DB = "db"
+
+
+class Step(StrEnum):
+    """What is done to one side of a message."""
+
+    NONE = "none"
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The last state of a message on which both sides agreed.
+
+    ``status_said`` is the front matter's word then, ``status`` the agreed one, ``fields`` one
+    fingerprint a field.
+    """
+
+    mailbox: Mailbox
+    status_said: str | None
+    status: str
+    fields: Fingerprints
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as read: ``message.status`` is what folder and front matter say without a baseline."""
+
+    mailbox: Mailbox
+    message: Message
+    said: frozenset[str]
+    status_said: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A side that cannot be understood; ``line`` counts from 1 where one can be named."""
+
+    reason: str
+    line: int | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One field that changed on both sides to different values."""
+
+    field: str
+    winner: Side
+    file_value: str | None
+    db_value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A side's version that goes to the history before a step destroys it."""
+
+    side: Side
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What happens to one message.
+
+    ``message`` is what both sides hold afterwards (None: nothing is left, or nothing is done).
+    ``row_fields`` and ``file_fields`` name what an update changes. ``status_said`` is the word
+    that the front matter is to say, None to leave it. ``forget`` drops the baseline.
+    """
+
+    message: Message | None
+    row: Step = Step.NONE
+    file: Step = Step.NONE
+    row_fields: frozenset[str] = frozenset()
+    file_fields: frozenset[str] = frozenset()
+    status_said: str | None = None
+    conflicts: tuple[Conflict, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    forget: bool = False
+
+    @property
+    def mailbox(self) -> Mailbox | None:
+        """The mailbox in which the file stands afterwards."""
+        return mailbox_of(self.message.status) if self.message is not None else None
+
+
+NOTHING = Outcome(None)
+
+
+def reconcile(
+    baseline: Baseline | None,
+    file: FileState | Quarantined | None,
+    row: Message | Quarantined | None,
+    *,
+    prefer: Side = Side.FILE,
+    restore: bool = False,
+) -> Outcome:
+    """Return the outcome for one message (the table of the design's section 4).
+
+    ``prefer`` names the side that wins a conflict. With ``restore`` nothing is deleted: what is
+    gone on one side only is written there again.
+    """
+    if isinstance(file, Quarantined) or isinstance(row, Quarantined):
+        return NOTHING
+    if file is None and row is None:
+        return Outcome(None, forget=True) if baseline is not None else NOTHING
+    if file is None:
+        assert row is not None
+        if baseline is None or restore or fingerprints_differ(baseline, row):
+            return Outcome(row, file=Step.CREATE)
+        return Outcome(None, row=Step.DELETE, kept=(Kept(Side.DB, "deleted"),), forget=True)
+    heard = _heard(baseline, file)
+    if row is None:
+        if baseline is None or restore or fingerprints_differ(baseline, heard):
+            return _settled(heard, file, None, (), ())
+        return Outcome(None, file=Step.DELETE, kept=(Kept(Side.FILE, "deleted"),), forget=True)
+    if baseline is None:
+        heard = _with_unsaid(heard, file.said, row)
+    return _merged(baseline, file, heard, row, prefer)
+
+
+def fingerprints_differ(baseline: Baseline, message: Message) -> bool:
+    """Tell whether any field of ``message`` differs from the baseline."""
+    return any(
+        fingerprint(value) != agreed
+        for value, agreed in zip(values_of(message), baseline.fields, strict=True)
+    )
+
+
+def _heard(baseline: Baseline | None, file: FileState) -> Message:
+    """Return the file's message with the status that counts, and an unsaid date left as it was.
+
+    Folder and front matter both speak of the status: whichever changed against the baseline is
+    heard; the folder where both did, or where there is no baseline.
+    """
+    message = file.message
+    if baseline is None:
+        return message
+    if "created_at" not in file.said:
+        # The date was made up from the id or the mtime, and the mtime moves with every edit.
+        agreed = baseline.fields[FIELDS.index("created_at")]
+        message = replace(message, created_at=agreed or message.created_at)
+    if file.mailbox is not baseline.mailbox:
+        return replace(message, status=status_in(file.mailbox, file.status_said))
+    if file.status_said == baseline.status_said:
+        return replace(message, status=baseline.status)
+    if file.status_said is not None:
+        return replace(message, status=file.status_said)
+    return message
+
+
+def _with_unsaid(message: Message, said: frozenset[str], row: Message) -> Message:
+    """Return ``message`` with the row's values where the file states none."""
+    return replace(message, **{name: getattr(row, name) for name in FIELDS if name not in said})
+
+
+def _merged(
+    baseline: Baseline | None, file: FileState, heard: Message, row: Message, prefer: Side
+) -> Outcome:
+    values: dict[str, str | None] = {}
+    conflicts: list[Conflict] = []
+    fields = baseline.fields if baseline is not None else (None,) * len(FIELDS)
+    pairs = zip(FIELDS, values_of(heard), values_of(row), fields, strict=True)
+    for name, file_value, row_value, agreed in pairs:
+        if file_value == row_value or (baseline and fingerprint(row_value) == agreed):
+            values[name] = file_value
+        elif baseline and fingerprint(file_value) == agreed:
+            values[name] = row_value
+        elif name == "status" and progress(file_value or "") != progress(row_value or ""):
+            values[name] = max(file_value or "", row_value or "", key=progress)
+        else:
+            conflicts.append(Conflict(name, prefer, file_value, row_value))
+            values[name] = file_value if prefer is Side.FILE else row_value
+    message = Message(id=heard.id, **values)  # type: ignore[arg-type]
+    kept = []
+    if conflicts:
+        kept.append(Kept(Side.DB if prefer is Side.FILE else Side.FILE, "conflict"))
+    return _settled(message, file, row, tuple(conflicts), tuple(kept), heard)
+
+
+def _settled(
+    message: Message,
+    file: FileState,
+    row: Message | None,
+    conflicts: tuple[Conflict, ...],
+    kept: tuple[Kept, ...],
+    heard: Message | None = None,
+) -> Outcome:
+    """Return the outcome that brings ``message`` to both sides, of which the file is there."""
+    heard = heard or message
+    file_fields = frozenset(
+        name for name in FIELDS if getattr(heard, name) != getattr(message, name)
+    ) | _moved(file, message)
+    row_fields = frozenset(
+        name for name in FIELDS if row is not None and getattr(row, name) != getattr(message, name)
+    )
+    kept_sides = {keep.side for keep in kept}
+    for side, fields in ((Side.FILE, file_fields), (Side.DB, row_fields)):
+        if fields & TEXT_FIELDS and side not in kept_sides:
+            kept = (*kept, Kept(side, "replaced"))
+    return Outcome(
+        message,
+        row=Step.CREATE if row is None else Step.UPDATE if row_fields else Step.NONE,
+        file=Step.UPDATE if file_fields else Step.NONE,
+        row_fields=row_fields,
+        file_fields=file_fields,
+        status_said=_status_to_say(file, message) if "status" in file_fields else None,
+        conflicts=conflicts,
+        kept=kept,
+    )
+
+
+def _moved(file: FileState, message: Message) -> frozenset[str]:
+    """Return the status as a field to change when the file stands in another mailbox than it."""
+    wrong_folder = file.mailbox is not mailbox_of(message.status)
+    return frozenset({"status"}) if wrong_folder else frozenset()
+
+
+def _status_to_say(file: FileState, message: Message) -> str | None:
+    """Return the word to write into the front matter, None where a move alone says enough."""
+    said = status_in(mailbox_of(message.status), file.status_said)
+    return message.status if said != message.status else None

@@ -1,0 +1,229 @@
+"""Files and messages: what is read, what is written, and that nothing is lost between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.edit import edit
+from syncd.errors import MessageError
+from syncd.markdown import Place, legacy_problem, parse, render
+from syncd.message import FIELDS, Mailbox, Message, attachment_names, mailbox_of, status_in
+from tests.clients import parse_legacy
+from tests.strategies import messages
+
+QUIRKS = Path(__file__).parent.parent / "fixtures" / "quirks"
+
+
+def place_of(message_or_mailbox: Message | Mailbox, stem: str = "x") -> Place:
+    mailbox = (
+        message_or_mailbox
+        if isinstance(message_or_mailbox, Mailbox)
+        else mailbox_of(message_or_mailbox.status)
+    )
+    return Place(f"{mailbox}/{stem}.md", mailbox, "/p/own", "2026-01-01T00:00:00+00:00")
+
+
+@given(messages())
+def test_row_to_file_to_row_loses_nothing(message: Message) -> None:
+    place = place_of(message)
+    data = render(message, place)
+    assert message == parse(data, place).message
+
+
+@given(messages())
+def test_the_old_client_reads_what_syncd_writes(message: Message) -> None:
+    place = place_of(message)
+    data = render(message, place)
+    assert legacy_problem(data) is None
+    legacy = parse_legacy(data)
+    for name in ("id", "from_project", "from_agent", "to_project", "to_agent"):
+        assert getattr(message, name) == getattr(legacy, name)
+    assert message.type == legacy.type
+    assert message.status == legacy.status
+    assert message.reply_to == legacy.reply_to
+    assert json.loads(message.metadata or "{}") == (legacy.metadata or {})
+    head = data.decode().partition("\n---\n")[0]
+    subject_fits = "\nsubject:" not in head
+    if subject_fits:
+        assert message.subject == legacy.subject
+    if subject_fits and "\nattachments:" not in head and "\n## Attachments" not in message.body:
+        assert message.body == legacy.body
+        assert (attachment_names(message.attachments) or []) == legacy.attachments
+
+
+@given(
+    messages(Mailbox.INBOX),
+    messages(Mailbox.INBOX),
+    st.sets(st.sampled_from(FIELDS)),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_an_edit_reads_back_and_leaves_the_rest(
+    old: Message, new: Message, fields: set[str], line_end: str
+) -> None:
+    place = place_of(Mailbox.INBOX)
+    data = render(old, place).replace(b"\r", b" ").replace(b"\n", line_end.encode())
+    data = data.replace(f"---{line_end}".encode(), f"---{line_end}# note{line_end}".encode(), 1)
+    before = parse(data, place).message
+    values = {name: getattr(new if name in fields else before, name) for name in FIELDS}
+    wanted = Message(id=before.id, **values)
+    said = wanted.status if wanted.status != before.status else None
+    edited = edit(data, wanted, place, status_said=said)
+    assert wanted == parse(edited, place).message
+    assert edited.startswith(f"---{line_end}# note{line_end}".encode())
+    if wanted == before:
+        assert data == edited
+
+
+@pytest.mark.parametrize("path", sorted(QUIRKS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_quirk_ends_as_the_old_client_has_it_or_is_refused(path: Path) -> None:
+    if path.stem == "README":
+        return
+    expected = json.loads((QUIRKS / "old_client.json").read_text())[path.stem]
+    place = place_of(Mailbox.INBOX, path.stem)
+    if not expected["ok"] and path.stem not in IMPORTED_BEYOND:
+        with pytest.raises(MessageError) as caught:
+            parse(path.read_bytes(), place)
+        assert caught.value.sentence
+        return
+    message = parse(path.read_bytes(), place).message
+    if not expected["ok"]:
+        assert IMPORTED_BEYOND[path.stem] == message.created_at
+        return
+    assert expected["subject"] == message.subject
+    assert expected["created_at"] == message.created_at
+    assert expected["id"] == repr(message.id)
+    body, names = LOSSLESS.get(path.stem, (expected["body"], expected["attachments"]))
+    assert body == message.body
+    assert names == (attachment_names(message.attachments) or [])
+
+
+IMPORTED_BEYOND = {
+    "created_unq_space": "2026-02-20T01:02:03",
+    "missing_created": "2026-01-01T00:00:00+00:00",
+    "open_trailing_space": "2026-02-20T01:02:03.456789+00:00",
+}
+"""Files that the old client cannot read and the design says how to read, with their time."""
+
+LOSSLESS: dict[str, tuple[str, list[str]]] = {
+    "att_in_codeblock": ("```\nx\n## Attachments\n- `z`\n```\nmore", []),
+    "att_prose": ("B\n\n## Attachments\n\nsee the folder", []),
+    "att_trailing_section": ("B\n\n## Attachments\n\n- `a.txt`\n\n## Next\n\nmore text", []),
+}
+"""Where the old client cuts text off and syncd keeps it."""
+
+
+def test_metadata_becomes_json_with_dates_as_text_and_keys_as_text() -> None:
+    data = (QUIRKS / "metadata_nonstrkey.md").read_bytes()
+    assert '{"1": "b", "null": "c"}' == parse(data, place_of(Mailbox.INBOX)).message.metadata
+    data = (QUIRKS / "metadata_dt.md").read_bytes()
+    assert (
+        '{"due": "2026-03-01T00:00:00+00:00"}'
+        == parse(data, place_of(Mailbox.INBOX)).message.metadata
+    )
+    data = (QUIRKS / "metadata_bin.md").read_bytes()
+    assert '{"b": "aGVsbG8="}' == parse(data, place_of(Mailbox.INBOX)).message.metadata
+
+
+def test_an_edit_of_the_status_changes_only_that_word() -> None:
+    for path in sorted(QUIRKS.glob("*.md")):
+        place = place_of(Mailbox.INBOX, path.stem)
+        data = path.read_bytes()
+        try:
+            message = parse(data, place).message
+        except MessageError:
+            continue
+        if path.stem in ("status_int", "dup_keys"):
+            continue
+        edited = edit(data, message, place, status_said="waiting")
+        assert data.replace(b"status: unread", b"status: waiting") == edited, path.stem
+
+
+def test_an_edit_of_a_key_that_stands_twice_changes_the_one_that_counts() -> None:
+    data = (QUIRKS / "dup_keys.md").read_bytes()
+    place = place_of(Mailbox.INBOX)
+    edited = edit(data, parse(data, place).message, place, status_said="done")
+    assert data.replace(b"status: read\n", b"status: done\n") == edited
+
+
+HAND_MADE = b"""\
+---
+# who sent it
+id: msg-1
+from_agent: pm   # the boss
+to_agent: &me engineer
+priority: "high"
+owner: *me
+metadata:
+  due: 2026-03-01  # soon
+  tags: [a, b]
+created_at: 2026-02-20T20:15:00Z
+---
+# Title
+
+Words.
+"""
+
+
+def edited(data: bytes, **changes: str | None) -> bytes:
+    place = place_of(Mailbox.INBOX)
+    message = parse(data, place).message
+    values = {name: changes.get(name, getattr(message, name)) for name in FIELDS}
+    said = changes.get("status")
+    return edit(data, Message(id=message.id, **values), place, status_said=said)  # type: ignore[arg-type]
+
+
+def test_an_edit_keeps_comments_order_and_quoting() -> None:
+    assert HAND_MADE.replace(b"pm   #", b"qa   #") == edited(HAND_MADE, from_agent="qa")
+    assert HAND_MADE.replace(b'"high"', b"low") == edited(HAND_MADE, priority="low")
+    assert HAND_MADE.replace(b"Words.", b"Other\nwords.") == edited(HAND_MADE, body="Other\nwords.")
+    assert HAND_MADE.replace(b"# Title", b"# New") == edited(HAND_MADE, subject="New")
+    changed = '{"due": "2026-03-01", "tags": ["c"]}'
+    assert HAND_MADE.replace(b"[a, b]", b"\n  - c").replace(b"tags: \n", b"tags:\n") == edited(
+        HAND_MADE, metadata=changed
+    ) or HAND_MADE.replace(b"[a, b]", b"['c']") == edited(HAND_MADE, metadata=changed)
+
+
+def test_a_key_that_is_missing_is_added_behind_the_others() -> None:
+    assert HAND_MADE.replace(b":00Z\n", b":00Z\nstatus: read\n") == edited(HAND_MADE, status="read")
+
+
+def test_an_edit_that_would_change_an_alias_too_is_refused() -> None:
+    data = HAND_MADE.replace(b"owner: *me", b"from_project: *me")
+    with pytest.raises(MessageError):
+        edited(data, to_agent="qa")
+
+
+def test_folder_and_front_matter_speak_of_the_status() -> None:
+    assert "sent" == status_in(Mailbox.OUTBOX, "read")
+    assert "archived" == status_in(Mailbox.ARCHIVE, None)
+    assert "read" == status_in(Mailbox.INBOX, "archived")
+    assert "unread" == status_in(Mailbox.INBOX, None)
+    assert "waiting" == status_in(Mailbox.INBOX, "waiting")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"---\nmetadata: " + b"[" * 5000 + b"\n---\n",
+        b"---\nmetadata: " + b"[" * 5000 + b"]" * 5000 + b"\n---\n",
+        b"---\nmetadata:\n  " + b"- " * 5000 + b"x\n---\n",
+        b"---\n"
+        + b"".join(
+            b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 10) if n else b"x")
+            for n in range(12)
+        )
+        + b"metadata: *a11\n---\n",
+        b"---\nmetadata: &x [*x]\n---\n",
+        b"---\nid: !!python/name:os.system ''\n---\n",
+    ],
+    ids=["open", "nested", "sequences", "aliases", "recursion", "tag"],
+)
+def test_front_matter_that_is_an_attack_is_refused(data: bytes) -> None:
+    with pytest.raises(MessageError) as caught:
+        parse(data, place_of(Mailbox.INBOX))
+    assert caught.value.line is not None
