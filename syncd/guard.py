@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from syncd.reconcile import Side
 
@@ -38,6 +39,16 @@ class Halt:
     side: Side
     gone: int
     expected: int
+
+    def as_json(self, project: str) -> dict[str, Any]:
+        """Return the halt as ``--json`` prints it, with the ways out."""
+        return {
+            "cause": self.cause,
+            "side": str(self.side),
+            "gone": self.gone,
+            "expected": self.expected,
+            "ways_out": list(self.ways_out(project)),
+        }
 
     def ways_out(self, project: str) -> tuple[str, ...]:
         """Return a sentence with the exact command for each way out."""

@@ -1,0 +1,362 @@
+"""Applying a plan in batches, in an order that survives a crash at any point.
+
+1. What a step would destroy is committed to the history, together with the row steps of messages
+   whose file changes too.
+2. Files change, each re-checked against the version that was read; the folders are synced.
+3. The other row steps and all baselines are committed.
+
+A crash between two of these leaves both sides "changed to the same", which the next cycle agrees
+on. A target that is no longer as planned is dropped and comes back in the next cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+
+from syncd.edit import edit
+from syncd.errors import MessageError, ReplicaError, StaleReplica
+from syncd.files import FileReplica, Stamp, Version, digest_of
+from syncd.look import Look
+from syncd.markdown import Place, render
+from syncd.message import Mailbox, file_name, fingerprints, mailbox_at
+from syncd.reconcile import Baseline, FileState, Outcome, Quarantined, Side, Step
+from syncd.report import Report
+from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file as read."""
+
+    path: str
+    version: Version
+    state: FileState
+
+
+@dataclass(slots=True)
+class Task:
+    """One message on its way through a batch: what was seen, what is to be done, what came of it.
+
+    ``partial`` outcomes leave a side behind on purpose, and so get no baseline.
+    """
+
+    id: str
+    outcome: Outcome
+    found: Found | None
+    row: Row | None
+    record: Record | None
+    partial: bool = False
+    path: str = ""
+    data: bytes | None = None
+    stamp: Stamp | None = None
+    written_row: Row | None = None
+    versions: dict[Side, int] = field(default_factory=dict)
+    dropped: bool = False
+
+    @property
+    def changes_both(self) -> bool:
+        return self.outcome.row is not Step.NONE and self.outcome.file is not Step.NONE
+
+
+def row_key(message_id: object) -> str:
+    """Return the name under which a row is quarantined."""
+    return f"{DATABASE}#{message_id if isinstance(message_id, str) else repr(message_id)}"
+
+
+class Applier:
+    """Carries out the outcomes of one cycle on both replicas, and counts them."""
+
+    def __init__(
+        self, project: Path, store: Store, files: FileReplica, report: Report, dry_run: bool
+    ) -> None:
+        self.project = project
+        self.store = store
+        self.files = files
+        self.report = report
+        self.dry_run = dry_run
+        self.set_aside: dict[str, QuarantineEntry] = {}
+        self.cleared: set[str] = set()
+        self.twins: dict[str, tuple[str, Stamp]] = {}
+        self.touched: set[str] = set()
+        self._taken: set[str] = set()
+
+    def place(self, path: str, written_ns: int = 0) -> Place:
+        """Return what a file's surroundings say where its front matter is silent."""
+        moment = datetime.fromtimestamp(written_ns // 1_000_000_000, UTC)
+        return Place(path, mailbox_at(path), str(self.project), moment.isoformat())
+
+    def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
+        """Leave a row alone, with the reason."""
+        if isinstance(problem, MessageError):
+            problem = Quarantined(problem.sentence, problem.line, problem.hint)
+        key = row_key(message_id)
+        known = message_id if isinstance(message_id, str) else None
+        self.set_aside[key] = QuarantineEntry(key, known, problem, None)
+
+    def quarantine_file(
+        self, path: str, message_id: str | None, problem: Quarantined, stamp: Stamp | None
+    ) -> None:
+        """Leave a file alone, with the reason; it is looked at again when its stamp changes."""
+        self.set_aside[path] = QuarantineEntry(path, message_id, problem, stamp)
+
+    def apply(self, tasks: Sequence[Task]) -> None:
+        """Carry out one batch."""
+        ready = [task for task in tasks if self._prepare(task)]
+        if not self.dry_run:
+            self._keep_and_merge(ready)
+            for task in ready:
+                if not task.dropped:
+                    self._change_file(task)
+            self.report.late += self.files.settle()
+            self._record(ready)
+        for task in ready:
+            if not task.dropped:
+                self._count(task)
+
+    # 0. Bytes and paths, before anything is touched
+
+    def _prepare(self, task: Task) -> bool:
+        outcome, found = task.outcome, task.found
+        try:
+            if outcome.file is Step.CREATE:
+                assert outcome.message is not None
+                task.path = self._free_path(
+                    mailbox_of_outcome(outcome), file_name(task.id), task.id
+                )
+                task.data = render(outcome.message, self.place(task.path))
+            elif found is not None:
+                task.path = found.path
+                task.stamp = found.version.stamp
+                if outcome.file is Step.UPDATE:
+                    self._prepare_update(task, found)
+        except MessageError as error:
+            self._refuse(task, error)
+            return False
+        return True
+
+    def _prepare_update(self, task: Task, found: Found) -> None:
+        outcome = task.outcome
+        assert outcome.message is not None
+        mailbox = mailbox_of_outcome(outcome)
+        if mailbox is not found.state.mailbox:
+            task.path = self._free_path(mailbox, found.path.rpartition("/")[2], task.id)
+        if outcome.file_fields != {"status"} or outcome.status_said is not None:
+            place = self.place(task.path, found.version.stamp.mtime_ns)
+            task.data = edit(
+                found.version.data, outcome.message, place, status_said=outcome.status_said
+            )
+
+    def _refuse(self, task: Task, error: MessageError) -> None:
+        """Quarantine what cannot be written: the file that cannot be edited, or else the row."""
+        problem = Quarantined(error.sentence, error.line, error.hint)
+        if task.found is not None:
+            reason = f"cannot be edited safely: {problem.reason}"
+            hint = problem.hint or "Bring the value over by hand, in the file or with SQL."
+            self.quarantine_file(
+                task.found.path, task.id, Quarantined(reason, problem.line, hint), None
+            )
+        else:
+            self.quarantine_row(
+                task.id, Quarantined(f"cannot be written as a file: {problem.reason}")
+            )
+        task.dropped = True
+
+    def _free_path(self, mailbox: Mailbox, name: str, message_id: str) -> str:
+        """Return a path where nothing stands: the name itself, else with a digest of the id."""
+        path = f"{mailbox}/{name}"
+        if path in self._taken or self._stands(path):
+            digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+            path = f"{mailbox}/{name.removesuffix('.md')}%_{digest}.md"
+        self._taken.add(path)
+        return path
+
+    def _stands(self, path: str) -> bool:
+        try:
+            return self.files.look(path) is not None
+        except ReplicaError:
+            return False
+
+    # 1. History, and rows of messages whose file changes too
+
+    def _keep_and_merge(self, tasks: Iterable[Task]) -> None:
+        first = [task for task in tasks if task.changes_both or self._kept_file(task)]
+        if not first:
+            return
+        with self.store.writing():
+            for task in first:
+                if self._kept_file(task):
+                    self._keep(task, Side.FILE)
+                if task.changes_both:
+                    self._change_row(task)
+
+    def _kept_file(self, task: Task) -> bool:
+        return task.found is not None and any(keep.side is Side.FILE for keep in task.outcome.kept)
+
+    def _keep(self, task: Task, side: Side) -> None:
+        for keep in task.outcome.kept:
+            if keep.side is not side:
+                continue
+            if side is Side.DB:
+                task.versions[side] = self.store.keep_row(task.id, keep.reason)
+            elif task.found is not None:
+                found = task.found
+                task.versions[side] = self.store.keep_file(
+                    task.id, found.path, found.version.data, keep.reason
+                )
+
+    def _change_row(self, task: Task) -> None:
+        outcome = task.outcome
+        try:
+            if outcome.row is Step.CREATE:
+                assert outcome.message is not None
+                task.written_row = self.store.insert_row(outcome.message)
+            elif outcome.row is not Step.NONE:
+                assert task.row is not None
+                self._keep(task, Side.DB)
+                if outcome.row is Step.DELETE:
+                    self.store.delete_row(task.row)
+                else:
+                    assert outcome.message is not None
+                    task.written_row = self.store.update_row(
+                        task.row, outcome.message, outcome.row_fields
+                    )
+        except StaleReplica:
+            self._drop(task)
+
+    def _drop(self, task: Task) -> None:
+        task.dropped = True
+        self.report.unsettled.add(task.path or row_key(task.id))
+
+    # 2. Files
+
+    def _change_file(self, task: Task) -> None:
+        outcome, found = task.outcome, task.found
+        try:
+            if outcome.file is Step.CREATE:
+                assert task.data is not None
+                task.stamp = self.files.create(task.path, task.data)
+            elif outcome.file is Step.DELETE:
+                assert found is not None
+                self.files.delete(found.path, seen=found.version)
+            elif outcome.file is Step.UPDATE:
+                assert found is not None
+                if task.data is not None and task.data != found.version.data:
+                    task.stamp = self.files.replace(found.path, task.data, seen=found.version)
+                if task.path != found.path:
+                    task.stamp = self.files.move(found.path, task.path)
+        except StaleReplica:
+            self._drop(task)
+        except ReplicaError as error:
+            # One folder or file that cannot be written must not hold up the others.
+            self._drop(task)
+            self.report.error = self.report.error or error.sentence
+            self.report.hint = self.report.hint or error.hint
+
+    # 3. Rows, and the baseline
+
+    def _record(self, tasks: Iterable[Task]) -> None:
+        work = [task for task in tasks if not task.dropped and self._has_news(task)]
+        if not work:
+            return
+        with self.store.writing():
+            for task in work:
+                if not task.changes_both:
+                    self._change_row(task)
+                if not task.dropped:
+                    self._save(task)
+
+    def _has_news(self, task: Task) -> bool:
+        outcome = task.outcome
+        if outcome.row is not Step.NONE or outcome.file is not Step.NONE or outcome.forget:
+            return True
+        if task.partial:
+            return False
+        return task.record is None or self._new_record(task) != task.record
+
+    def _save(self, task: Task) -> None:
+        outcome = task.outcome
+        for conflict in outcome.conflicts:
+            loser = Side.DB if conflict.winner is Side.FILE else Side.FILE
+            self.store.save_conflict(task.id, conflict, task.versions.get(loser, 0))
+        if outcome.forget:
+            self.store.forget_record(task.id)
+        elif not task.partial:
+            self.store.save_record(self._new_record(task))
+
+    def _new_record(self, task: Task) -> Record:
+        outcome, found, row = task.outcome, task.found, task.written_row or task.row
+        assert outcome.message is not None
+        assert task.stamp is not None
+        if task.data is not None:
+            digest = digest_of(task.data)
+            said = outcome.status_said
+            if said is None:
+                said = found.state.status_said if found else outcome.message.status
+        else:
+            assert found is not None
+            digest, said = found.version.digest, found.state.status_said
+        return Record(
+            id=task.id,
+            path=task.path,
+            stamp=task.stamp,
+            digest=digest,
+            baseline=Baseline(
+                mailbox_at(task.path), said, outcome.message.status, fingerprints(outcome.message)
+            ),
+            row_digest=row.digest if row is not None else b"",
+        )
+
+    # Counting, and what concerns no single message
+
+    def _count(self, task: Task) -> None:
+        counts, outcome = self.report.counts, task.outcome
+        counts.rows_inserted += outcome.row is Step.CREATE
+        counts.rows_updated += outcome.row is Step.UPDATE
+        counts.rows_deleted += outcome.row is Step.DELETE
+        counts.files_created += outcome.file is Step.CREATE
+        counts.files_deleted += outcome.file is Step.DELETE
+        if outcome.file is Step.UPDATE and task.found is not None:
+            counts.files_moved += task.path != task.found.path
+            counts.files_updated += task.data is not None and task.data != task.found.version.data
+        if outcome.row is not Step.NONE or outcome.file is not Step.NONE:
+            self.touched.add(task.id)
+
+    def finish(self, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:
+        """Record what was set aside or came back, twins, and that the feed was heard."""
+        cleared = (self.cleared | set(look.cleared)) & quarantine.keys() - self.set_aside.keys()
+        news = [entry for path, entry in self.set_aside.items() if quarantine.get(path) != entry]
+        for path in cleared:
+            del quarantine[path]
+        quarantine.update(self.set_aside)
+        heard = [entry for entry in look.feed if row_key(entry.id) not in self.report.unsettled]
+        lost_twins = set(look.twins_gone)
+        if self.dry_run or not (cleared or news or heard or lost_twins or self.twins):
+            return
+        known_twins = self.store.twins() if lost_twins or self.twins else {}
+        lost_twins &= known_twins.keys()
+        new_twins = {
+            path: value for path, value in self.twins.items() if known_twins.get(path) != value
+        }
+        if not (cleared or news or heard or lost_twins or new_twins):
+            return
+        with self.store.writing():
+            for path in cleared:
+                self.store.forget_quarantine(path)
+            for entry in news:
+                self.store.save_quarantine(entry)
+            for path in lost_twins:
+                self.store.forget_twin(path)
+            for path, (message_id, stamp) in new_twins.items():
+                self.store.save_twin(path, message_id, stamp)
+            self.store.consume_feed(heard)
+
+
+def mailbox_of_outcome(outcome: Outcome) -> Mailbox:
+    """Return the mailbox in which the file of an outcome with a message stands afterwards."""
+    mailbox = outcome.mailbox
+    assert mailbox is not None
+    return mailbox

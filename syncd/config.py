@@ -1,0 +1,148 @@
+"""Settings: defaults, the user's file, the project's file, environment, flags; later ones win.
+
+Files are TOML: ``~/.config/syncd/config.toml`` for the user, ``.claude-mpm/syncd.toml`` for a
+project. Environment variables are the setting's name in capitals after ``SYNCD_``. An unknown key
+is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from syncd.errors import ConfigError
+from syncd.reconcile import Side
+
+PROJECT_FILE = Path(".claude-mpm") / "syncd.toml"
+ENVIRONMENT_PREFIX = "SYNCD_"
+
+
+_WHAT = {
+    "prefer": "the side that wins a conflict: file or db",
+    "max_bytes": "largest file that is read, in bytes",
+    "gone_s": "seconds between two looks before a vanished file counts as gone",
+    "retry_s": "seconds that a file which does not parse is given to settle",
+    "quiet_s": "seconds without a change before a file that is being written is looked at",
+    "full_compare_s": "seconds between full compares of a running agent",
+    "poll_s": "seconds between looks where file events do not work",
+    "discover_s": "seconds between searches for new projects",
+    "idle_close_s": "seconds after which an unused connection is closed",
+    "busy_wait_s": "seconds that a command waits for another pass to finish",
+    "history_days": "days that the history is kept",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of one project. Times are in seconds, sizes in bytes."""
+
+    prefer: Side = Side.FILE
+    max_bytes: int = 16 * 1024 * 1024
+    gone_s: float = 2.0
+    retry_s: float = 1.0
+    quiet_s: float = 0.05
+    full_compare_s: float = 600.0
+    poll_s: float = 2.0
+    discover_s: float = 15.0
+    idle_close_s: float = 5.0
+    busy_wait_s: float = 10.0
+    history_days: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A setting's value and where it came from."""
+
+    name: str
+    value: Any
+    source: str
+    what: str
+
+
+def user_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the path of the user's own settings."""
+    base = environment.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "syncd" / "config.toml"
+
+
+def load(
+    project: Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """Return the settings for a project; raises `ConfigError` for a wrong key or value."""
+    return load_with_origins(project, flags=flags, environment=environment)[0]
+
+
+def load_with_origins(
+    project: Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[Config, list[Origin]]:
+    """Return the settings, and for each its value and where that came from."""
+    config = Config()
+    sources = {item.name: "default" for item in fields(Config)}
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    for path in (user_file(environment), project / PROJECT_FILE if project else None):
+        if path is not None:
+            layers.append((str(path), _read_toml(path)))
+    layers.append(("environment", _from_environment(environment)))
+    layers.append(
+        ("flag", {key: value for key, value in (flags or {}).items() if value is not None})
+    )
+    for source, values in layers:
+        for name, value in values.items():
+            config = replace(config, **{name: _checked(name, value, source)})
+            sources[name] = source
+    origins = [
+        Origin(item.name, getattr(config, item.name), sources[item.name], _WHAT[item.name])
+        for item in fields(Config)
+    ]
+    return config, origins
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    if name not in _WHAT:
+        near = difflib.get_close_matches(name, _WHAT, n=1, cutoff=0.0)[0]
+        raise ConfigError(
+            f"unknown setting {name!r} ({source})", hint=f"The nearest known one is {near!r}."
+        )
+    default = getattr(Config(), name)
+    try:
+        if isinstance(default, Side):
+            return Side(value)
+        number = type(default)(value)
+        if isinstance(value, bool) or number < 0 or number != number:
+            raise ValueError
+    except (TypeError, ValueError):
+        wanted = "'file' or 'db'" if isinstance(default, Side) else "a number of at least 0"
+        raise ConfigError(
+            f"the setting {name!r} is {value!r} ({source})", hint=f"It takes {wanted}."
+        ) from None
+    return number

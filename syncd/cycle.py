@@ -1,0 +1,418 @@
+"""One cycle: look, reconcile, guard, apply, record.
+
+`run` is the one way in for data: files and rows become snapshots, snapshots a plan, and the plan
+is applied in batches whose order survives a crash at any point (`syncd.apply`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from syncd.apply import Applier, Found, Task, row_key
+from syncd.config import Config
+from syncd.errors import MessageError, StaleReplica
+from syncd.files import FileReplica, Stamp
+from syncd.guard import Halt, guard
+from syncd.look import Look, look_at, look_fully, losses
+from syncd.markdown import parse
+from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
+from syncd.reconcile import NOTHING, FileState, Quarantined, Step, reconcile
+from syncd.report import OpenConflict, Report
+from syncd.store import QuarantineEntry, Record, Row, Store, now_text
+
+_BATCH = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a cycle is asked to do.
+
+    ``paths`` limits it to these files and the ids in the feed (None: everything). ``gone`` are
+    vanished paths that were already gone at an earlier look. ``one_way`` changes rows only and
+    deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
+    side; ``accept_deletes`` passes the guard. With ``wait`` the cycle itself looks twice, where
+    the agent would come back later.
+    """
+
+    paths: frozenset[str] | None = None
+    gone: frozenset[str] = frozenset()
+    trust_stamps: bool = True
+    one_way: bool = False
+    dry_run: bool = False
+    restore: bool = False
+    accept_deletes: bool = False
+    wait: bool = True
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one cycle knows while it runs.
+
+    ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
+    gone, ``done`` ids that were dealt with, ``twins`` the recorded copies of own messages.
+    """
+
+    look: Look
+    quarantine: dict[str, QuarantineEntry]
+    twins: dict[str, tuple[str, Stamp]]
+    claimed: dict[str, str] = field(default_factory=dict)
+    fileless: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+
+
+def run(project: Path, store: Store, config: Config, orders: Orders) -> Report:
+    """Run one cycle over a project whose lock the caller holds; return what it did.
+
+    Raises `ReplicaError` or `BusyError` when a side as a whole cannot be used; what was applied
+    by then is recorded. A single bad file or row never raises: it is quarantined.
+    """
+    with FileReplica(project, max_bytes=config.max_bytes) as files:
+        return _Cycle(project, store, files, config, orders).run()
+
+
+class _Cycle:
+    def __init__(
+        self, project: Path, store: Store, files: FileReplica, config: Config, orders: Orders
+    ) -> None:
+        self.store = store
+        self.files = files
+        self.config = config
+        self.orders = orders
+        self.report = Report(str(project))
+        self.applier = Applier(project, store, files, self.report, orders.dry_run)
+
+    def run(self) -> Report:
+        if self.orders.paths is None:
+            look = look_fully(self.store, self.files, trust_stamps=self.orders.trust_stamps)
+        else:
+            look = look_at(self.store, self.files, self.orders.paths)
+        state = _Pass(look, self.store.quarantine(), self.store.twins() if look.paths else {})
+        gone = self._confirmed(look)
+        elsewhere = self._ids_elsewhere(look, set(gone.values())) if gone else {}
+        gone_files = {path: key for path, key in gone.items() if key not in elsewhere}
+        self.report.halt = self._guard(look, gone_files)
+        if self.report.halt is None:
+            state.claimed |= elsewhere
+            state.fileless |= set(gone_files.values())
+            self._set_odd_aside(look)
+            for start in range(0, len(look.paths), _BATCH):
+                self._take_paths(state, look.paths[start : start + _BATCH])
+            rest = sorted((look.ids | state.fileless) - state.done)
+            for start in range(0, len(rest), _BATCH):
+                self._take_ids(state, rest[start : start + _BATCH])
+            if self.orders.one_way:
+                look.feed.clear()  # what SQL changed is for a later cycle to hear
+            self.applier.finish(look, state.quarantine)
+        if not self.orders.dry_run:
+            self._record_state(look)
+        self._summarise(state)
+        return self.report
+
+    # What is gone
+
+    def _confirmed(self, look: Look) -> dict[str, str]:
+        """Return the vanished paths that count as gone: those still gone at a second look."""
+        if self.orders.one_way:
+            return {}
+        fresh = {path for path in look.vanished if path not in self.orders.gone}
+        if fresh and not self.orders.wait:
+            self.report.vanished |= fresh
+            return {path: key for path, key in look.vanished.items() if path not in fresh}
+        if fresh:
+            time.sleep(self.config.gone_s)
+        for path in sorted(fresh):
+            if self._stands(path):
+                del look.vanished[path]
+                look.paths.append(path)
+        return dict(look.vanished)
+
+    def _stands(self, path: str) -> bool:
+        folder = self.files.folder_state(path.rpartition("/")[0])
+        return not folder.trouble and self.files.look(path) is not None
+
+    def _ids_elsewhere(self, look: Look, wanted: set[str]) -> dict[str, str]:
+        """Return the paths at which messages whose file is gone stand now."""
+        found: dict[str, str] = {}
+        for path in look.paths:
+            read = self._read(path)
+            if isinstance(read, Found) and read.state.message.id in wanted:
+                found.setdefault(read.state.message.id, path)
+        return found
+
+    def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
+        orders = self.orders
+        if orders.one_way or orders.restore or orders.accept_deletes:
+            return None
+        if not gone_files and not look.gone_rows:
+            return None
+        known: dict[str, list[int]] = self.store.state("folders") or {}
+
+        def trouble_of(folder: str) -> str:
+            found = look.folders.get(folder) or self.files.folder_state(folder)
+            if found.identity is None:
+                return found.trouble
+            was = known.get(folder)
+            return "was replaced" if was is not None and tuple(was) != found.identity else ""
+
+        return guard(losses(self.store, look, gone_files, trouble_of))
+
+    # Reading
+
+    def _read(self, path: str) -> Found | Quarantined | None:
+        """Read a file as a message; None when it is gone or its writer is not done yet.
+
+        A file that does not parse, or that somebody writes to, is tried again while it is young.
+        """
+        deadline = time.monotonic() + self.config.retry_s
+        while True:
+            problem: Quarantined | None = None
+            try:
+                version = self.files.read(path)
+                parsed = parse(version.data, self.applier.place(path, version.stamp.mtime_ns))
+                mailbox = mailbox_at(path)
+                state = FileState(mailbox, parsed.message, parsed.said, parsed.status_said)
+                return Found(path, version, state)
+            except FileNotFoundError:
+                return None
+            except StaleReplica:
+                pass
+            except MessageError as error:
+                problem = Quarantined(error.sentence, error.line, error.hint)
+                if not self._is_young(path):
+                    return problem
+            if not self.orders.wait or time.monotonic() >= deadline:
+                self.report.unsettled.add(path)
+                return None
+            time.sleep(0.02)
+
+    def _is_young(self, path: str) -> bool:
+        """Tell whether a file was written so lately that its writer may not be done."""
+        stamp = self.files.look(path)
+        if not isinstance(stamp, Stamp):
+            return False
+        return 0 <= time.time() - stamp.mtime_ns / 1e9 < self.config.retry_s
+
+    def _set_odd_aside(self, look: Look) -> None:
+        for path, kind in look.odd_paths.items():
+            self.applier.quarantine_file(
+                path,
+                None,
+                Quarantined(f"it is {kind}, not a regular file", hint="Put the file itself there."),
+                None,
+            )
+        for key in look.odd_ids:
+            kind = "NULL" if key is None else f"a {type(key).__name__}, not text"
+            self.applier.quarantine_row(
+                key, Quarantined(f"the id is {kind}", hint="Give the row an id that is text.")
+            )
+
+    def _take_paths(self, state: _Pass, paths: Sequence[str]) -> None:
+        """Read these files and carry out what they and their rows ask for."""
+        at = self.store.records_at(paths)
+        founds: list[Found] = []
+        for path in paths:
+            read = self._read(path)
+            if isinstance(read, Quarantined):
+                self._set_file_aside(state, path, at.get(path), read)
+            elif read is not None:
+                founds.append(read)
+                self.applier.cleared.add(path)
+            elif path in at:
+                self.report.unsettled.add(path)
+                state.done.add(at[path].id)
+        ids = {found.state.message.id for found in founds}
+        records, rows = self.store.records(ids), self.store.rows(ids)
+        tasks = []
+        for found in founds:
+            key = found.state.message.id
+            former = at.get(found.path)
+            if former is not None and former.id != key and state.claimed.get(former.id) is None:
+                state.fileless.add(former.id)
+            if self._is_first(state, found, records.get(key)):
+                state.claimed[key] = found.path
+                state.fileless.discard(key)
+                tasks.append(self._task(key, found, rows.get(key), records.get(key)))
+                state.done.add(key)
+        self.applier.apply([task for task in tasks if task is not None])
+
+    def _set_file_aside(
+        self, state: _Pass, path: str, record: Record | None, problem: Quarantined
+    ) -> None:
+        if path.rpartition("/")[2].startswith(".") and record is None:
+            return  # an editor's or file manager's own file, not a message
+        stamp = self.files.look(path)
+        key = record.id if record else path.rpartition("/")[2].removesuffix(".md")
+        self.applier.quarantine_file(
+            path, key, problem, stamp if isinstance(stamp, Stamp) else None
+        )
+        state.done.add(key)
+
+    def _is_first(self, state: _Pass, found: Found, record: Record | None) -> bool:
+        """Tell whether a file stands for its id; a second one becomes a twin or is quarantined."""
+        message = found.state.message
+        to_oneself = message.from_project == message.to_project
+        in_outbox = found.state.mailbox is Mailbox.OUTBOX
+        stamp = found.version.stamp
+        if (
+            found.path in state.twins
+            and state.twins[found.path][0] == message.id
+            and (record is None or record.path != found.path)
+        ):
+            self.applier.twins[found.path] = (message.id, stamp)
+            return False
+        other = self._other_file(state, found, record)
+        if other is None:
+            return True
+        if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
+            self.applier.twins[found.path] = (message.id, stamp)
+            return False
+        if to_oneself and not in_outbox and mailbox_at(other) is Mailbox.OUTBOX:
+            twin = self.files.look(other)
+            if isinstance(twin, Stamp):
+                self.applier.twins[other] = (message.id, twin)
+            return True
+        self.applier.quarantine_file(
+            found.path,
+            message.id,
+            Quarantined(
+                f"its id {message.id!r} is taken by {other}",
+                hint="Give one of the two another id, or delete one.",
+            ),
+            None,
+        )
+        return False
+
+    def _other_file(self, state: _Pass, found: Found, record: Record | None) -> str | None:
+        """Return the path of another file that has the same id, and came first."""
+        key = found.state.message.id
+        claimed = state.claimed.get(key)
+        if claimed is not None:
+            return claimed if claimed != found.path else None
+        if record is None or record.path == found.path:
+            return None
+        stamp = self.files.look(record.path)
+        if stamp is None:
+            return None
+        if stamp != record.stamp:
+            read = self._read(record.path)
+            if isinstance(read, Found) and read.state.message.id != key:
+                return None
+        return record.path
+
+    def _take_ids(self, state: _Pass, ids: Sequence[str]) -> None:
+        """Compare these messages, whose rows or whose files' absence gave the reason to look."""
+        records, rows = self.store.records(ids), self.store.rows(ids)
+        tasks = []
+        for key in ids:
+            record, row = records.get(key), rows.get(key)
+            if row is None and record is None:
+                self.applier.cleared.add(row_key(key))
+                continue
+            found = self._file_of(state, key, record, row)
+            if isinstance(found, Found) or found is None:
+                tasks.append(self._task(key, found, row, record))
+        self.applier.apply([task for task in tasks if task is not None])
+
+    def _file_of(
+        self, state: _Pass, key: str, record: Record | None, row: Row | None
+    ) -> Found | Quarantined | bool | None:
+        """Return a message's file; None when it has none, False when that cannot be said now."""
+        if key in state.fileless:
+            return None
+        path = record.path if record else self._default_path(key)
+        if path is None:
+            return None
+        if record and row and row.digest == record.row_digest and path not in state.look.vanished:
+            self.applier.cleared.add(row_key(key))
+            return False
+        entry = state.quarantine.get(path)
+        if entry is not None and path not in self.applier.cleared and entry.stamp is not None:
+            return False
+        read = self._read(path)
+        if isinstance(read, Quarantined):
+            self._set_file_aside(state, path, record, read)
+        elif read is None:
+            if self.files.look(path) is None:
+                self.report.vanished.add(path)
+            self.report.unsettled.add(row_key(key))
+            return False
+        elif read.state.message.id != key:
+            return None
+        return read
+
+    def _default_path(self, key: str) -> str | None:
+        """Return where a file that the baseline does not know yet may stand for a new row."""
+        for folder in FOLDERS:
+            path = f"{folder}/{file_name(key)}"
+            if not self.files.folder_state(folder).trouble and self.files.look(path) is not None:
+                return path
+        return None
+
+    def _task(
+        self, key: str, found: Found | None, row: Row | None, record: Record | None
+    ) -> Task | None:
+        message: Message | Quarantined | None = None
+        if row is not None:
+            try:
+                message = message_from_row(row.values)
+                self.applier.cleared.add(row_key(key))
+            except MessageError as error:
+                self.applier.quarantine_row(key, error)
+                return None
+        outcome = reconcile(
+            record.baseline if record else None,
+            found.state if found else None,
+            message,
+            prefer=self.config.prefer,
+            restore=self.orders.restore,
+        )
+        if self.orders.one_way:
+            if outcome.row is Step.DELETE or outcome.file in (Step.CREATE, Step.DELETE):
+                return None
+            if outcome.file is Step.UPDATE:
+                # The file would have to change: it stays without a baseline for a later cycle.
+                rows_only = replace(outcome, file=Step.NONE, file_fields=frozenset())
+                done = outcome.row is Step.NONE
+                return None if done else Task(key, rows_only, found, row, record, partial=True)
+        return Task(key, outcome, found, row, record) if outcome != NOTHING else None
+
+    # What concerns the project as a whole
+
+    def _record_state(self, look: Look) -> None:
+        """Record the halt, the folders' identities and the time, where any of them changed."""
+        halt = self.report.halt
+        changes: dict[str, object] = {}
+        text = [halt.cause, halt.side, halt.gone, halt.expected] if halt else None
+        if self.store.state("halt") != text:
+            changes["halt"] = text
+        known = self.store.state("folders") or {}
+        folders = dict(known)
+        if halt is None and (look.folders or self.report.counts.changes()):
+            for folder in FOLDERS:
+                trusted = bool(look.folders) and not any(
+                    path.startswith(f"{folder}/") for path in look.vanished
+                )
+                found = self.files.folder_state(folder).identity
+                if found is not None and (trusted or folder not in known):
+                    folders[folder] = list(found)
+        if folders != known:
+            changes["folders"] = folders
+        if self.report.counts.changes():
+            changes["last_cycle"] = now_text()
+        if changes:
+            with self.store.writing():
+                for name, value in changes.items():
+                    self.store.set_state(name, value)
+
+    def _summarise(self, state: _Pass) -> None:
+        if self.report.halt is not None or self.orders.dry_run:
+            entries = state.quarantine | self.applier.set_aside
+        else:
+            entries = self.store.quarantine()
+        self.report.quarantined = [entries[path] for path in sorted(entries)]
+        self.report.conflicts = [OpenConflict(*values) for values in self.store.conflicts()]
+        total = self.store.count_rows()
+        self.report.counts.unchanged = max(0, total - len(self.applier.touched))

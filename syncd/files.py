@@ -1,0 +1,544 @@
+"""The replica of files: looking at the mailbox folders, reading files, changing them safely.
+
+All access goes through descriptors of the folders, opened without following links, so that no
+name, however it is spelled or swapped, leads outside the project. A reader of a file sees the old
+bytes or the new, never a mix; a version that a change displaces is unlinked only when its bytes
+are what the plan was made from and nobody has it open any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from syncd.errors import MessageError, ReplicaError, StaleReplica
+from syncd.message import FOLDERS
+
+CLAUDE_DIR = ".claude-mpm"
+MAX_BYTES = 16 * 1024 * 1024
+TEMP_PREFIX = ".syncd-"
+TEMP_SUFFIX = ".tmp"
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
+_temp_numbers = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file system says of a version of a file; equal stamps mean the same bytes."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A file's bytes as read, with their stamp and digest."""
+
+    data: bytes
+    stamp: Stamp
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """A mailbox folder as found: its identity, or (``trouble``) why it cannot be used."""
+
+    identity: tuple[int, int] | None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What all mailbox folders hold: stamps of regular files, reasons for what is none.
+
+    Paths count from ``.claude-mpm``. ``strays`` are temporary files of an earlier pass.
+    """
+
+    stamps: dict[str, Stamp]
+    odd: dict[str, str]
+    folders: dict[str, FolderState]
+    strays: list[str]
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return the digest by which the baseline knows a file's bytes."""
+    return blake2b(data, digest_size=16).digest()
+
+
+def is_message_name(name: str) -> bool:
+    """Tell whether a file of that name in a mailbox folder can be a message."""
+    return name.endswith(".md") and not name.startswith(TEMP_PREFIX)
+
+
+class FileReplica:
+    """The mailbox folders of one project, for the length of one pass (a context manager)."""
+
+    def __init__(self, project: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._base = project / CLAUDE_DIR
+        self._max_bytes = max_bytes
+        self._fds: dict[str, int] = {}
+        self._dirty: set[str] = set()
+        self._displaced: list[tuple[str, str, bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    # Looking
+
+    def scan(self) -> Scan:
+        """List all mailbox folders. Reads no file; raises nothing for a folder in trouble."""
+        result = Scan({}, {}, {}, [])
+        for folder in FOLDERS:
+            self._forget(folder)
+            try:
+                fd = self._folder(folder)
+                found = os.fstat(fd)
+                result.folders[folder] = FolderState((found.st_dev, found.st_ino))
+                self._list(folder, fd, result)
+            except OSError as error:
+                result.folders[folder] = FolderState(None, _folder_trouble(error))
+        return result
+
+    def _list(self, folder: str, fd: int, result: Scan) -> None:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX):
+                    result.strays.append(f"{folder}/{name}")
+                elif name.endswith(".md"):
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    path = f"{folder}/{name}"
+                    if stat.S_ISREG(found.st_mode):
+                        result.stamps[path] = Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+                    elif not name.startswith("."):  # an editor's lock is a hidden link
+                        result.odd[path] = _kind(found.st_mode)
+
+    def look(self, path: str) -> Stamp | str | None:
+        """Return a path's stamp, what it is instead of a regular file, or None when not there."""
+        folder, name = _split(path)
+        try:
+            found = os.stat(name, dir_fd=self._folder(folder), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise _replica_error(error, "look at", self._base / path) from error
+        if not stat.S_ISREG(found.st_mode):
+            return None if name.startswith(".") else _kind(found.st_mode)
+        return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def folder_state(self, folder: str) -> FolderState:
+        """Return a mailbox folder's identity, or why it cannot be used."""
+        self._forget(folder)
+        try:
+            found = os.fstat(self._folder(folder))
+        except OSError as error:
+            return FolderState(None, _folder_trouble(error))
+        return FolderState((found.st_dev, found.st_ino))
+
+    def read(self, path: str) -> Version:
+        """Return a file's bytes, read between two equal looks at it.
+
+        Raises `FileNotFoundError` when it is gone, `MessageError` for what is no regular file or
+        too large, `StaleReplica` when it changes while it is read.
+        """
+        folder, name = _split(path)
+        try:
+            with _opened(name, _READ, self._folder(folder)) as fd:
+                return self._stable(fd, path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                raise MessageError("it is not a regular file") from error
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise MessageError(
+                    "it cannot be read: permission denied", hint=f"chmod u+r {self._base / path}"
+                ) from error
+            raise _replica_error(error, "read", self._base / path) from error
+
+    def _stable(self, fd: int, path: str) -> Version:
+        for _ in range(3):
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise MessageError(f"it is {_kind(before.st_mode)}, not a regular file")
+            if before.st_size > self._max_bytes:
+                raise MessageError(
+                    f"it has {before.st_size:,} bytes; the limit is {self._max_bytes:,}",
+                    hint="Raise max_bytes in syncd.toml, or shorten the file.",
+                )
+            if _is_being_written(fd):
+                break
+            os.lseek(fd, 0, os.SEEK_SET)
+            data = _read_all(fd, before.st_size + 1)
+            after = os.fstat(fd)
+            stamp = Stamp(after.st_size, after.st_mtime_ns, after.st_ino)
+            if stamp == (Stamp(before.st_size, before.st_mtime_ns, before.st_ino)) and (
+                len(data) == after.st_size
+            ):
+                return Version(data, stamp, digest_of(data))
+        raise StaleReplica(f"{self._base / path} is being written")
+
+    # Changing
+
+    def create(self, path: str, data: bytes) -> Stamp:
+        """Write a new file; raises `StaleReplica` when the name is taken, and leaves it then."""
+        folder, name = _split(path)
+        with self._changing("write", path):
+            fd = self._folder(folder, make=True)
+            temp, stamp = self._temporary(fd, data, mode=0o666)
+            try:
+                _rename(fd, temp, fd, name, _RENAME_NOREPLACE)
+            except FileExistsError as error:
+                os.unlink(temp, dir_fd=fd)
+                raise StaleReplica(f"{self._base / path} exists already") from error
+            self._dirty.add(folder)
+            return stamp
+
+    def replace(self, path: str, data: bytes, *, seen: Version) -> Stamp:
+        """Replace a file's bytes; a reader sees the old bytes or the new, never a mix.
+
+        ``seen`` is the version that ``data`` was made from. If another one stands there by the
+        time of the exchange it is put back, and `StaleReplica` is raised: the next cycle
+        reconciles with what is there then.
+        """
+        # RACE: an editor that opened the old file before the exchange still writes to it
+        # afterwards. The displaced file is therefore kept until nobody has it open (`settle`).
+        folder, name = _split(path)
+        with self._changing("replace", path):
+            fd = self._folder(folder)
+            mode = stat.S_IMODE(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+            temp, stamp = self._temporary(fd, data, mode=mode)
+            try:
+                _exchange(fd, temp, name)
+            except FileNotFoundError as error:
+                os.unlink(temp, dir_fd=fd)
+                raise StaleReplica(f"{self._base / path} is gone") from error
+            self._dirty.add(folder)
+            if self._is_version(fd, temp, seen):
+                self._displaced.append((folder, temp, seen.digest))
+                return stamp
+            _exchange(fd, temp, name)
+            if os.stat(temp, dir_fd=fd, follow_symlinks=False).st_ino != stamp.inode:
+                # Someone replaced our file in between: theirs is the newest. What came out first
+                # stays behind as a stray, which the next full cycle takes into the history.
+                _exchange(fd, temp, name)
+            else:
+                os.unlink(temp, dir_fd=fd)
+            raise StaleReplica(f"{self._base / path} changed meanwhile")
+
+    def move(self, path: str, to: str) -> Stamp:
+        """Rename a file into another mailbox, bytes untouched; never over an existing file."""
+        folder, name = _split(path)
+        to_folder, to_name = _split(to)
+        with self._changing("move", path):
+            fd, to_fd = self._folder(folder), self._folder(to_folder, make=True)
+            try:
+                _rename(fd, name, to_fd, to_name, _RENAME_NOREPLACE)
+            except FileExistsError as error:
+                raise StaleReplica(f"{self._base / to} exists already") from error
+            except FileNotFoundError as error:
+                raise StaleReplica(f"{self._base / path} is gone") from error
+            self._dirty |= {folder, to_folder}
+            found = os.stat(to_name, dir_fd=to_fd, follow_symlinks=False)
+            return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+
+    def delete(self, path: str, *, seen: Version) -> None:
+        """Delete a file whose bytes the history holds; `StaleReplica` when they are others now."""
+        folder, name = _split(path)
+        with self._changing("delete", path):
+            fd = self._folder(folder)
+            temp = _temp_name()
+            try:
+                _rename(fd, name, fd, temp, _RENAME_NOREPLACE)
+            except FileNotFoundError:
+                return
+            self._dirty.add(folder)
+            if self._is_version(fd, temp, seen):
+                self._displaced.append((folder, temp, seen.digest))
+                return
+            with suppress(FileExistsError):  # else a new file stands there, and the stray is kept
+                _rename(fd, temp, fd, name, _RENAME_NOREPLACE)
+            raise StaleReplica(f"{self._base / path} changed meanwhile")
+
+    def settle(self) -> list[str]:
+        """Unlink what was displaced and is open nowhere; make renames durable.
+
+        Returns the paths of displaced files that somebody still has open or changed since; they
+        stay where they are, as strays.
+        """
+        late = []
+        for folder, temp, digest in self._displaced:
+            if not self._unlink_if_idle(folder, temp, digest):
+                late.append(f"{folder}/{temp}")
+        self._displaced.clear()
+        for folder in self._dirty:
+            with self._changing("sync", folder):
+                os.fsync(self._folder(folder))
+        self._dirty.clear()
+        return late
+
+    def unlink_stray(self, path: str, digest: bytes) -> bool:
+        """Unlink a stray if it still has these bytes and nobody has it open; tell whether."""
+        folder, name = _split(path)
+        return self._unlink_if_idle(folder, name, digest)
+
+    def _unlink_if_idle(self, folder: str, name: str, digest: bytes) -> bool:
+        with self._changing("unlink", f"{folder}/{name}"):
+            dir_fd = self._folder(folder)
+            try:
+                with _opened(name, _READ, dir_fd) as fd:
+                    if not _is_open_nowhere_else(fd):
+                        return False
+                    if digest_of(_read_all(fd, self._max_bytes + 1)) != digest:
+                        return False
+                    os.unlink(name, dir_fd=dir_fd)
+            except FileNotFoundError:
+                pass
+            return True
+
+    def _is_version(self, dir_fd: int, name: str, seen: Version) -> bool:
+        try:
+            with _opened(name, _READ, dir_fd) as fd:
+                found = os.fstat(fd)
+                return found.st_size == len(seen.data) and digest_of(
+                    _read_all(fd, found.st_size + 1)
+                ) == (seen.digest)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                return False
+            raise
+
+    def _temporary(self, dir_fd: int, data: bytes, *, mode: int) -> tuple[str, Stamp]:
+        name = _temp_name()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with _opened(name, flags, dir_fd, mode) as fd:
+                if mode != 0o666:
+                    os.fchmod(fd, mode)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+                made = os.fstat(fd)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=dir_fd)
+            raise
+        return name, Stamp(made.st_size, made.st_mtime_ns, made.st_ino)
+
+    def _folder(self, folder: str, *, make: bool = False) -> int:
+        fd = self._fds.get(folder)
+        if fd is None:
+            try:
+                fd = self._open_folder(folder)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                self._make(folder)
+                fd = self._open_folder(folder)
+            self._fds[folder] = fd
+        return fd
+
+    def _open_folder(self, folder: str) -> int:
+        fd = os.open(self._base, _FOLDER)
+        for part in folder.split("/"):
+            try:
+                inner = os.open(part, _FOLDER, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = inner
+        return fd
+
+    def _make(self, folder: str) -> None:
+        parent = self._base
+        for part in folder.split("/"):
+            parent = parent / part
+            with suppress(FileExistsError):
+                os.mkdir(parent)
+
+    def _forget(self, folder: str) -> None:
+        fd = self._fds.pop(folder, None)
+        if fd is not None:
+            os.close(fd)
+
+    @contextmanager
+    def _changing(self, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _replica_error(error, verb, self._base / path) from error
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def _temp_name() -> str:
+    return f"{TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}-{os.urandom(3).hex()}{TEMP_SUFFIX}"
+
+
+@contextmanager
+def _opened(name: str, flags: int, dir_fd: int, mode: int = 0o666) -> Iterator[int]:
+    fd = os.open(name, flags, mode, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int, limit: int) -> bytes:
+    chunks = []
+    while limit > 0 and (chunk := os.read(fd, limit)):
+        chunks.append(chunk)
+        limit -= len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _is_open_nowhere_else(fd: int) -> bool:
+    """Tell whether no other descriptor has the file open, as far as the system can say."""
+    return _grants(fd, getattr(fcntl, "F_WRLCK", 1))
+
+
+def _is_being_written(fd: int) -> bool:
+    """Tell whether anybody has the file open for writing, as far as the system can say."""
+    return not _grants(fd, getattr(fcntl, "F_RDLCK", 0))
+
+
+def _grants(fd: int, lease: int) -> bool:
+    """Tell whether a lease is granted; yes where there are none (fcntl(2), "Leases").
+
+    A read lease is granted when nobody has the file open for writing, a write lease when nobody
+    else has it open at all. Without leases, a writer that opened the file before it was displaced
+    goes unnoticed.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return True
+    try:
+        # RACE: an open in the moment between the two calls waits for the second, and the system
+        # signals us: not with SIGIO, which kills, but with a signal that is ignored by default.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, lease)
+    except OSError as error:
+        return error.errno != errno.EAGAIN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a special file")
+
+
+def _folder_trouble(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return "is missing"
+        case errno.ELOOP:
+            return "is a symbolic link"
+        case errno.ENOTDIR:
+            return "is not a folder"
+        case _:
+            return f"cannot be read ({os.strerror(error.errno or 0)})"
+
+
+def _replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
+    hints = {
+        errno.ENOSPC: "Free some space; syncd goes on by itself.",
+        errno.EDQUOT: "Free some space; syncd goes on by itself.",
+        errno.EROFS: "The file system is read-only; mount it writable.",
+        errno.EACCES: "Give syncd's user the right to write there (chmod, chown).",
+        errno.EPERM: "Give syncd's user the right to write there (chmod, chown).",
+    }
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return ReplicaError(
+        f"cannot {verb} {path}: {reason.lower()}", hint=hints.get(error.errno or 0, "")
+    )
+
+
+# renameat2 ---------------------------------------------------------------------------------------
+
+
+@cache
+def _renameat2() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
+def _rename_flags(fd: int, name: str, to_fd: int, to: str, flags: int) -> bool:
+    """Call renameat2(2); False where the system or the file system does not have the flag."""
+    call = _renameat2()
+    if call is None:
+        return False
+    import ctypes
+
+    if call(fd, os.fsencode(name), to_fd, os.fsencode(to), flags) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), name)
+
+
+def _rename(fd: int, name: str, to_fd: int, to: str, flags: int) -> None:
+    """Rename without overwriting; by link and unlink where renameat2 is not to be had."""
+    if not _rename_flags(fd, name, to_fd, to, flags):
+        os.link(name, to, src_dir_fd=fd, dst_dir_fd=to_fd, follow_symlinks=False)
+        os.unlink(name, dir_fd=fd)
+
+
+def _exchange(fd: int, name: str, other: str) -> None:
+    """Exchange two names atomically; by two renames where the system cannot.
+
+    RACE: without the exchange, what is written under ``other`` between the two renames is lost
+    to the rename. That is some 20 µs, on file systems without RENAME_EXCHANGE only.
+    """
+    if not _rename_flags(fd, name, fd, other, _RENAME_EXCHANGE):
+        aside = _temp_name()
+        os.link(other, aside, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+        os.rename(name, other, src_dir_fd=fd, dst_dir_fd=fd)
+        os.rename(aside, name, src_dir_fd=fd, dst_dir_fd=fd)

@@ -1,0 +1,178 @@
+"""Looking: what changed on either side since the baseline, found without reading what did not.
+
+A look answers *where* to look closer: paths to read, ids to compare, and what is gone. What then
+happens depends only on baseline, file and row as they are read for the message itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from syncd.files import FileReplica, FolderState, Scan
+from syncd.guard import Gone
+from syncd.message import FOLDERS, mailbox_of
+from syncd.reconcile import Side
+from syncd.store import FeedEntry, Store
+
+
+@dataclass(slots=True)
+class Look:
+    """What a pass has to deal with.
+
+    ``paths`` are to be read; ``ids`` to be compared, whatever their file; ``vanished`` are paths
+    of the baseline (with the id) where nothing stands now; ``gone_rows`` ids without a row, and
+    ``cleaned`` those of them that a host's clean-up of archived messages deleted.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    vanished: dict[str, str] = field(default_factory=dict)
+    gone_rows: set[str] = field(default_factory=set)
+    cleaned: set[str] = field(default_factory=set)
+    odd_ids: list[object] = field(default_factory=list)
+    odd_paths: dict[str, str] = field(default_factory=dict)
+    twins_gone: list[str] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    folders: dict[str, FolderState] = field(default_factory=dict)
+    feed: list[FeedEntry] = field(default_factory=list)
+
+
+def _order(path: str) -> tuple[int, str]:
+    return _FOLDER_ORDER[path.rpartition("/")[0]], path
+
+
+_FOLDER_ORDER = {folder: number for number, folder in enumerate(FOLDERS)}
+# Inbox before outbox: of the two copies of a message to oneself the first read is the message.
+
+
+def look_fully(store: Store, files: FileReplica, *, trust_stamps: bool = True) -> Look:
+    """Compare everything: stamps of all files and digests of all rows against the baseline.
+
+    Without ``trust_stamps`` every file is read again.
+    """
+    look = Look()
+    scan = files.scan()
+    look.folders = scan.folders
+    look.strays = scan.strays
+    look.odd_paths = scan.odd
+    _compare_files(store, scan, look, trust_stamps=trust_stamps)
+    with store.reading():
+        _note_feed(store, look)
+        _note_rows(look, store.changed_rows())
+        look.gone_rows = set(store.gone_rows())
+        look.ids |= look.gone_rows
+    return look
+
+
+def _compare_files(store: Store, scan: Scan, look: Look, *, trust_stamps: bool) -> None:
+    known = store.stamps()
+    twins = store.twins()
+    quarantine = store.quarantine()
+    for path, stamp in scan.stamps.items():
+        entry = quarantine.get(path)
+        if entry is not None:
+            same = entry.stamp == stamp
+        elif path in known:
+            same = known[path][1] == stamp
+        else:
+            same = path in twins and twins[path][1] == stamp
+        if not (same and trust_stamps):
+            look.paths.append(path)
+    look.paths.sort(key=_order)
+    for path, (key, _) in known.items():
+        if path not in scan.stamps and path not in scan.odd:
+            look.vanished[path] = key
+    look.twins_gone = [path for path in twins if path not in scan.stamps]
+    for path, entry in quarantine.items():
+        if "#" in path and path.startswith("messaging.db#"):
+            if entry.id is not None:
+                look.ids.add(entry.id)
+        elif path not in scan.stamps and path not in scan.odd:
+            look.cleared.append(path)
+
+
+def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
+    """Look at these paths and at the ids in the feed only; the cost does not grow with the rest."""
+    look = Look()
+    with store.reading():
+        _note_feed(store, look)
+        fed = {entry.id for entry in look.feed}
+        _note_rows(look, fed)
+        rows = store.rows(look.ids)
+        known = store.records(look.ids)
+        look.gone_rows = {key for key in known if key not in rows}
+        for path, record in store.records_at(paths).items():
+            if files.look(path) is None:
+                look.vanished[path] = record.id
+    for path in paths:
+        found = files.look(path)
+        if isinstance(found, str):
+            look.odd_paths[path] = found
+        elif found is not None:
+            look.paths.append(path)
+        elif path not in look.vanished:
+            look.cleared.append(path)
+            look.twins_gone.append(path)
+    look.paths.sort(key=_order)
+    return look
+
+
+def _note_feed(store: Store, look: Look) -> None:
+    look.feed = store.feed()
+    look.cleaned = {
+        entry.id for entry in look.feed if isinstance(entry.id, str) and entry.was == "archived"
+    }
+
+
+def _note_rows(look: Look, ids: Iterable[object]) -> None:
+    for key in ids:
+        if isinstance(key, str):
+            look.ids.add(key)
+        else:
+            look.odd_ids.append(key)
+
+
+def losses(
+    store: Store,
+    look: Look,
+    gone_files: dict[str, str],
+    trouble_of: Callable[[str], str],
+) -> list[Gone]:
+    """Return per folder and side how many messages of the baseline are gone, for the guard.
+
+    ``gone_files`` has the id of each vanished path whose message stands nowhere else.
+    """
+    expected = store.count_by_folder()
+    both_gone = set(gone_files.values()) & look.gone_rows
+    by_folder = Counter(
+        path.rpartition("/")[0] for path, key in gone_files.items() if key not in both_gone
+    )
+    found = [
+        Gone(Side.FILE, folder, expected.get(folder, 0), number, trouble_of(folder))
+        for folder, number in by_folder.items()
+    ]
+    counted = look.gone_rows - look.cleaned - both_gone
+    records = store.records(counted)
+    by_mailbox = Counter(mailbox_of(record.baseline.status) for record in records.values())
+    in_mailbox: Counter[str] = Counter()
+    for folder, number in expected.items():
+        in_mailbox[FOLDERS[folder]] += number
+    found += [
+        Gone(Side.DB, mailbox, in_mailbox[mailbox], number)
+        for mailbox, number in by_mailbox.items()
+    ]
+    # Folders that lost nothing still count towards what a side has in all.
+    found += [
+        Gone(Side.FILE, folder, number, 0)
+        for folder, number in expected.items()
+        if folder not in by_folder
+    ]
+    found += [
+        Gone(Side.DB, mailbox, number, 0)
+        for mailbox, number in in_mailbox.items()
+        if mailbox not in by_mailbox
+    ]
+    return found

@@ -1,0 +1,81 @@
+"""The contract's schema: the tables and indexes that all clients of the database share.
+
+It stands here once. The clients of `syncd.messaging` and the sync engine both create it
+through `create_contract`, and any other program of the family may have created it first:
+every statement tolerates what exists already, and columns or tables beyond these are theirs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+MESSAGES_DDL = """\
+CREATE TABLE IF NOT EXISTS messages (
+    id TEXT PRIMARY KEY,
+    from_project TEXT NOT NULL,
+    from_agent TEXT NOT NULL DEFAULT 'pm',
+    to_project TEXT NOT NULL,
+    to_agent TEXT NOT NULL DEFAULT 'pm',
+    message_type TEXT NOT NULL DEFAULT 'notification',
+    priority TEXT NOT NULL DEFAULT 'normal',
+    subject TEXT NOT NULL,
+    body TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'unread',
+    created_at TEXT NOT NULL,
+    read_at TEXT,
+    replied_to TEXT,
+    task_injected INTEGER NOT NULL DEFAULT 0,
+    metadata TEXT,
+    attachments TEXT
+)"""
+
+SESSIONS_DDL = """\
+CREATE TABLE IF NOT EXISTS sessions (
+    session_id TEXT PRIMARY KEY,
+    project_path TEXT NOT NULL,
+    project_name TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    last_active TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'active',
+    pid INTEGER
+)"""
+
+INDEXES_DDL = (
+    "CREATE INDEX IF NOT EXISTS idx_messages_status ON messages(status)",
+    "CREATE INDEX IF NOT EXISTS idx_messages_to_project ON messages(to_project)",
+    "CREATE INDEX IF NOT EXISTS idx_messages_priority ON messages(priority)",
+    "CREATE INDEX IF NOT EXISTS idx_messages_created_at ON messages(created_at)",
+    "CREATE INDEX IF NOT EXISTS idx_sessions_status ON sessions(status)",
+    "CREATE INDEX IF NOT EXISTS idx_sessions_last_active ON sessions(last_active)",
+)
+
+CONTRACT_DDL = (MESSAGES_DDL, SESSIONS_DDL, *INDEXES_DDL)
+
+MESSAGE_COLUMNS = (
+    "id",
+    "from_project",
+    "from_agent",
+    "to_project",
+    "to_agent",
+    "message_type",
+    "priority",
+    "subject",
+    "body",
+    "status",
+    "created_at",
+    "read_at",
+    "replied_to",
+    "task_injected",
+    "metadata",
+    "attachments",
+)
+
+
+def create_contract(connection: sqlite3.Connection) -> None:
+    """Create what is missing of the contract's tables and indexes.
+
+    Runs inside the caller's transaction where one is open. Raises `sqlite3.Error` when a table of
+    that name exists without a column that an index needs.
+    """
+    for statement in CONTRACT_DDL:
+        connection.execute(statement)

@@ -1,0 +1,136 @@
+"""Projects: finding them, taking turns on one, and running a pass over it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from syncd import cycle
+from syncd.config import Config
+from syncd.cycle import Orders
+from syncd.errors import BusyError, ReplicaError, SyncdError, UsageError
+from syncd.files import CLAUDE_DIR
+from syncd.report import Report
+from syncd.store import DATABASE, Store
+
+SKIPPED = frozenset({".git", "node_modules", ".venv", "__pycache__", CLAUDE_DIR})
+
+
+def is_project(folder: Path) -> bool:
+    """Tell whether a folder is a project."""
+    return (folder / CLAUDE_DIR).is_dir()
+
+
+def project_around(folder: Path) -> Path:
+    """Return the project that a folder lies in, itself included; raises `UsageError` for none."""
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents):
+        if is_project(candidate) and (candidate != Path.home() or candidate == folder):
+            return candidate
+    raise UsageError(
+        f"{folder} is in no project: neither it nor a folder above has {CLAUDE_DIR}",
+        hint="Name a project, or a folder of projects with --recursive.",
+    )
+
+
+def named_project(path: Path) -> Path:
+    """Return the project that a person named; raises `UsageError` when it is none."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    if not is_project(path):
+        raise UsageError(
+            f"{path} is no project: it has no folder {CLAUDE_DIR}",
+            hint=f"Add --recursive for the projects below it, or begin one: mkdir {path}/.claude-mpm",
+        )
+    return path.resolve()
+
+
+def find_projects(root: Path) -> Iterator[Path]:
+    """Yield every project at or below ``root``, in order of path.
+
+    Links are not followed, and `SKIPPED` folders not entered. The home folder counts only when it
+    is ``root`` itself. Folders that may not be read are passed over.
+    """
+    root = root.resolve()
+    home = Path.home()
+    for folder, names, _ in os.walk(root):
+        here = Path(folder)
+        if CLAUDE_DIR in names and (here != home or here == root):
+            yield here
+        names[:] = sorted(name for name in names if name not in SKIPPED)
+
+
+@contextmanager
+def turn(project: Path, wait_s: float) -> Iterator[None]:
+    """Hold a project's lock for one pass; raises `BusyError` when it is not free in ``wait_s``.
+
+    The lock is an flock(2) on the folder itself: it leaves no file, and the system drops it with
+    the process.
+    """
+    try:
+        fd = os.open(project / CLAUDE_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise ReplicaError(
+            f"{project / CLAUDE_DIR} cannot be opened: {(error.strerror or '').lower()}"
+        ) from error
+    try:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise BusyError(
+                        f"another syncd is working on {project}",
+                        hint="Try again when it has finished.",
+                    ) from error
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(fd)
+
+
+def run_pass(
+    project: Path, config: Config, orders: Orders, *, store: Store | None = None
+) -> Report:
+    """Run one cycle over a project, with its lock held; return what it did.
+
+    An open ``store`` is used and left open. What goes wrong with the project as a whole is in the
+    report, not raised: other projects go on.
+    """
+    report = Report(str(project))
+    try:
+        with turn(project, config.busy_wait_s):
+            if store is not None:
+                return _run(project, store, config, orders)
+            path = project / CLAUDE_DIR / DATABASE
+            with Store.open_readonly(path) if orders.dry_run else Store.open(path) as opened:
+                return _run(project, opened, config, orders)
+    except SyncdError as error:
+        report.error, report.hint = error.sentence, error.hint
+        report.busy = isinstance(error, BusyError)
+    return report
+
+
+def _run(project: Path, store: Store, config: Config, orders: Orders) -> Report:
+    if not orders.dry_run:
+        store.prepare()
+    _refuse_shared(project, store)
+    return cycle.run(project, store, config, orders)
+
+
+def _refuse_shared(project: Path, store: Store) -> None:
+    """Refuse the database that newer clients share between all projects, in the home folder."""
+    if project != Path.home():
+        return
+    others = store.projects_addressed() - {str(project)}
+    if len(others) > 1:
+        raise ReplicaError(
+            f"{store.path} holds the messages of {len(others)} projects, not of one",
+            hint="That layout is not exported to files; name the projects themselves.",
+        )

@@ -1,0 +1,122 @@
+"""What a cycle did and found, and the JSON object that commands print of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from syncd.errors import ExitCode
+from syncd.guard import Halt
+from syncd.store import QuarantineEntry
+
+
+class State(StrEnum):
+    """The state of a project."""
+
+    IN_SYNC = "in-sync"
+    ATTENTION = "attention"
+    HALTED = "halted"
+    ERROR = "error"
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many messages a cycle changed on either side, and how many it left as they were."""
+
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_deleted: int = 0
+    files_created: int = 0
+    files_updated: int = 0
+    files_moved: int = 0
+    files_deleted: int = 0
+    unchanged: int = 0
+
+    def changes(self) -> int:
+        """Return how many steps were taken."""
+        return sum(int(number) for number in asdict(self).values()) - self.unchanged
+
+    def __str__(self) -> str:
+        named = [
+            f"{number} {name.replace('_', ' ')}"
+            for name, number in asdict(self).items()
+            if number and name != "unchanged"
+        ]
+        return ", ".join(named) or "nothing to do"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConflict:
+    """A conflict that nobody has resolved yet; ``version`` is the loser's in the history."""
+
+    id: str
+    field: str
+    at: str
+    winner: str
+    version: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What one cycle did in one project.
+
+    ``unsettled`` are paths and ids to come back to soon, ``vanished`` paths to look at a second
+    time, ``late`` displaced files that somebody still had open.
+    """
+
+    path: str
+    counts: Counts = field(default_factory=Counts)
+    conflicts: list[OpenConflict] = field(default_factory=list)
+    quarantined: list[QuarantineEntry] = field(default_factory=list)
+    halt: Halt | None = None
+    error: str | None = None
+    hint: str = ""
+    busy: bool = False
+    unsettled: set[str] = field(default_factory=set)
+    vanished: set[str] = field(default_factory=set)
+    late: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> State:
+        if self.error is not None:
+            return State.ERROR
+        if self.halt is not None:
+            return State.HALTED
+        if self.conflicts or self.quarantined:
+            return State.ATTENTION
+        return State.IN_SYNC
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the project's entry in the object that ``--json`` prints (design, section 6)."""
+        return {
+            "path": self.path,
+            "state": str(self.state),
+            "counts": asdict(self.counts),
+            "conflicts": [
+                {"id": conflict.id, "field": conflict.field, "winner": conflict.winner}
+                for conflict in self.conflicts
+            ],
+            "quarantined": [
+                {"path": entry.path, "line": entry.problem.line, "reason": entry.problem.reason}
+                for entry in self.quarantined
+            ],
+            "halt": self.halt.as_json(self.path) if self.halt else None,
+            "error": self.error,
+        }
+
+
+_EXIT_CODES = {
+    State.IN_SYNC: ExitCode.IN_SYNC,
+    State.ATTENTION: ExitCode.ATTENTION,
+    State.HALTED: ExitCode.HALTED,
+    State.ERROR: ExitCode.ERROR,
+}
+
+
+def worst_exit_code(states: list[State]) -> ExitCode:
+    """Return the exit code over several projects: an error, a halt, attention, all in sync."""
+    for state in (State.ERROR, State.HALTED, State.ATTENTION):
+        if state in states:
+            return _EXIT_CODES[state]
+    return ExitCode.IN_SYNC

@@ -1,0 +1,527 @@
+"""The replica of SQLite: rows, and beside them the baseline, feed, history, and quarantine.
+
+Everything that syncd knows of a project lives in the project's own database, so that a row and
+its baseline commit together, and a database that is deleted, restored or replaced brings its own
+baseline along. Transactions that write are short `BEGIN IMMEDIATE` ones; parsing, rendering and
+file work happen outside them.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Self
+
+from syncd import tables
+from syncd.errors import BusyError, ReplicaError, StaleReplica
+from syncd.files import Stamp
+from syncd.message import FIELDS, Message, mailbox_at, values_of
+from syncd.messaging.schema import MESSAGE_COLUMNS
+from syncd.reconcile import Baseline, Conflict, Quarantined, Side
+
+DATABASE = "messaging.db"
+BUSY_TIMEOUT_S = 5.0
+
+_COLUMN_OF = {"type": "message_type", "reply_to": "replied_to"}
+COLUMNS = ("id", *(_COLUMN_OF.get(name, name) for name in FIELDS))
+_SELECT_ROW = ", ".join(COLUMNS)
+_SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
+_IDS_AT_ONCE = 500
+
+RowValues = tuple[Any, ...]
+"""A row as it stands: ``id`` and then the columns of `FIELDS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row as read, with what a compare-and-set needs to recognise it."""
+
+    values: RowValues
+    read_at: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        return row_digest(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message's baseline with the file and the row that it was agreed on."""
+
+    id: str
+    path: str
+    stamp: Stamp
+    digest: bytes
+    baseline: Baseline
+    row_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """An id that a host touched; ``was`` is the status of a row that it deleted."""
+
+    seq: int
+    id: object
+    was: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineEntry:
+    """A file or row left alone. ``stamp`` is None when it must be looked at again each time."""
+
+    path: str
+    id: str | None
+    problem: Quarantined
+    stamp: Stamp | None
+
+
+def row_digest(values: RowValues) -> bytes:
+    """Return the digest by which the baseline knows a row as spelled."""
+    return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
+
+
+def now_text() -> str:
+    """Return the time in UTC as the contract writes it."""
+    return datetime.now(UTC).isoformat()
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+class Store:
+    """One project's database, open (a context manager)."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.connection = connection
+        self.identity = _identity(path)
+        connection.text_factory = _decode
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = True) -> Self:
+        """Open a database for reading and writing; it is created with ``create``.
+
+        Raises `ReplicaError` when it cannot be opened or is no database, `BusyError` when somebody
+        holds its lock longer than 5 s.
+        """
+        mode = "rwc" if create else "rw"
+        with _translated(path):
+            connection = _connect(path, mode)
+            try:
+                connection.execute("PRAGMA synchronous = FULL")
+                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    connection.execute("PRAGMA journal_mode = WAL")
+                return cls(path, connection)
+            except BaseException:
+                connection.close()
+                raise
+
+    @classmethod
+    def open_readonly(cls, path: Path) -> Self:
+        """Open a database that is only looked at; nothing in it changes.
+
+        What it lacks, or all of it where there is no file, stands in temporary tables.
+        """
+        with _translated(path):
+            if path.exists() or path.is_symlink():
+                connection = _connect(path, "ro")
+            else:
+                connection = sqlite3.connect(
+                    ":memory:", isolation_level=None, check_same_thread=False
+                )
+            try:
+                tables.create_temporary(connection)
+                return cls(path, connection)
+            except BaseException:
+                connection.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def is_current(self) -> bool:
+        """Tell whether the open database is still the one that stands at its path.
+
+        Writes to a database that was replaced succeed and vanish.
+        """
+        return self.identity == _identity(self.path)
+
+    def prepare(self) -> bool:
+        """Make tables and triggers ready where they are not; tell whether that changed anything."""
+        with _translated(self.path):
+            if tables.is_ready(self.connection):
+                return False
+            with self._immediate():
+                tables.create(self.connection)
+            return True
+
+    def schema_version(self) -> int:
+        """Return SQLite's own counter of schema changes, by any connection."""
+        with _translated(self.path):
+            found: int = self.connection.execute("PRAGMA schema_version").fetchone()[0]
+            return found
+
+    def data_version(self) -> int:
+        """Return a number that moves when another connection commits (4 µs)."""
+        with _translated(self.path):
+            found: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
+            return found
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read everything inside from one snapshot of the database."""
+        with _translated(self.path):
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write everything inside in one durable transaction of which the triggers hear nothing."""
+        with _translated(self.path):
+            if not self.is_current():
+                raise StaleReplica(f"{self.path} was replaced meanwhile")
+            with self._immediate():
+                self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
+                yield
+                self.connection.execute("DELETE FROM syncd_mute")
+
+    @contextmanager
+    def _immediate(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    # Rows
+
+    def rows(self, ids: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of these ids that are there."""
+        found: dict[str, Row] = {}
+        sql = f"SELECT {_SELECT_ROW}, read_at FROM messages WHERE id IN "
+        for values in self._select_in(sql, ids):
+            found[values[0]] = Row(values[:-1], values[-1])
+        return found
+
+    def changed_rows(self) -> Iterator[object]:
+        """Yield the ids of all rows that differ from the baseline; any type, also NULL."""
+        columns = ", ".join(f"m.{column}" for column in COLUMNS)
+        sql = (
+            f"SELECT {columns}, b.row_digest FROM messages m LEFT JOIN syncd_baseline b USING (id)"
+        )
+        for *values, known in self.connection.execute(sql):
+            if known is None or row_digest(tuple(values)) != known:
+                yield values[0]
+
+    def all_row_ids(self) -> Iterator[object]:
+        """Yield the id of every row."""
+        return (found[0] for found in self.connection.execute("SELECT id FROM messages"))
+
+    def gone_rows(self) -> list[str]:
+        """Return the ids that the baseline knows and that have no row any more."""
+        sql = (
+            "SELECT id FROM syncd_baseline b "
+            "WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = b.id)"
+        )
+        return [found[0] for found in self.connection.execute(sql)]
+
+    def insert_row(self, message: Message) -> Row:
+        """Insert a row; raises `StaleReplica` when one of that id came in between."""
+        values = (message.id, *values_of(message))
+        marks = ", ".join("?" * len(values))
+        try:
+            self.connection.execute(
+                f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({marks})", values
+            )
+        except sqlite3.IntegrityError as error:
+            raise StaleReplica(f"a row {message.id!r} exists already ({error})") from error
+        return Row(values)
+
+    def update_row(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
+        """Set these fields where the row is still as seen, else raise `StaleReplica`.
+
+        A row that becomes read and has no ``read_at`` gets one.
+        """
+        changes = {COLUMNS[1 + FIELDS.index(name)]: getattr(message, name) for name in fields}
+        values = tuple(
+            changes.get(column, old) for column, old in zip(COLUMNS, seen.values, strict=True)
+        )
+        if changes.get("status") == "read" and seen.read_at is None:
+            changes["read_at"] = now_text()
+        sets = ", ".join(f"{column} = ?" for column in changes)
+        done = self.connection.execute(
+            f"UPDATE messages SET {sets} WHERE {_SAME_ROW}", (*changes.values(), *seen.values)
+        )
+        if done.rowcount != 1:
+            raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+        return Row(values)
+
+    def delete_row(self, seen: Row) -> None:
+        """Delete the row where it is still as seen, else raise `StaleReplica`."""
+        done = self.connection.execute(f"DELETE FROM messages WHERE {_SAME_ROW}", seen.values)
+        if done.rowcount != 1:
+            raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+
+    # Baseline
+
+    def records(self, ids: Iterable[str]) -> dict[str, Record]:
+        """Return the baselines of these ids that are known."""
+        sql = f"SELECT {_RECORD} FROM syncd_baseline WHERE id IN "
+        return {values[0]: _record(values) for values in self._select_in(sql, ids)}
+
+    def records_at(self, paths: Iterable[str]) -> dict[str, Record]:
+        """Return the baselines whose files stand at these paths, by path."""
+        sql = f"SELECT {_RECORD} FROM syncd_baseline WHERE path IN "
+        return {values[1]: _record(values) for values in self._select_in(sql, paths)}
+
+    def stamps(self) -> dict[str, tuple[str, Stamp]]:
+        """Return id and stamp of every file that the baseline knows, by path."""
+        sql = "SELECT path, id, size, mtime_ns, inode FROM syncd_baseline"
+        return {
+            path: (key, Stamp(size, mtime_ns, inode))
+            for path, key, size, mtime_ns, inode in self.connection.execute(sql)
+        }
+
+    def count_by_folder(self) -> dict[str, int]:
+        """Return how many messages the baseline has in each folder."""
+        folder = "substr(path, 1, length(rtrim(path, replace(path, '/', ''))) - 1)"
+        sql = f"SELECT {folder}, count(*) FROM syncd_baseline GROUP BY 1"
+        return dict(self.connection.execute(sql).fetchall())
+
+    def save_record(self, record: Record) -> None:
+        stamp, baseline = record.stamp, record.baseline
+        self.connection.execute(
+            "INSERT OR REPLACE INTO syncd_baseline VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(record.id, record.path, stamp.size, stamp.mtime_ns, stamp.inode),
+                *(record.digest, baseline.status_said, baseline.status),
+                *(json.dumps(baseline.fields), record.row_digest),
+            ),
+        )
+
+    def forget_record(self, message_id: str) -> None:
+        self.connection.execute("DELETE FROM syncd_baseline WHERE id = ?", (message_id,))
+
+    # Feed
+
+    def feed(self) -> list[FeedEntry]:
+        """Return what hosts touched since the feed was last consumed, oldest first."""
+        sql = "SELECT seq, id, was FROM syncd_feed ORDER BY seq"
+        return [FeedEntry(*values) for values in self.connection.execute(sql)]
+
+    def consume_feed(self, entries: Iterable[FeedEntry]) -> None:
+        self.connection.executemany(
+            "DELETE FROM syncd_feed WHERE seq = ?", [(entry.seq,) for entry in entries]
+        )
+
+    # Twins
+
+    def twins(self) -> dict[str, tuple[str, Stamp]]:
+        """Return id and stamp of each recorded outbox copy of a message to oneself, by path."""
+        sql = "SELECT path, id, size, mtime_ns, inode FROM syncd_twins"
+        return {
+            path: (key, Stamp(size, mtime_ns, inode))
+            for path, key, size, mtime_ns, inode in self.connection.execute(sql)
+        }
+
+    def save_twin(self, path: str, message_id: str, stamp: Stamp) -> None:
+        self.connection.execute(
+            "INSERT OR REPLACE INTO syncd_twins VALUES (?, ?, ?, ?, ?)",
+            (path, message_id, stamp.size, stamp.mtime_ns, stamp.inode),
+        )
+
+    def forget_twin(self, path: str) -> None:
+        self.connection.execute("DELETE FROM syncd_twins WHERE path = ?", (path,))
+
+    # Quarantine
+
+    def quarantine(self) -> dict[str, QuarantineEntry]:
+        """Return everything that is left alone, by path (``messaging.db#id`` for rows)."""
+        sql = (
+            "SELECT path, id, line, reason, hint, size, mtime_ns, inode "
+            "FROM syncd_quarantine ORDER BY path"
+        )
+        return {
+            path: QuarantineEntry(
+                path,
+                key,
+                Quarantined(reason, line, hint),
+                Stamp(size, mtime_ns, inode) if size is not None else None,
+            )
+            for path, key, line, reason, hint, size, mtime_ns, inode in self.connection.execute(sql)
+        }
+
+    def save_quarantine(self, entry: QuarantineEntry) -> None:
+        stamp, problem = entry.stamp, entry.problem
+        numbers = (stamp.size, stamp.mtime_ns, stamp.inode) if stamp else (None, None, None)
+        self.connection.execute(
+            "INSERT OR REPLACE INTO syncd_quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(entry.path, entry.id, problem.line, problem.reason, problem.hint),
+                *(now_text(), *numbers),
+            ),
+        )
+
+    def forget_quarantine(self, path: str) -> None:
+        self.connection.execute("DELETE FROM syncd_quarantine WHERE path = ?", (path,))
+
+    # History and conflicts
+
+    def keep_file(self, message_id: str, path: str, data: bytes, reason: str) -> int:
+        """Add a file's bytes to the history; return the version's number."""
+        done = self.connection.execute(
+            "INSERT INTO syncd_history (id, at, side, reason, path, data) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (message_id, now_text(), Side.FILE, reason, path, data),
+        )
+        return done.lastrowid or 0
+
+    def keep_row(self, message_id: str, reason: str) -> int:
+        """Add the row as it stands to the history; return the version's number."""
+        others = ", ".join(MESSAGE_COLUMNS[1:])
+        done = self.connection.execute(
+            f"INSERT INTO syncd_history (id, at, side, reason, {others}) "
+            f"SELECT id, ?, ?, ?, {others} FROM messages WHERE id = ?",
+            (now_text(), Side.DB, reason, message_id),
+        )
+        return done.lastrowid or 0
+
+    def has_version(self, data: bytes) -> bool:
+        """Tell whether the history holds a file of exactly these bytes."""
+        sql = "SELECT 1 FROM syncd_history WHERE data = ? LIMIT 1"
+        return self.connection.execute(sql, (data,)).fetchone() is not None
+
+    def save_conflict(self, message_id: str, conflict: Conflict, version: int) -> None:
+        self.connection.execute(
+            "INSERT OR REPLACE INTO syncd_conflicts VALUES (?, ?, ?, ?, ?)",
+            (message_id, conflict.field, now_text(), conflict.winner, version),
+        )
+
+    def conflicts(self) -> list[tuple[str, str, str, str, int]]:
+        """Return id, field, time, winner and the loser's version of each open conflict."""
+        sql = "SELECT id, field, at, winner, version FROM syncd_conflicts ORDER BY at, id, field"
+        return self.connection.execute(sql).fetchall()
+
+    # State
+
+    def state(self, key: str) -> Any:
+        """Return a JSON value kept for the project as a whole; None when there is none."""
+        sql = "SELECT value FROM syncd_state WHERE key = ?"
+        found = self.connection.execute(sql, (key,)).fetchone()
+        return json.loads(found[0]) if found is not None and found[0] is not None else None
+
+    def set_state(self, key: str, value: Any) -> None:
+        text = json.dumps(value) if value is not None else None
+        self.connection.execute("INSERT OR REPLACE INTO syncd_state VALUES (?, ?)", (key, text))
+
+    def projects_addressed(self) -> set[str]:
+        """Return every project that a row is from or to, as spelled there."""
+        sql = (
+            "SELECT DISTINCT to_project FROM messages WHERE status IS NOT 'sent' "
+            "UNION SELECT DISTINCT from_project FROM messages WHERE status = 'sent'"
+        )
+        with _translated(self.path):
+            return {found[0] for found in self.connection.execute(sql)}
+
+    def count_rows(self) -> int:
+        found: int = self.connection.execute("SELECT count(*) FROM messages").fetchone()[0]
+        return found
+
+    def _select_in(self, sql: str, values: Iterable[str]) -> Iterator[RowValues]:
+        wanted = list(values)
+        for start in range(0, len(wanted), _IDS_AT_ONCE):
+            batch = wanted[start : start + _IDS_AT_ONCE]
+            marks = ", ".join("?" * len(batch))
+            yield from self.connection.execute(f"{sql}({marks})", batch)
+
+
+_RECORD = "id, path, size, mtime_ns, inode, digest, status_said, status, fields, row_digest"
+
+
+def _record(values: Sequence[Any]) -> Record:
+    key, path, size, mtime_ns, inode, digest, status_said, status, fields, known = values
+    baseline = Baseline(mailbox_at(path), status_said, status, tuple(json.loads(fields)))
+    return Record(key, path, Stamp(size, mtime_ns, inode), digest, baseline, known)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    if path.is_symlink():
+        raise ReplicaError(
+            f"{path} is a symbolic link",
+            hint="Put the database itself there; links are not followed.",
+        )
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, with the database's path and a way out."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _error_for(path, error) from error
+
+
+def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return BusyError(
+            f"another program holds the lock of {path} for more than {BUSY_TIMEOUT_S:.0f} s",
+            hint="Try again when it has finished.",
+        )
+    for prefix, (sentence, hint) in _PROBLEMS.items():
+        if name.startswith(prefix):
+            return ReplicaError(f"{path} {sentence}", hint=hint)
+    return ReplicaError(f"{path}: {error}")
+
+
+_PROBLEMS = {
+    "SQLITE_CORRUPT": (
+        "is damaged",
+        "Move it and its -wal file away and restore a backup; without one, 'syncd migrate' builds "
+        "a new database from the files.",
+    ),
+    "SQLITE_NOTADB": (
+        "is not a SQLite database",
+        "Move it away; 'syncd migrate' builds a new one from the files.",
+    ),
+    "SQLITE_FULL": ("cannot grow: the disk is full", "Free some space; syncd goes on by itself."),
+    "SQLITE_READONLY": ("cannot be written", "Give syncd's user the right to write it."),
+    "SQLITE_CANTOPEN": ("cannot be opened", "Look whether it exists and who may read it."),
+    "SQLITE_IOERR": ("cannot be read or written", "Look at the disk and its free space."),
+}

@@ -1,0 +1,156 @@
+"""syncd's own tables and triggers in ``messaging.db``, and the steps from one version to the next.
+
+The triggers use built-in SQL only and write into tables without constraints, so that they cannot
+fail a host's write. They are silent inside syncd's own transactions: `syncd_mute` has a row only
+there. `drop` removes them before any table that they name.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from syncd.errors import ReplicaError
+from syncd.messaging.schema import MESSAGE_COLUMNS, MESSAGES_DDL, create_contract
+
+VERSION = 1
+
+_ROW_COLUMNS = MESSAGE_COLUMNS[1:]
+_OTHER_COLUMNS = ", ".join(_ROW_COLUMNS)
+
+_TABLES = (
+    # What the agent knows of the project as a whole: identities of folders, times, the halt.
+    "CREATE TABLE IF NOT EXISTS syncd_state (key TEXT PRIMARY KEY, value)",
+    # The last state of each message on which both sides agreed.
+    """CREATE TABLE IF NOT EXISTS syncd_baseline (
+        id TEXT PRIMARY KEY, path TEXT NOT NULL, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+        digest BLOB, status_said TEXT, status TEXT, fields TEXT, row_digest BLOB)""",
+    "CREATE INDEX IF NOT EXISTS syncd_baseline_path ON syncd_baseline(path)",
+    # Outbox copies of messages to oneself.
+    """CREATE TABLE IF NOT EXISTS syncd_twins (
+        path TEXT PRIMARY KEY, id TEXT, size INTEGER, mtime_ns INTEGER, inode INTEGER)""",
+    # Ids that a host's statements touched; `was` is the status of a deleted row.
+    "CREATE TABLE IF NOT EXISTS syncd_feed (seq INTEGER PRIMARY KEY, id, was)",
+    "CREATE TABLE IF NOT EXISTS syncd_mute (muted)",
+    # Versions that were replaced or removed: a file's bytes in `data`, or a row in its columns.
+    f"""CREATE TABLE IF NOT EXISTS syncd_history (
+        version INTEGER PRIMARY KEY, id, at TEXT, side TEXT, reason TEXT, path TEXT, data BLOB,
+        {_OTHER_COLUMNS})""",
+    "CREATE INDEX IF NOT EXISTS syncd_history_id ON syncd_history(id)",
+    "CREATE INDEX IF NOT EXISTS syncd_history_at ON syncd_history(at)",
+    # Fields that changed on both sides; `version` is the loser's in the history.
+    """CREATE TABLE IF NOT EXISTS syncd_conflicts (
+        id TEXT, field TEXT, at TEXT, winner TEXT, version INTEGER, PRIMARY KEY (id, field))""",
+    # Files (and rows, as messaging.db#id) left alone, with the stamp that they were read at.
+    """CREATE TABLE IF NOT EXISTS syncd_quarantine (
+        path TEXT PRIMARY KEY, id TEXT, line INTEGER, reason TEXT, hint TEXT, since TEXT,
+        size INTEGER, mtime_ns INTEGER, inode INTEGER)""",
+)
+
+_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+_HEARD = "NOT EXISTS (SELECT 1 FROM syncd_mute)"
+
+
+def _words_differ(old: str) -> str:
+    columns = ("subject", "body", "metadata", "attachments")
+    return " OR ".join(f"{old}{column} IS NOT NEW.{column}" for column in columns)
+
+
+def _keep(reason: str, prefix: str, tail: str = "") -> str:
+    values = ", ".join(f"{prefix}{column}" for column in _ROW_COLUMNS)
+    return (
+        f"INSERT INTO syncd_history (id, at, side, reason, {_OTHER_COLUMNS}) "
+        f"SELECT {prefix}id, {_NOW}, 'db', '{reason}', {values} {tail};"
+    )
+
+
+# REPLACE deletes the old row without firing DELETE triggers, so what it overwrites is kept before.
+_TRIGGERS = {
+    "syncd_insert": f"AFTER INSERT ON messages WHEN {_HEARD} BEGIN "
+    "INSERT INTO syncd_feed (id) VALUES (NEW.id); END",
+    "syncd_update": f"AFTER UPDATE ON messages WHEN {_HEARD} BEGIN "
+    "INSERT INTO syncd_feed (id) VALUES (NEW.id); "
+    "INSERT INTO syncd_feed (id) SELECT OLD.id WHERE OLD.id IS NOT NEW.id; END",
+    "syncd_delete": f"AFTER DELETE ON messages WHEN {_HEARD} BEGIN "
+    "INSERT INTO syncd_feed (id, was) VALUES (OLD.id, OLD.status); "
+    f"{_keep('deleted by SQL', 'OLD.')} END",
+    "syncd_keep_update": f"AFTER UPDATE OF subject, body, metadata, attachments ON messages "
+    f"WHEN {_HEARD} AND ({_words_differ('OLD.')}) BEGIN {_keep('changed by SQL', 'OLD.')} END",
+    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_HEARD} BEGIN "
+    + _keep("replaced by SQL", "", f"FROM messages WHERE id = NEW.id AND ({_words_differ('')})")
+    + " END",
+}
+
+_OUR_TABLES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'syncd\\_%' ESCAPE '\\'"
+)
+
+
+def is_ready(connection: sqlite3.Connection) -> bool:
+    """Tell whether all tables and triggers stand as this version makes them. Writes nothing."""
+    sql = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
+    names = dict(connection.execute(sql).fetchall())
+    if "messages" not in names or "syncd_state" not in names:
+        return False
+    found = connection.execute("SELECT value FROM syncd_state WHERE key = 'version'").fetchone()
+    if found is not None and found[0] > VERSION:
+        raise ReplicaError(
+            f"the database was set up by a newer syncd (version {found[0]} of its tables, "
+            f"this one knows {VERSION})",
+            hint="Use the newer syncd here too: pip install --upgrade syncd",
+        )
+    tables_stand = found is not None and all(
+        _name(ddl) in names for ddl in _TABLES if _is_table(ddl)
+    )
+    return tables_stand and all(
+        names.get(name) == f"CREATE TRIGGER {name} {body}" for name, body in _TRIGGERS.items()
+    )
+
+
+def _is_table(ddl: str) -> bool:
+    return ddl.startswith("CREATE TABLE")
+
+
+def _name(ddl: str) -> str:
+    return ddl.split("EXISTS ")[1].split()[0]
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Create the contract's schema, our tables and our triggers where they are missing.
+
+    Runs inside the caller's transaction. Raises `ReplicaError` when ``messages`` lacks a column of
+    the contract: triggers that named it would fail a host's writes.
+    """
+    create_contract(connection)
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")}
+    missing = [column for column in MESSAGE_COLUMNS if column not in columns]
+    if missing:
+        raise ReplicaError(
+            f"the table messages lacks the column {missing[0]!r}",
+            hint=f"Add it: ALTER TABLE messages ADD COLUMN {missing[0]} TEXT",
+        )
+    for ddl in _TABLES:
+        connection.execute(ddl)
+    for name, body in _TRIGGERS.items():
+        connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+        connection.execute(f"CREATE TRIGGER {name} {body}")
+    connection.execute("INSERT OR REPLACE INTO syncd_state VALUES ('version', ?)", (VERSION,))
+
+
+def create_temporary(connection: sqlite3.Connection) -> None:
+    """Create what is missing as temporary tables, for a look at a database that is not ours yet.
+
+    Nothing is written into the database; the connection may be read-only.
+    """
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    names = {name for (name,) in connection.execute(sql)}
+    for ddl in (MESSAGES_DDL, *filter(_is_table, _TABLES)):
+        if _name(ddl) not in names:
+            connection.execute(ddl.replace("CREATE TABLE IF NOT EXISTS", "CREATE TEMP TABLE", 1))
+
+
+def drop(connection: sqlite3.Connection) -> None:
+    """Remove every trigger of ours, then every table. Runs inside the caller's transaction."""
+    for name in _TRIGGERS:
+        connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+    for (name,) in connection.execute(_OUR_TABLES).fetchall():
+        connection.execute(f'DROP TABLE "{name}"')
