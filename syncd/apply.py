@@ -332,7 +332,8 @@ class Applier:
         for path in cleared:
             del quarantine[path]
         quarantine.update(self.set_aside)
-        heard = [entry for entry in look.feed if row_key(entry.id) not in self.report.unsettled]
+        later = self.report.unsettled | self.report.vanished
+        heard = [entry for entry in look.feed if row_key(entry.id) not in later]
         lost_twins = set(look.twins_gone)
         if self.dry_run or not (cleared or news or heard or lost_twins or self.twins):
             return

@@ -117,7 +117,15 @@ class _Cycle:
         """Return the vanished paths that count as gone: those still gone at a second look."""
         if self.orders.one_way:
             return {}
-        fresh = {path for path in look.vanished if path not in self.orders.gone}
+        fresh = look.vanished.keys() - self.orders.gone
+        if not self.orders.wait:
+            # Rows too are given a second look, so that the guard sees all of a slow clean-out.
+            fresh_rows = {
+                key for key in look.gone_rows - look.cleaned if row_key(key) not in self.orders.gone
+            }
+            self.report.vanished |= set(map(row_key, fresh_rows))
+            look.gone_rows -= fresh_rows
+            look.ids -= fresh_rows
         if fresh and not self.orders.wait:
             self.report.vanished |= fresh
             return {path: key for path, key in look.vanished.items() if path not in fresh}

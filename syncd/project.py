@@ -44,7 +44,7 @@ def named_project(path: Path) -> Path:
     if not is_project(path):
         raise UsageError(
             f"{path} is no project: it has no folder {CLAUDE_DIR}",
-            hint=f"Add --recursive for the projects below it, or begin one: mkdir {path}/.claude-mpm",
+            hint=f"Add --recursive for projects below it, or begin one: mkdir {path / CLAUDE_DIR}",
         )
     return path.resolve()
 

@@ -1,0 +1,599 @@
+"""The agent: many projects, wakes, timers, signals.
+
+The main thread waits for timers and signals; watchdog's threads bring wakes; a small pool of
+workers runs cycles, at most one a project at a time. Whatever comes for a project while its cycle
+runs is taken together by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from syncd import config as settings
+from syncd.config import Config
+from syncd.cycle import Orders
+from syncd.errors import SyncdError
+from syncd.files import CLAUDE_DIR
+from syncd.heartbeat import BEAT_S, Heartbeat, alive
+from syncd.project import find_projects, is_project, named_project, run_pass
+from syncd.report import Report, State
+from syncd.store import DATABASE, Store
+from syncd.watch import Kind, Wake, Watcher
+
+log = logging.getLogger("syncd.agent")
+
+WORKERS = 4
+MAX_OPEN_STORES = 64
+_TICK_S = 1.0
+_HALT_LOOK_S = 5.0
+_LONGEST_RETRY_S = 30.0
+_STUCK_S = 600.0
+
+
+@dataclass(slots=True)
+class _Job:
+    """One project: what is to be looked at, when, and the open database.
+
+    Times are of the monotonic clock. ``lock`` guards all but ``store``, which only the worker that
+    runs the project's cycle touches (``running``), and the main thread while none does.
+    """
+
+    project: Path
+    config: Config
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    paths: set[str] = field(default_factory=set)
+    quiet_at: dict[str, float] = field(default_factory=dict)
+    vanished: dict[str, float] = field(default_factory=dict)
+    bell: bool = False
+    full: bool = True
+    due: float | None = None
+    full_due: float = 0.0
+    running: bool = False
+    started: float = 0.0
+    retries: int = 0
+    polled: bool = False
+    identity: tuple[int, int] | None = None
+    store: Store | None = None
+    versions: tuple[int, int] | None = None
+    used: float = 0.0
+    last_state: str = ""
+
+    def next_due(self, now: float) -> float | None:
+        """Return when there is something to do; None when nothing is known to come."""
+        with self.lock:
+            times = [*self.quiet_at.values()]
+            if self.vanished:
+                times.append(self._gone_due())
+            if self.due is not None:
+                times.append(self.due)
+            if self.full_due:
+                times.append(self.full_due)
+            if self.full or self.bell or self.paths:
+                times.append(now)
+            return min(times, default=None)
+
+    def _gone_due(self) -> float:
+        # Deletions are taken together: the guard must see all of an `rm` at once.
+        wait = self.config.gone_s
+        return min(max(self.vanished.values()) + wait, min(self.vanished.values()) + 5 * wait)
+
+    def take(self, now: float) -> Orders | None:
+        """Return the orders for the next cycle and clear what they cover; None for nothing."""
+        with self.lock:
+            paths, gone = set(self.paths), frozenset[str]()
+            self.paths.clear()
+            for path, due in list(self.quiet_at.items()):
+                if due <= now:
+                    del self.quiet_at[path]
+                    paths.add(path)
+            if self.vanished and self._gone_due() <= now:
+                gone = frozenset(self.vanished)
+                self.vanished.clear()
+            full = self.full or (self.full_due != 0 and self.full_due <= now)
+            due = self.due is not None and self.due <= now
+            if not (paths or gone or full or self.bell or due):
+                return None
+            self.bell = self.full = False
+            if due:
+                self.due = None
+            if full:
+                return Orders(gone=gone, wait=False)
+            paths |= {path for path in gone if not path.startswith(DATABASE)}
+            return Orders(paths=frozenset(paths), gone=gone, wait=False)
+
+
+class Agent:
+    """Keeps the projects at or below ``roots`` in step until it is told to stop."""
+
+    def __init__(
+        self, roots: list[Path], *, recursive: bool, poll: bool, flags: dict[str, Any]
+    ) -> None:
+        self._roots = [root if recursive else named_project(root) for root in roots]
+        self._recursive = recursive
+        self._poll = poll
+        self._flags = flags
+        self._config = settings.load(flags=flags)
+        self._jobs: dict[Path, _Job] = {}
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="cycle")
+        self._watcher = None if poll else Watcher(self._on_wake, self._on_loss)
+        self._stopping = False
+        self._reload = False
+        self._lost_events = False
+        self._next_search = 0.0
+        self._compares: dict[str, str] = {}
+        self._first_cycles = threading.Semaphore(0)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        os.set_blocking(self._wake_read, False)
+
+    def run(self, heartbeat: Heartbeat) -> None:
+        """Work until SIGTERM or SIGINT; the cycles in hand are finished."""
+        former = self._set_signals()
+        try:
+            if self._watcher is not None:
+                self._watcher.start()
+            self._search()
+            for job in list(self._jobs.values()):
+                self._submit(job)
+            self._await_first_cycles(heartbeat)
+            count = len(self._jobs)
+            print(
+                f"ready: watching {count} project{'s' * (count != 1)}", file=sys.stderr, flush=True
+            )
+            _notify(f"READY=1\nSTATUS=watching {count} projects")
+            self._loop(heartbeat)
+        finally:
+            _notify("STOPPING=1")
+            self._stopping = True
+            if self._watcher is not None:
+                self._watcher.stop()
+            self._pool.shutdown(wait=True)
+            for job in self._jobs.values():
+                self._close_store(job)
+            for number, handler in former.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(-1)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    # The main thread
+
+    def _set_signals(self) -> dict[int, Any]:
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        handlers = {
+            signal.SIGTERM: self._on_stop,
+            signal.SIGINT: self._on_stop,
+            signal.SIGHUP: self._on_hangup,
+        }
+        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+    def _on_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _on_hangup(self, *_: object) -> None:
+        self._reload = True
+
+    def _poke(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._wake_write, b"\0")
+
+    def _sleep(self, seconds: float) -> None:
+        ready, _, _ = select.select([self._wake_read], [], [], max(0.0, seconds))
+        if ready:
+            with suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+
+    def _await_first_cycles(self, heartbeat: Heartbeat) -> None:
+        waiting = len(self._jobs)
+        while waiting and not self._stopping:
+            if self._first_cycles.acquire(timeout=0.1):
+                waiting -= 1
+            else:
+                self._beat(heartbeat)
+
+    def _loop(self, heartbeat: Heartbeat) -> None:
+        next_tick = 0.0
+        while not self._stopping:
+            now = time.monotonic()
+            if now >= next_tick:
+                self._tick(heartbeat, now)
+                next_tick = now + _TICK_S
+            wait = next_tick - now
+            for job in list(self._jobs.values()):
+                due = None if job.running else job.next_due(now)
+                if due is not None:
+                    if due <= now:
+                        self._submit(job)
+                    else:
+                        wait = min(wait, due - now)
+            self._sleep(wait)
+
+    def _tick(self, heartbeat: Heartbeat, now: float) -> None:
+        self._beat(heartbeat)
+        if self._reload:
+            self._reload = False
+            self._reread_settings()
+        if self._lost_events:
+            self._lost_events = False
+            log.warning("file events were lost: comparing everything")
+            for job in self._jobs.values():
+                job.full = True
+        for job in list(self._jobs.values()):
+            self._check(job, now)
+        if now >= self._next_search:
+            self._search()
+            took = time.monotonic() - now
+            # A large tree is walked less often: searching takes a hundredth of the time at most.
+            self._next_search = now + max(self._config.discover_s, 100 * took)
+            self._check_watches()
+        self._close_idle_stores(now)
+
+    def _beat(self, heartbeat: Heartbeat) -> None:
+        now = time.monotonic()
+        if now - getattr(self, "_last_beat", -BEAT_S) < BEAT_S:
+            return
+        self._last_beat = now
+        heartbeat.beat(self._compares)
+        stuck = [job for job in self._jobs.values() if job.running and now - job.started > _STUCK_S]
+        if not stuck:
+            _notify("WATCHDOG=1")
+
+    def _reread_settings(self) -> None:
+        try:
+            self._config = settings.load(flags=self._flags)
+            for job in self._jobs.values():
+                job.config = settings.load(job.project, flags=self._flags)
+                job.full = True
+        except SyncdError as error:
+            log.error("settings stay as they were: %s %s", error.sentence, error.hint)
+            return
+        self._next_search = 0.0
+        log.info("settings reread")
+
+    def _search(self) -> None:
+        """Find new projects, below the roots and through the session registry."""
+        for root in self._roots:
+            found: Iterable[Path] = find_projects(root) if self._recursive else [root]
+            for project in found:
+                if project not in self._jobs and is_project(project):
+                    self._add(project)
+        if self._recursive:
+            for project in _registered_projects():
+                inside = any(root == project or root in project.parents for root in self._roots)
+                if inside and project not in self._jobs and is_project(project):
+                    self._add(project)
+
+    def _add(self, project: Path) -> None:
+        try:
+            config = settings.load(project, flags=self._flags)
+        except SyncdError as error:
+            log.error("%s: %s %s", project, error.sentence, error.hint)
+            config = self._config
+        job = _Job(project, config)
+        job.identity = _identity(project)
+        job.polled = self._watcher is None or not self._watcher.add(project)
+        self._jobs[project] = job
+        log.debug("watching %s", project)
+
+    def _check(self, job: _Job, now: float) -> None:
+        """Notice a project that vanished, or whose folder was made again unseen by the watch."""
+        identity = _identity(job.project)
+        if identity == job.identity and identity is not None:
+            return
+        if job.running:
+            return
+        self._close_store(job)
+        if identity is None:
+            if self._watcher is not None:
+                self._watcher.remove(job.project)
+            if job.project in self._roots or _is_below_missing(job.project):
+                if job.identity is not None:
+                    log.warning("%s is gone: waiting for it to come back", job.project)
+                job.identity = None
+                job.full_due = 0.0
+                job.full = False
+                return
+            log.warning("%s is gone", job.project)
+            del self._jobs[job.project]
+            return
+        log.info("%s was made again", job.project)
+        job.identity = identity
+        job.polled = self._watcher is None or not self._watcher.add(job.project)
+        job.full = True
+
+    def _check_watches(self) -> None:
+        if self._watcher is None:
+            return
+        for project in self._watcher.unwatched():
+            job = self._jobs.get(project)
+            if job is not None and not job.polled:
+                if self._watcher.add(project) and project not in self._watcher.unwatched():
+                    job.full = True
+                    continue
+                log.warning(
+                    "%s is polled: there are too few inotify watches "
+                    "(raise fs.inotify.max_user_watches)",
+                    project,
+                )
+                job.polled = True
+
+    def _close_idle_stores(self, now: float) -> None:
+        stores = [job for job in self._jobs.values() if job.store is not None and not job.running]
+        stores.sort(key=lambda job: job.used)
+        surplus = len(stores) - MAX_OPEN_STORES
+        for number, job in enumerate(stores):
+            if number < surplus or now - job.used > job.config.idle_close_s:
+                with job.lock:
+                    if not job.running:
+                        self._close_store(job)
+
+    def _close_store(self, job: _Job) -> None:
+        if job.store is not None:
+            job.store.close()
+            job.store = None
+
+    # Wakes, from watchdog's threads
+
+    def _on_wake(self, project: Path, wake: Wake) -> None:
+        job = self._jobs.get(project)
+        if job is None:
+            return
+        with job.lock:
+            match wake.kind:
+                case Kind.CLOSED:
+                    job.paths.add(wake.path)
+                    job.quiet_at.pop(wake.path, None)
+                    job.vanished.pop(wake.path, None)
+                case Kind.TOUCHED:
+                    job.vanished.pop(wake.path, None)
+                    if wake.path not in job.paths:
+                        job.quiet_at[wake.path] = time.monotonic() + job.config.quiet_s
+                case Kind.GONE:
+                    job.paths.discard(wake.path)
+                    job.quiet_at.pop(wake.path, None)
+                    job.vanished.setdefault(wake.path, time.monotonic())
+                case Kind.BELL:
+                    job.bell = True
+                case Kind.FULL:
+                    job.full = True
+            later = wake.kind in (Kind.TOUCHED, Kind.GONE)
+        if later:
+            self._poke()
+        else:
+            self._submit(job)
+
+    def _on_loss(self) -> None:
+        self._lost_events = True
+        self._poke()
+
+    # Cycles, in the pool
+
+    def _submit(self, job: _Job) -> None:
+        with job.lock:
+            if job.running or self._stopping:
+                return
+            job.running = True
+            job.started = time.monotonic()
+        self._pool.submit(self._work, job)
+
+    def _work(self, job: _Job) -> None:
+        first = job.versions is None and job.store is None and not job.last_state
+        try:
+            self._run_cycles(job)
+        except Exception:
+            # The one place that catches everything: a defect in one project's cycle must not
+            # end the agent for the others. It is reported, and the project tried again later.
+            log.exception("%s: a defect; the project is tried again in 30 s", job.project)
+            with job.lock:
+                job.due, job.full = time.monotonic() + _LONGEST_RETRY_S, False
+                job.last_state = job.last_state or "defect"
+        finally:
+            with job.lock:
+                job.running = False
+                job.used = time.monotonic()
+                more = bool(job.paths or job.bell or job.full)
+            if first:
+                if len(self._jobs) > MAX_OPEN_STORES:
+                    with job.lock:
+                        if not job.running:
+                            self._close_store(job)
+                self._first_cycles.release()
+            if more and not self._stopping:
+                self._submit(job)
+            else:
+                self._poke()
+
+    def _run_cycles(self, job: _Job) -> None:
+        now = time.monotonic()
+        orders = job.take(now)
+        while orders is not None:
+            if orders.paths is None or orders.paths or orders.gone or self._has_news(job):
+                report = self._cycle(job, orders)
+                self._heed(job, orders, report)
+                if report.error is not None or report.halt is not None:
+                    return
+            if self._stopping:
+                return
+            orders = job.take(time.monotonic())
+
+    def _has_news(self, job: _Job) -> bool:
+        """Tell whether anybody else committed since our last cycle (our own commits ring too)."""
+        if job.store is None or not job.store.is_current() or job.versions is None:
+            return True
+        try:
+            return job.versions != (job.store.data_version(), job.store.schema_version())
+        except SyncdError:
+            return True
+
+    def _cycle(self, job: _Job, orders: Orders) -> Report:
+        report = Report(str(job.project))
+        try:
+            if job.store is not None and not job.store.is_current():
+                self._close_store(job)
+                orders = Orders(gone=orders.gone, wait=False)
+            if job.store is None:
+                job.store = Store.open(job.project / CLAUDE_DIR / DATABASE)
+            schema = job.store.schema_version()
+            if job.versions is not None and job.versions[1] != schema and orders.paths is not None:
+                orders = Orders(gone=orders.gone, wait=False)
+            # Read before the cycle: a commit during it must count as news afterwards.
+            data = job.store.data_version()
+            report = run_pass(job.project, job.config, orders, store=job.store)
+            job.versions = (data, job.store.schema_version())
+        except SyncdError as error:
+            report.error, report.hint = error.sentence, error.hint
+        if orders.paths is None and report.error is None:
+            self._compares[str(job.project)] = datetime.now(UTC).isoformat(timespec="seconds")
+            jitter = random.uniform(0.9, 1.1)
+            job.full_due = time.monotonic() + job.config.full_compare_s * jitter
+        return report
+
+    def _heed(self, job: _Job, orders: Orders, report: Report) -> None:
+        """Log what a cycle did, and arrange for what it left for later."""
+        now = time.monotonic()
+        if report.counts.changes():
+            log.info("%s: %s", job.project, report.counts)
+        self._log_state(job, report)
+        with job.lock:
+            for path in report.vanished:
+                job.vanished.setdefault(path, now)
+            if report.error is not None:
+                self._close_store(job)
+                job.versions = None
+                job.retries += 1
+                job.due = now + min(0.5 * 2**job.retries, _LONGEST_RETRY_S)
+                job.full_due = 0.0
+                job.quiet_at.update(dict.fromkeys(orders.paths or (), job.due))
+                if orders.paths is None:
+                    job.full_due = job.due
+                return
+            if report.unsettled:
+                job.retries += 1
+                later = now + min(0.05 * 2**job.retries, 1.0)
+                for path in report.unsettled:
+                    if "#" in path and path.startswith(DATABASE):
+                        job.due = later
+                    else:
+                        job.quiet_at.setdefault(path, later)
+            else:
+                job.retries = 0
+            if report.halt is not None:
+                job.full_due = now + _HALT_LOOK_S
+            if report.late:
+                job.full_due = now + 1.0
+            if job.polled:
+                job.full_due = now + job.config.poll_s
+
+    def _log_state(self, job: _Job, report: Report) -> None:
+        state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
+        if state == job.last_state:
+            return
+        job.last_state = state
+        if report.state is State.ERROR:
+            log.error("%s: %s %s", job.project, report.error, report.hint)
+        elif report.halt is not None:
+            ways = " ".join(report.halt.ways_out(str(job.project)))
+            log.error("%s: halted: %s. %s", job.project, report.halt.cause, ways)
+        for entry in report.quarantined:
+            log.warning(
+                "%s: %s:%s: %s",
+                job.project,
+                entry.path,
+                entry.problem.line or 1,
+                entry.problem.reason,
+            )
+
+
+def _identity(project: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(project / CLAUDE_DIR)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_below_missing(project: Path) -> bool:
+    """Tell whether the folder above a project is gone too: then it may be an unmounted disk."""
+    return not project.parent.is_dir()
+
+
+def _registered_projects() -> list[Path]:
+    """Return the projects that sessions were registered for; none when there is no registry."""
+    path = Path.home() / CLAUDE_DIR / "session-registry.db"
+    if not path.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as opened:
+            rows = opened.execute("SELECT DISTINCT project_path FROM sessions").fetchall()
+    except sqlite3.Error:
+        return []
+    return [Path(row[0]) for row in rows if isinstance(row[0], str)]
+
+
+def _notify(text: str) -> None:
+    """Tell the service manager (sd_notify(3)); nothing where there is none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(text.encode(), address)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def run(
+    roots: list[Path],
+    *,
+    recursive: bool = False,
+    poll: bool = False,
+    log_json: bool = False,
+    flags: dict[str, Any] | None = None,
+) -> int:
+    """Run the agent in the foreground until it is stopped; return the exit code.
+
+    Raises `SyncdError` when it cannot start: a wrong setting, no such project, a second agent.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _JsonFormatter() if log_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    root_log = logging.getLogger("syncd")
+    root_log.addHandler(handler)
+    root_log.setLevel(logging.INFO)
+    try:
+        resolved = [root.resolve() for root in roots]
+        agent = Agent(resolved, recursive=recursive, poll=poll, flags=flags or {})
+        with alive(resolved, recursive=recursive) as heartbeat:
+            agent.run(heartbeat)
+    finally:
+        root_log.removeHandler(handler)
+    return 0

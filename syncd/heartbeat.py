@@ -1,0 +1,163 @@
+"""The agent's sign of life: one file an agent, locked while it lives, touched while it works.
+
+The files stand in the user's state folder (``$XDG_STATE_HOME/syncd/agents``), so that commands
+can tell which agent covers a project without a port and without asking the agent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Any
+
+from syncd.errors import ReplicaError, UsageError
+
+BEAT_S = 10.0
+STALE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """An agent as its file tells; ``alive`` is False for one that died or hangs."""
+
+    pid: int
+    since: str
+    heartbeat: str
+    alive: bool
+    roots: tuple[str, ...]
+    recursive: bool
+    last_full_compare: Mapping[str, str]
+
+    def covers(self, project: Path) -> bool:
+        """Tell whether the agent is meant to keep this project in step."""
+        folders = {str(project)}
+        if self.recursive:
+            folders |= {str(folder) for folder in project.parents}
+        return not folders.isdisjoint(self.roots)
+
+
+def state_folder() -> Path:
+    """Return the folder of the user's state."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "syncd"
+
+
+def agents() -> list[AgentInfo]:
+    """Return all agents that run, or that ended without a word."""
+    folder = state_folder() / "agents"
+    found = []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(_read(path))
+    return found
+
+
+def agent_for(project: Path) -> AgentInfo | None:
+    """Return the agent that covers a project, a living one first; None when there is none."""
+    covering = [agent for agent in agents() if agent.covers(project)]
+    return max(covering, key=lambda agent: (agent.alive, agent.heartbeat), default=None)
+
+
+def _read(path: Path) -> AgentInfo:
+    with path.open() as file:
+        data = json.load(file)
+        beat = os.fstat(file.fileno()).st_mtime
+        held = not _lock(file)
+    return AgentInfo(
+        pid=int(data["pid"]),
+        since=str(data["since"]),
+        heartbeat=datetime.fromtimestamp(beat, UTC).isoformat(),
+        alive=held and time.time() - beat < STALE_S,
+        roots=tuple(data["roots"]),
+        recursive=bool(data["recursive"]),
+        last_full_compare=dict(data.get("last_full_compare", {})),
+    )
+
+
+def _lock(file: IO[Any]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+class Heartbeat:
+    """This agent's own file, held for its life."""
+
+    def __init__(self, file: IO[str], path: Path, data: dict[str, Any]) -> None:
+        self._file = file
+        self._path = path
+        self._data = data
+
+    def beat(self, last_full_compare: Mapping[str, str]) -> None:
+        """Say that the agent is at work; what it says changes only with a full compare."""
+        if self._data["last_full_compare"] != last_full_compare:
+            self._data["last_full_compare"] = dict(last_full_compare)
+            _write(self._file, self._data)
+        else:
+            os.utime(self._file.fileno())
+
+
+@contextmanager
+def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
+    """Hold the roots for this agent; raises `UsageError`, with the pid, when another has one."""
+    folder = state_folder() / "agents"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        door = (folder / "door.lock").open("a")
+    except OSError as error:
+        raise ReplicaError(
+            f"{folder} cannot be written: {(error.strerror or '').lower()}",
+            hint="Set XDG_STATE_HOME to a folder that can.",
+        ) from error
+    with door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        _refuse_second(roots, recursive)
+        names = sorted(map(str, roots))
+        digest = blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
+        path = folder / f"{digest}.json"
+        file = path.open("a+")
+        _lock(file)
+        data = {
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "roots": names,
+            "recursive": recursive,
+            "last_full_compare": {},
+        }
+        _write(file, data)
+    with file:
+        try:
+            yield Heartbeat(file, path, data)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _refuse_second(roots: list[Path], recursive: bool) -> None:
+    for agent in agents():
+        if not agent.alive:
+            continue
+        for root in roots:
+            inside = recursive and any(root in Path(other).parents for other in agent.roots)
+            if agent.covers(root) or inside:
+                raise UsageError(
+                    f"an agent runs on {root} already: pid {agent.pid}, since {agent.since}",
+                    hint=f"Stop it first: kill {agent.pid}",
+                )
+
+
+def _write(file: IO[str], data: Mapping[str, Any]) -> None:
+    text = json.dumps(data)
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()
