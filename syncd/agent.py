@@ -496,8 +496,8 @@ class Agent:
                 job.retries = 0
             if report.halt is not None:
                 job.full_due = now + _HALT_LOOK_S
-            if report.late:
-                job.full_due = now + 1.0
+            for path in report.late:
+                job.quiet_at[path] = now + 0.05
             if job.polled:
                 job.full_due = now + job.config.poll_s
 

@@ -12,7 +12,7 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -21,11 +21,14 @@ from syncd.edit import edit
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica, Stamp, Version, digest_of
 from syncd.look import Look
-from syncd.markdown import Place, render
+from syncd.markdown import Place, legacy_view, render
 from syncd.message import Mailbox, file_name, fingerprints, mailbox_at
 from syncd.reconcile import Baseline, FileState, Outcome, Quarantined, Side, Step
 from syncd.report import Report
 from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store
+
+NO_STAMP = Stamp(-1, 0, 0)
+"""The stamp of a file that is yet to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +186,23 @@ class Applier:
     # 1. History, and rows of messages whose file changes too
 
     def _keep_and_merge(self, tasks: Iterable[Task]) -> None:
+        writes = [task for task in tasks if task.outcome.file in (Step.CREATE, Step.UPDATE)]
         first = [task for task in tasks if task.changes_both or self._kept_file(task)]
-        if not first:
+        if not (first or writes):
             return
-        with self.store.writing():
+        # What is about to be written need not survive the machine, only this process: it tells
+        # the next cycle that a file without a baseline is syncd's own work.
+        with self.store.writing(durable=bool(first)):
             for task in first:
                 if self._kept_file(task):
                     self._keep(task, Side.FILE)
                 if task.changes_both:
                     self._change_row(task)
+            for task in writes:
+                if task.record is not None:
+                    self.store.save_version(task.record)
+                intended = replace(self._new_record(task), stamp=NO_STAMP)
+                self.store.save_version(intended, intent=True)
 
     def _kept_file(self, task: Task) -> bool:
         return task.found is not None and any(keep.side is Side.FILE for keep in task.outcome.kept)
@@ -286,11 +297,12 @@ class Applier:
             self.store.forget_record(task.id)
         elif not task.partial:
             self.store.save_record(self._new_record(task))
+        if outcome.file in (Step.CREATE, Step.UPDATE):
+            self.store.settle_intents(task.id, drop=outcome.file is Step.CREATE)
 
     def _new_record(self, task: Task) -> Record:
         outcome, found, row = task.outcome, task.found, task.written_row or task.row
         assert outcome.message is not None
-        assert task.stamp is not None
         if task.data is not None:
             digest = digest_of(task.data)
             said = outcome.status_said
@@ -302,13 +314,39 @@ class Applier:
         return Record(
             id=task.id,
             path=task.path,
-            stamp=task.stamp,
+            stamp=task.stamp or NO_STAMP,
             digest=digest,
             baseline=Baseline(
                 mailbox_at(task.path), said, outcome.message.status, fingerprints(outcome.message)
             ),
             row_digest=row.digest if row is not None else b"",
+            view=legacy_view(outcome.message),
         )
+
+    # Files that stand beside the message's own
+
+    def remove(self, message_id: str, path: str, version: Version, reason: str) -> None:
+        """Take a file that is nobody's message into the history, and delete it."""
+        if self.dry_run:
+            return
+        if not self.store.has_version(message_id, version.data):
+            with self.store.writing():
+                self.store.keep_file(message_id, path, version.data, reason)
+        try:
+            self.files.delete(path, seen=version)
+        except StaleReplica:
+            self.report.unsettled.add(path)
+        self.report.late += self.files.settle()
+
+    def remove_stray(self, message_id: str, path: str, version: Version, reason: str) -> None:
+        """Unlink a stray; its bytes go to the history first where nothing else holds them."""
+        if self.dry_run:
+            return
+        if reason and not self.store.has_version(message_id, version.data):
+            with self.store.writing():
+                self.store.keep_file(message_id, path, version.data, reason)
+        if not self.files.unlink_stray(path, version.digest):
+            self.report.late.append(path)
 
     # Counting, and what concerns no single message
 

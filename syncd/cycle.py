@@ -22,6 +22,7 @@ from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, mess
 from syncd.reconcile import NOTHING, FileState, Quarantined, Step, reconcile
 from syncd.report import OpenConflict, Report
 from syncd.store import QuarantineEntry, Record, Row, Store, now_text
+from syncd.strays import is_left_behind, rewritten_version, take_in
 
 _BATCH = 250
 
@@ -98,6 +99,8 @@ class _Cycle:
             state.claimed |= elsewhere
             state.fileless |= set(gone_files.values())
             self._set_odd_aside(look)
+            for path in look.strays if not (self.orders.one_way or self.orders.dry_run) else ():
+                take_in(self.store, self.files, self.applier, path, self.config.prefer)
             for start in range(0, len(look.paths), _BATCH):
                 self._take_paths(state, look.paths[start : start + _BATCH])
             rest = sorted((look.ids | state.fileless) - state.done)
@@ -106,6 +109,7 @@ class _Cycle:
             if self.orders.one_way:
                 look.feed.clear()  # what SQL changed is for a later cycle to hear
             self.applier.finish(look, state.quarantine)
+            self._wait_for_late_writers()
         if not self.orders.dry_run:
             self._record_state(look)
         self._summarise(state)
@@ -166,6 +170,15 @@ class _Cycle:
             return "was replaced" if was is not None and tuple(was) != found.identity else ""
 
         return guard(losses(self.store, look, gone_files, trouble_of))
+
+    def _wait_for_late_writers(self) -> None:
+        """Give those who still have a displaced file open a moment to finish."""
+        deadline = time.monotonic() + self.config.retry_s
+        while self.orders.wait and self.report.late and time.monotonic() < deadline:
+            time.sleep(0.02)
+            late, self.report.late = self.report.late, []
+            for path in late:
+                take_in(self.store, self.files, self.applier, path, self.config.prefer)
 
     # Reading
 
@@ -282,6 +295,9 @@ class _Cycle:
             if isinstance(twin, Stamp):
                 self.applier.twins[other] = (message.id, twin)
             return True
+        if record is not None and is_left_behind(self.store, found, record):
+            self.applier.remove(message.id, found.path, found.version, "late rewrite")
+            return False
         self.applier.quarantine_file(
             found.path,
             message.id,
@@ -370,12 +386,17 @@ class _Cycle:
             except MessageError as error:
                 self.applier.quarantine_row(key, error)
                 return None
+        rewritten, agreed = None, record
+        if found is not None and (record is None or record.digest != found.version.digest):
+            agreed = self.store.intended(key, found.version.digest) or record
+            rewritten = rewritten_version(self.store, found, record)
         outcome = reconcile(
-            record.baseline if record else None,
+            agreed.baseline if agreed else None,
             found.state if found else None,
             message,
             prefer=self.config.prefer,
             restore=self.orders.restore,
+            rewrite_of=rewritten.baseline if rewritten else None,
         )
         if self.orders.one_way:
             if outcome.row is Step.DELETE or outcome.file in (Step.CREATE, Step.DELETE):

@@ -89,6 +89,12 @@ def is_message_name(name: str) -> bool:
     return name.endswith(".md") and not name.startswith(TEMP_PREFIX)
 
 
+def is_stray(path: str) -> bool:
+    """Tell whether a path is that of a temporary file of syncd's own."""
+    name = path.rpartition("/")[2]
+    return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
+
+
 class FileReplica:
     """The mailbox folders of one project, for the length of one pass (a context manager)."""
 
@@ -132,7 +138,7 @@ class FileReplica:
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX):
+                if is_stray(name):
                     result.strays.append(f"{folder}/{name}")
                 elif name.endswith(".md"):
                     try:

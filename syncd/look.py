@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from syncd.files import FileReplica, FolderState, Scan
+from syncd.files import FileReplica, FolderState, Scan, is_stray
 from syncd.guard import Gone
 from syncd.message import FOLDERS, mailbox_of
 from syncd.reconcile import Side
@@ -109,7 +109,9 @@ def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
                 look.vanished[path] = record.id
     for path in paths:
         found = files.look(path)
-        if isinstance(found, str):
+        if is_stray(path):
+            look.strays += [path] if found is not None else []
+        elif isinstance(found, str):
             look.odd_paths[path] = found
         elif found is not None:
             look.paths.append(path)

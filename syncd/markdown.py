@@ -7,8 +7,10 @@ Nothing is written that was not read back first: `render` parses what it made an
 from __future__ import annotations
 
 import json
+import marshal
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from syncd import front_matter
@@ -307,3 +309,24 @@ def legacy_problem(data: bytes) -> MessageError | None:
     except (TypeError, ValueError):
         return MessageError("created_at is not a quoted ISO 8601 timestamp")
     return None
+
+
+def legacy_view(message: Message) -> bytes:
+    """Return a digest of what the old client sees in a message's file, its status aside.
+
+    The old client writes back what it sees, so a file of the same view with ``status: read`` is
+    its rewrite of that version, and nobody's edit of the text.
+    """
+    layout = layout_of(message)
+    text = "\n\n".join(piece for piece in (layout.heading, message.body, layout.section) if piece)
+    subject = ""
+    if text.startswith("# "):
+        subject, _, text = text[2:].partition("\n")
+    body, _, section = text.strip().partition(f"\n{_SECTION_HEADING}\n")
+    items = [line.strip("- `") for line in section.split("\n") if line.strip().startswith("- `")]
+    seen = [getattr(message, name) for name in _SEEN_AS_IS]
+    seen += [subject.strip(), body.strip(), *items]
+    return blake2b(marshal.dumps(seen, 2), digest_size=16).digest()
+
+
+_SEEN_AS_IS = ("id", *_TEXT_KEYS, "created_at", "reply_to", "metadata")

@@ -127,11 +127,13 @@ def reconcile(
     *,
     prefer: Side = Side.FILE,
     restore: bool = False,
+    rewrite_of: Baseline | None = None,
 ) -> Outcome:
     """Return the outcome for one message (the table of the design's section 4).
 
     ``prefer`` names the side that wins a conflict. With ``restore`` nothing is deleted: what is
-    gone on one side only is written there again.
+    gone on one side only is written there again. ``rewrite_of`` is the version, this or an earlier
+    one, of which the file is an old client's rewrite: only the status is then news.
     """
     if isinstance(file, Quarantined) or isinstance(row, Quarantined):
         return NOTHING
@@ -147,9 +149,34 @@ def reconcile(
         if baseline is None or restore or fingerprints_differ(baseline, heard):
             return _settled(heard, file, None, (), ())
         return Outcome(None, file=Step.DELETE, kept=(Kept(Side.FILE, "deleted"),), forget=True)
+    if rewrite_of is not None:
+        status = _heard(rewrite_of, file).status
+        return _merged(rewrite_of, file, replace(row, status=status), row, prefer)
     if baseline is None:
         heard = _with_unsaid(heard, file.said, row)
     return _merged(baseline, file, heard, row, prefer)
+
+
+def reconcile_late(
+    ancestor: Baseline,
+    late: FileState,
+    file: FileState,
+    row: Message,
+    *,
+    prefer: Side = Side.FILE,
+    is_rewrite: bool = False,
+) -> Outcome:
+    """Return the outcome when ``late`` was written to a file that ``file`` had replaced by then.
+
+    The late writer started from ``ancestor``; what it changed is merged with the row, and the
+    file that stands now takes the result. Of an old client's rewrite only the status is news.
+    """
+    heard = _heard(ancestor, late)
+    if is_rewrite:
+        heard = replace(row, status=heard.status)
+    merged = _merged(ancestor, late, heard, row, prefer)
+    assert merged.message is not None
+    return _settled(merged.message, file, row, merged.conflicts, merged.kept)
 
 
 def fingerprints_differ(baseline: Baseline, message: Message) -> bool:
@@ -208,7 +235,7 @@ def _merged(
     kept = []
     if conflicts:
         kept.append(Kept(Side.DB if prefer is Side.FILE else Side.FILE, "conflict"))
-    return _settled(message, file, row, tuple(conflicts), tuple(kept), heard)
+    return _settled(message, file, row, tuple(conflicts), tuple(kept), heard.status)
 
 
 def _settled(
@@ -217,12 +244,19 @@ def _settled(
     row: Message | None,
     conflicts: tuple[Conflict, ...],
     kept: tuple[Kept, ...],
-    heard: Message | None = None,
+    heard_status: str | None = None,
 ) -> Outcome:
-    """Return the outcome that brings ``message`` to both sides, of which the file is there."""
-    heard = heard or message
+    """Return the outcome that brings ``message`` to both sides, of which the file is there.
+
+    ``heard_status`` is what the file's status was taken for; what the file does not state need
+    not be written into it.
+    """
+    there = replace(file.message, status=heard_status or message.status)
     file_fields = frozenset(
-        name for name in FIELDS if getattr(heard, name) != getattr(message, name)
+        name
+        for name in FIELDS
+        if getattr(there, name) != getattr(message, name)
+        and (name in file.said or name != "created_at")
     ) | _moved(file, message)
     row_fields = frozenset(
         name for name in FIELDS if row is not None and getattr(row, name) != getattr(message, name)

@@ -38,11 +38,11 @@ class Counts:
         return sum(int(number) for number in asdict(self).values()) - self.unchanged
 
     def __str__(self) -> str:
-        named = [
-            f"{number} {name.replace('_', ' ')}"
-            for name, number in asdict(self).items()
-            if number and name != "unchanged"
-        ]
+        named = []
+        for name, number in asdict(self).items():
+            things, _, what = name.partition("_")
+            if number and what:
+                named.append(f"{number} {things[:-1] if number == 1 else things} {what}")
         return ", ".join(named) or "nothing to do"
 
 

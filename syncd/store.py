@@ -12,6 +12,7 @@ import json
 import marshal
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +30,13 @@ from syncd.reconcile import Baseline, Conflict, Quarantined, Side
 
 DATABASE = "messaging.db"
 BUSY_TIMEOUT_S = 5.0
+VERSION_MEMORY_S = 600.0
+"""How long a replaced version is known as what an old client's late rewrite started from."""
 
 _COLUMN_OF = {"type": "message_type", "reply_to": "replied_to"}
 COLUMNS = ("id", *(_COLUMN_OF.get(name, name) for name in FIELDS))
 _SELECT_ROW = ", ".join(COLUMNS)
+_KEPT_ROW = ", ".join(COLUMNS[1:])
 _SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
 _IDS_AT_ONCE = 500
 
@@ -54,7 +58,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message's baseline with the file and the row that it was agreed on."""
+    """A message's baseline with the file and the row that it was agreed on.
+
+    ``view`` is a digest of what the old client sees in the file, status aside.
+    """
 
     id: str
     path: str
@@ -62,6 +69,7 @@ class Record:
     digest: bytes
     baseline: Baseline
     row_digest: bytes
+    view: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,25 @@ class QuarantineEntry:
     id: str | None
     problem: Quarantined
     stamp: Stamp | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One version in the history: a file's bytes with its path, or a row's values."""
+
+    version: int
+    id: str
+    at: str
+    side: str
+    reason: str
+    path: str | None
+    data: bytes | None
+    values: RowValues
+
+    @property
+    def row(self) -> RowValues:
+        """The row as `COLUMNS` has it; of a file's version all but the id is NULL."""
+        return (self.id, *self.values)
 
 
 def row_digest(values: RowValues) -> bytes:
@@ -193,15 +220,24 @@ class Store:
                 self.connection.execute("ROLLBACK")
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Write everything inside in one durable transaction of which the triggers hear nothing."""
+    def writing(self, *, durable: bool = True) -> Iterator[None]:
+        """Write everything inside in one transaction of which the triggers hear nothing.
+
+        A transaction that is not ``durable`` survives the death of the process, not of the machine.
+        """
         with _translated(self.path):
             if not self.is_current():
                 raise StaleReplica(f"{self.path} was replaced meanwhile")
-            with self._immediate():
-                self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
-                yield
-                self.connection.execute("DELETE FROM syncd_mute")
+            if not durable:
+                self.connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with self._immediate():
+                    self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
+                    yield
+                    self.connection.execute("DELETE FROM syncd_mute")
+            finally:
+                if not durable:
+                    self.connection.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def _immediate(self) -> Iterator[None]:
@@ -310,15 +346,50 @@ class Store:
         return dict(self.connection.execute(sql).fetchall())
 
     def save_record(self, record: Record) -> None:
-        stamp, baseline = record.stamp, record.baseline
+        """Make this a message's baseline."""
+        sql = f"INSERT OR REPLACE INTO syncd_baseline ({_RECORD}) VALUES ({_marks(_RECORD)})"
+        self.connection.execute(sql, _record_values(record))
+
+    def save_version(self, record: Record, *, intent: bool = False) -> None:
+        """Remember, for a while, a file version that is being replaced, or about to be written."""
+        sql = f"INSERT INTO syncd_versions (at, intent, {_RECORD}) VALUES (?, ?, {_marks(_RECORD)})"
+        self.connection.execute(sql, (time.time(), intent, *_record_values(record)))
+
+    def settle_intents(self, message_id: str, *, drop: bool) -> None:
+        """Note that what was about to be written is now the baseline, or (``drop``) forget it."""
+        if drop:
+            sql = "DELETE FROM syncd_versions WHERE id = ? AND intent"
+        else:
+            sql = "UPDATE syncd_versions SET intent = 0 WHERE id = ? AND intent"
+        self.connection.execute(sql, (message_id,))
+
+    def intended(self, message_id: str, digest: bytes) -> Record | None:
+        """Return what syncd was about to write, if it is a file of this digest: a crash's trace."""
+        sql = f"SELECT {_RECORD} FROM syncd_versions WHERE id = ? AND intent AND digest = ?"
+        values = self.connection.execute(sql, (message_id, digest)).fetchone()
+        return _record(values) if values is not None else None
+
+    def versions(self, message_id: str) -> list[tuple[float, Record]]:
+        """Return the versions written or replaced lately, with the time of that, newest first."""
+        sql = f"SELECT at, {_RECORD} FROM syncd_versions WHERE id = ? ORDER BY seq DESC"
+        rows = self.connection.execute(sql, (message_id,)).fetchall()
+        return [(values[0], _record(values[1:])) for values in rows]
+
+    def prune(self, history_days: float) -> int:
+        """Drop versions and history that are past their time; return how much history went.
+
+        The last copy of an open conflict's loser stays, however old.
+        """
+        day = 86_400
+        before = datetime.fromtimestamp(time.time() - history_days * day, UTC).isoformat()
         self.connection.execute(
-            "INSERT OR REPLACE INTO syncd_baseline VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(record.id, record.path, stamp.size, stamp.mtime_ns, stamp.inode),
-                *(record.digest, baseline.status_said, baseline.status),
-                *(json.dumps(baseline.fields), record.row_digest),
-            ),
+            "DELETE FROM syncd_versions WHERE at < ?", (time.time() - VERSION_MEMORY_S,)
         )
+        return self.connection.execute(
+            "DELETE FROM syncd_history WHERE at < ? "
+            "AND version NOT IN (SELECT version FROM syncd_conflicts)",
+            (before,),
+        ).rowcount
 
     def forget_record(self, message_id: str) -> None:
         self.connection.execute("DELETE FROM syncd_baseline WHERE id = ?", (message_id,))
@@ -407,16 +478,40 @@ class Store:
         )
         return done.lastrowid or 0
 
-    def has_version(self, data: bytes) -> bool:
-        """Tell whether the history holds a file of exactly these bytes."""
-        sql = "SELECT 1 FROM syncd_history WHERE data = ? LIMIT 1"
-        return self.connection.execute(sql, (data,)).fetchone() is not None
+    def has_version(self, message_id: str, data: bytes) -> bool:
+        """Tell whether the history of a message holds a file of exactly these bytes."""
+        sql = "SELECT 1 FROM syncd_history WHERE id = ? AND data = ? LIMIT 1"
+        return self.connection.execute(sql, (message_id, data)).fetchone() is not None
+
+    def history(self, message_id: str | None = None) -> list[HistoryEntry]:
+        """Return all versions in the history, or those of one message, oldest first."""
+        sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
+        if message_id is None:
+            found = self.connection.execute(f"{sql} ORDER BY version")
+        else:
+            found = self.connection.execute(f"{sql} WHERE id = ? ORDER BY version", (message_id,))
+        return [_history_entry(values) for values in found]
+
+    def kept(self, version: int) -> HistoryEntry | None:
+        """Return one version of the history."""
+        sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
+        values = self.connection.execute(f"{sql} WHERE version = ?", (version,)).fetchone()
+        return _history_entry(values) if values is not None else None
 
     def save_conflict(self, message_id: str, conflict: Conflict, version: int) -> None:
         self.connection.execute(
             "INSERT OR REPLACE INTO syncd_conflicts VALUES (?, ?, ?, ?, ?)",
             (message_id, conflict.field, now_text(), conflict.winner, version),
         )
+
+    def forget_conflict(self, message_id: str, field: str) -> None:
+        self.connection.execute(
+            "DELETE FROM syncd_conflicts WHERE id = ? AND field = ?", (message_id, field)
+        )
+
+    def add_to_feed(self, message_id: str) -> None:
+        """Have the next cycle look at a message whose row syncd itself changed."""
+        self.connection.execute("INSERT INTO syncd_feed (id) VALUES (?)", (message_id,))
 
     def conflicts(self) -> list[tuple[str, str, str, str, int]]:
         """Return id, field, time, winner and the loser's version of each open conflict."""
@@ -456,13 +551,31 @@ class Store:
             yield from self.connection.execute(f"{sql}({marks})", batch)
 
 
-_RECORD = "id, path, size, mtime_ns, inode, digest, status_said, status, fields, row_digest"
+_RECORD = "id, path, size, mtime_ns, inode, digest, status_said, status, fields, row_digest, view"
+
+
+def _history_entry(values: Sequence[Any]) -> HistoryEntry:
+    version, key, at, side, reason, path, data, *row = values
+    return HistoryEntry(version, key, at, side, reason, path, data, tuple(row))
+
+
+def _marks(columns: str) -> str:
+    return ", ".join("?" * len(columns.split(",")))
 
 
 def _record(values: Sequence[Any]) -> Record:
-    key, path, size, mtime_ns, inode, digest, status_said, status, fields, known = values
+    key, path, size, mtime_ns, inode, digest, status_said, status, fields, known, view = values
     baseline = Baseline(mailbox_at(path), status_said, status, tuple(json.loads(fields)))
-    return Record(key, path, Stamp(size, mtime_ns, inode), digest, baseline, known)
+    return Record(key, path, Stamp(size, mtime_ns, inode), digest, baseline, known, view)
+
+
+def _record_values(record: Record) -> tuple[Any, ...]:
+    stamp, baseline = record.stamp, record.baseline
+    return (
+        *(record.id, record.path, stamp.size, stamp.mtime_ns, stamp.inode, record.digest),
+        *(baseline.status_said, baseline.status, json.dumps(baseline.fields)),
+        *(record.row_digest, record.view),
+    )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

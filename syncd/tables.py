@@ -23,8 +23,15 @@ _TABLES = (
     # The last state of each message on which both sides agreed.
     """CREATE TABLE IF NOT EXISTS syncd_baseline (
         id TEXT PRIMARY KEY, path TEXT NOT NULL, size INTEGER, mtime_ns INTEGER, inode INTEGER,
-        digest BLOB, status_said TEXT, status TEXT, fields TEXT, row_digest BLOB)""",
+        digest BLOB, status_said TEXT, status TEXT, fields TEXT, row_digest BLOB, view BLOB)""",
     "CREATE INDEX IF NOT EXISTS syncd_baseline_path ON syncd_baseline(path)",
+    # Baselines of file versions that syncd replaced lately, which a late writer may start from, and
+    # (`intent`) of those that it is about to write: a crash may leave the file without a baseline.
+    """CREATE TABLE IF NOT EXISTS syncd_versions (
+        seq INTEGER PRIMARY KEY, at REAL, intent INTEGER, id TEXT, path TEXT, size INTEGER,
+        mtime_ns INTEGER, inode INTEGER, digest BLOB, status_said TEXT, status TEXT, fields TEXT,
+        row_digest BLOB, view BLOB)""",
+    "CREATE INDEX IF NOT EXISTS syncd_versions_id ON syncd_versions(id)",
     # Outbox copies of messages to oneself.
     """CREATE TABLE IF NOT EXISTS syncd_twins (
         path TEXT PRIMARY KEY, id TEXT, size INTEGER, mtime_ns INTEGER, inode INTEGER)""",

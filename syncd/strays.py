@@ -1,0 +1,129 @@
+"""Late writers: files that syncd replaced or moved while somebody was still writing to them.
+
+An old client reads version *n*, syncd writes *n+1*, the old client writes back what it read. Three
+things can come of it: the rewrite lands in the file (a *stale rewrite*), in a new file under the
+name that syncd moved the message away from, or in the displaced file that is no longer anybody's
+(a *stray*). Each is merged against the version that it started from, so that *n+1* stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from syncd.apply import Applier, Found, Task
+from syncd.errors import MessageError, StaleReplica
+from syncd.files import FileReplica, Version
+from syncd.markdown import legacy_view, parse
+from syncd.message import Message, mailbox_at, message_from_row
+from syncd.reconcile import FileState, Outcome, Side, reconcile_late
+from syncd.store import Record, Store
+
+_SURE_S = 60.0
+"""How long a file that equals an earlier version to the letter counts as a late rewrite of it.
+
+Later it is taken for a person who went back to that version.
+"""
+
+
+def rewritten_version(store: Store, found: Found, record: Record | None) -> Record | None:
+    """Return the version, the last or an earlier one, of which a file is an old client's rewrite.
+
+    Recognised by what the old client changes and nothing else: the status is ``read``, and what
+    it sees of the rest is what it saw in that version.
+    """
+    if record is None or found.version.digest == record.digest:
+        return None
+    if found.state.status_said != "read":
+        return None
+    view = legacy_view(found.state.message)
+    if view == record.view:
+        return record
+    for at, version in store.versions(record.id):
+        if version.view == view:
+            was_unread = version.baseline.status_said != "read"
+            return version if was_unread or time.time() - at < _SURE_S else None
+    return None
+
+
+def is_left_behind(store: Store, found: Found, record: Record) -> bool:
+    """Tell whether a second file is a rewrite under the name that the message was moved from."""
+    version = rewritten_version(store, found, record)
+    moved_from = {found.path for _, was in store.versions(record.id) if was.path == found.path}
+    return version is not None and bool(moved_from)
+
+
+def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefer: Side) -> None:
+    """Merge what a late writer left in a stray, and unlink it; nothing when it is still open."""
+    try:
+        version = files.read(path)
+    except FileNotFoundError:
+        return
+    except StaleReplica:
+        applier.report.late.append(path)
+        return
+    except MessageError:
+        return
+    folder = path.rpartition("/")[0]
+    try:
+        parsed = parse(version.data, applier.place(path, version.stamp.mtime_ns))
+    except MessageError:
+        # A writer was cut off, or syncd was before the file had its name.
+        applier.remove_stray(folder, path, version, "left over" if version.data else "")
+        return
+    key = parsed.message.id
+    record = store.records([key]).get(key)
+    state = FileState(mailbox_at(path), parsed.message, parsed.said, parsed.status_said)
+    late = Found(path, version, state)
+    rewritten = rewritten_version(store, late, record)
+    origin = rewritten or _origin(store, key, version)
+    if record is None or origin is None or origin.digest == version.digest:
+        known = record is not None and record.digest == version.digest
+        unchanged = origin is not None and origin.digest == version.digest
+        applier.remove_stray(key, path, version, "" if known or unchanged else "left over")
+        return
+    outcome_of = partial(
+        reconcile_late, origin.baseline, state, prefer=prefer, is_rewrite=rewritten is not None
+    )
+    task = _merge(store, files, applier, record, outcome_of)
+    if task is None:
+        applier.report.late.append(path)
+        return
+    applier.apply([task])
+    if task.dropped:
+        applier.report.late.append(path)
+    else:
+        applier.remove_stray(key, path, version, "late rewrite")
+
+
+def _origin(store: Store, message_id: str, version: Version) -> Record | None:
+    """Return the version that a stray was before it was displaced: it still has that inode."""
+    for _, was in store.versions(message_id):
+        if was.stamp.inode == version.stamp.inode:
+            return was
+    return None
+
+
+def _merge(
+    store: Store,
+    files: FileReplica,
+    applier: Applier,
+    record: Record,
+    outcome_of: Callable[[FileState, Message], Outcome],
+) -> Task | None:
+    """Return the task that merges into the file and row as they stand, None when not just now."""
+    row = store.rows([record.id]).get(record.id)
+    if row is None:
+        return None
+    try:
+        now = files.read(record.path)
+        parsed = parse(now.data, applier.place(record.path, now.stamp.mtime_ns))
+        message = message_from_row(row.values)
+    except (FileNotFoundError, StaleReplica, MessageError):
+        return None
+    if now.digest != record.digest:
+        return None  # another change comes first; the next cycle looks again
+    state = FileState(mailbox_at(record.path), parsed.message, parsed.said, parsed.status_said)
+    found = Found(record.path, now, state)
+    return Task(record.id, outcome_of(state, message), found, row, record)

@@ -1,0 +1,107 @@
+"""A real agent in a real process, for tests and campaigns."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).parent.parent
+
+
+def environment(home: Path, **settings: object) -> dict[str, str]:
+    """Return an environment whose home and state stand below ``home``, with these settings."""
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
+    kept |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    kept |= {
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+    }
+    return kept | {f"SYNCD_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def syncd(home: Path, *arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "syncd", *map(str, arguments)],
+        env=environment(home, **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    """Wait until ``condition`` holds, looking often; raises `AssertionError` when it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
+
+
+class RunningAgent:
+    """``syncd run`` as a child, started and ready (a context manager that stops it)."""
+
+    def __init__(
+        self, home: Path, *roots: Path, options: tuple[str, ...] = (), **settings: object
+    ) -> None:
+        settings = {"gone_s": 0.1, "retry_s": 0.1, "discover_s": 0.3} | settings
+        self._command = [sys.executable, "-m", "syncd", "run", *map(str, roots), *options]
+        self._environment = environment(home, **settings)
+        self.lines: list[str] = []
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        wait_for(lambda: self.is_ready or self.process.poll() is not None, 30)
+        assert self.is_ready, self.log
+        return self
+
+    @property
+    def is_ready(self) -> bool:
+        return any("ready: watching" in line for line in self.lines)
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end, and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(timeout=20)
+        self._reader.join(timeout=5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None or not self.process.stderr.closed:  # type: ignore[union-attr]
+            self.stop(signal.SIGKILL if kind else signal.SIGTERM)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)

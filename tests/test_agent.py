@@ -1,0 +1,316 @@
+"""The agent as its users run it: a real process beside real clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import statistics
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.config import load
+from syncd.cycle import Orders
+from syncd.markdown import Place, parse
+from syncd.message import FOLDERS, Message, mailbox_at, message_from_row, values_of
+from syncd.project import run_pass
+from syncd.store import COLUMNS
+from tests.clients import NewClient, OldClient, random_message
+from tests.running import RunningAgent, syncd, wait_for
+
+CONFIG = load(flags={"gone_s": 0.0, "retry_s": 0.0}, environment={})
+
+
+def project(folder: Path) -> Path:
+    for name in ("inbox/.archive", "outbox"):
+        (folder / ".claude-mpm" / name).mkdir(parents=True)
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, tuple[str, Message]]:
+    """Return path and message of each file, by id; twins left out."""
+    found: dict[str, tuple[str, Message]] = {}
+    base = folder / ".claude-mpm"
+    for name in FOLDERS:
+        for path in sorted((base / name).glob("*.md")) if (base / name).is_dir() else []:
+            relative = str(path.relative_to(base))
+            place = Place(relative, mailbox_at(relative), str(folder), "2026-01-01T00:00:00")
+            message = parse(path.read_bytes(), place).message
+            found.setdefault(message.id, (relative, message))
+    return found
+
+
+def rows_of(folder: Path) -> dict[str, Message]:
+    with closing(sqlite3.connect(folder / ".claude-mpm" / "messaging.db")) as opened:
+        rows = opened.execute(f"SELECT {', '.join(COLUMNS)} FROM messages").fetchall()
+    return {row[0]: message_from_row(row) for row in rows}
+
+
+def both_equal(folder: Path) -> bool:
+    files = {key: values_of(message) for key, (_, message) in files_of(folder).items()}
+    return files == {key: values_of(message) for key, message in rows_of(folder).items()}
+
+
+def fingerprint_of(folder: Path) -> tuple[object, ...]:
+    base = folder / ".claude-mpm"
+    files = sorted(
+        (str(path), path.stat().st_mtime_ns, path.stat().st_ino) for path in base.rglob("*.md")
+    )
+    with closing(sqlite3.connect(base / "messaging.db")) as opened:
+        return (files, "\n".join(opened.iterdump()))
+
+
+def body_in_sql(folder: Path, key: str) -> str | None:
+    row = NewClient(folder).rows().get(key)
+    return row["body"] if row else None
+
+
+def test_a_file_becomes_a_row_and_sql_edits_the_file_in_place(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    with RunningAgent(tmp_path / "home", tmp_path, options=("--recursive",)):
+        key = OldClient(there).send(here, "Hello", "First words")
+        wait_for(lambda: body_in_sql(here, key) == "First words")
+        path = here / ".claude-mpm" / "inbox" / f"{key}.md"
+        text = path.read_text().replace("id: ", "# a note\nowner: me\nid: ", 1)
+        path.write_text(text)
+        NewClient(here).update(key, body="Words from SQL")
+        expected = text.replace("First words", "Words from SQL")
+        wait_for(lambda: path.read_text() == expected)
+        OldClient(here).archive(key)
+        wait_for(lambda: NewClient(here).rows()[key]["status"] == "archived")
+        NewClient(here).update(key, status="read")
+        wait_for(lambda: path.exists() and "status: read" in path.read_text())
+        NewClient(here).archive(key)
+        wait_for(lambda: (path.parent / ".archive" / path.name).exists())
+        NewClient(there).send(here, "From SQL", "To files")
+        wait_for(lambda: len(OldClient(there).list()) == 0 and len(files_of(there)) == 2)
+
+
+def test_g4_g9_g10_two_real_clients_work_beside_the_agent(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    rng = random.Random(20260220)
+    old_here, old_there = OldClient(here), OldClient(there)
+    new_here, new_there = NewClient(here), NewClient(there)
+    sent: set[str] = set()
+    with RunningAgent(tmp_path / "home", here, there, gone_s=0.2) as agent:
+        for _ in range(1000):
+            draft = random_message(rng)
+            choice = rng.random()
+            if choice < 0.2 or not sent:
+                key = old_there.send(here, draft.subject, draft.body, priority=draft.priority)
+                sent.add(key)
+            elif choice < 0.4:
+                sent.add(new_there.send(here, draft.subject, draft.body))
+            else:
+                key = rng.choice(sorted(sent))
+                with_files = (here / ".claude-mpm" / "inbox" / f"{key}.md").exists()
+                if choice < 0.55 and with_files:
+                    _tolerating_moves(old_here.read, key)
+                elif choice < 0.6 and with_files:
+                    _tolerating_moves(old_here.archive, key)
+                elif choice < 0.8:
+                    new_here.update(key, priority=rng.choice(["low", "high", "urgent"]))
+                elif choice < 0.9:
+                    new_here.update(key, body=draft.body)
+                elif key in new_here.rows():
+                    new_here.read(key)
+        wait_for(lambda: both_equal(here) and both_equal(there), 30)
+        assert "ERROR" not in agent.log
+    assert sent == rows_of(here).keys()
+    for folder in (here, there):
+        run_pass(folder, CONFIG, Orders())
+        before = fingerprint_of(folder)
+        assert 0 == run_pass(folder, CONFIG, Orders()).counts.changes()
+        assert before == fingerprint_of(folder)
+
+
+def _tolerating_moves(action: object, key: str) -> None:
+    # The agent archives a file between the old client's listing and its act: the old client has
+    # no locks, and says so with the same error when another old client does it.
+    try:
+        action(key)  # type: ignore[operator]
+    except FileNotFoundError:
+        return
+
+
+def test_latency_from_file_to_row_and_back_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    to_row, to_file = [], []
+    sql = "SELECT 1 FROM messages WHERE id = ?"
+    with (
+        RunningAgent(tmp_path / "home", here),
+        closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as reader,
+    ):
+        for number in range(30):
+            key = OldClient(there).send(here, f"Number {number}", "Body")
+            start = time.perf_counter()
+            while not reader.execute(sql, (key,)).fetchone():
+                time.sleep(0.0005)
+            to_row.append(time.perf_counter() - start)
+            path = here / ".claude-mpm" / "inbox" / f"{key}.md"
+            NewClient(here).update(key, subject="Changed")
+            start = time.perf_counter()
+            while b"# Changed" not in path.read_bytes():
+                time.sleep(0.0005)
+            to_file.append(time.perf_counter() - start)
+    with capsys.disabled():
+        print(
+            f"\nlatency at the median: file to row {statistics.median(to_row) * 1000:.1f} ms, "
+            f"row to file {statistics.median(to_file) * 1000:.1f} ms"
+        )
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_agent_with_exit_code_0(tmp_path: Path, how: signal.Signals) -> None:
+    here = project(tmp_path / "here")
+    with RunningAgent(tmp_path / "home", here) as agent:
+        assert 0 == agent.stop(how)
+    assert not list((tmp_path / "home" / "state").rglob("*.json"))
+
+
+def test_a_second_agent_on_the_same_root_is_refused_by_pid(tmp_path: Path) -> None:
+    here = project(tmp_path / "here")
+    with RunningAgent(tmp_path / "home", tmp_path, options=("--recursive",)) as agent:
+        done = syncd(tmp_path / "home", "run", here)
+        assert 2 == done.returncode
+        assert f"pid {agent.process.pid}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_command_works_beside_the_agent(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    with RunningAgent(tmp_path / "home", here):
+        OldClient(there).send(here, "Hello", "Words")
+        done = syncd(tmp_path / "home", "sync", here, "--json", gone_s=0, retry_s=0)
+        assert 0 == done.returncode, done.stderr
+        assert "in-sync" == json.loads(done.stdout)["projects"][0]["state"]
+        wait_for(lambda: both_equal(here))
+
+
+def test_a_project_that_appears_is_found(tmp_path: Path) -> None:
+    project(tmp_path / "tree" / "first")
+    with RunningAgent(tmp_path / "home", tmp_path / "tree", options=("--recursive",)):
+        late = project(tmp_path / "tree" / "deep" / "late")
+        key = OldClient(tmp_path / "tree" / "first").send(late, "Hello", "Words")
+        wait_for(lambda: (late / ".claude-mpm" / "messaging.db").exists())
+        wait_for(lambda: body_in_sql(late, key) == "Words")
+
+
+def test_a_project_that_vanishes_and_comes_back_is_kept_in_step(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    with RunningAgent(tmp_path / "home", here) as agent:
+        key = OldClient(there).send(here, "Hello", "Words")
+        wait_for(lambda: body_in_sql(here, key) == "Words")
+        shutil.rmtree(here / ".claude-mpm")
+        wait_for(lambda: "waiting for it to come back" in agent.log)
+        shutil.rmtree(here)
+        project(here)
+        key = OldClient(there).send(here, "Again", "More words")
+        wait_for(lambda: (here / ".claude-mpm" / "messaging.db").exists())
+        wait_for(lambda: body_in_sql(here, key) == "More words")
+
+
+def test_an_mpm_folder_made_again_at_once_is_watched_again(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    with RunningAgent(tmp_path / "home", here) as agent:
+        (tmp_path / "aside").mkdir()
+        os.rename(here / ".claude-mpm", tmp_path / "aside" / "old")
+        for name in ("inbox/.archive", "outbox"):
+            (here / ".claude-mpm" / name).mkdir(parents=True)
+        wait_for(lambda: "made again" in agent.log)
+        key = OldClient(there).send(here, "Hello", "Words")
+        wait_for(lambda: (here / ".claude-mpm" / "messaging.db").exists())
+        wait_for(lambda: body_in_sql(here, key) == "Words")
+
+
+def test_g11_without_any_event_the_end_state_is_the_same(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    options = ("--poll",)
+    with RunningAgent(tmp_path / "home", here, options=options, poll_s=0.1):
+        first = OldClient(there).send(here, "Hello", "Words")
+        wait_for(lambda: body_in_sql(here, first) == "Words")
+        NewClient(here).update(first, body="Other words")
+        second = NewClient(there).send(here, "From SQL", "More")
+        wait_for(lambda: len(files_of(here)) == 2 and both_equal(here))
+        OldClient(here).read(second)
+        OldClient(here).archive(first)
+        wait_for(lambda: both_equal(here))
+        assert "archived" == rows_of(here)[first].status
+        assert "read" == rows_of(here)[second].status
+
+
+def test_g6_an_emptied_inbox_halts_and_the_agent_resumes_by_itself(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    other = project(tmp_path / "other")
+    with RunningAgent(tmp_path / "home", here, other, gone_s=0.1) as agent:
+        for number in range(5):
+            OldClient(there).send(here, f"Number {number}", "Words")
+        wait_for(lambda: len(rows_of(here)) == 5 and both_equal(here))
+        os.rename(here / ".claude-mpm" / "inbox", tmp_path / "inbox-away")
+        wait_for(lambda: "halted" in agent.log)
+        assert 5 == len(rows_of(here))
+        key = OldClient(there).send(other, "Still here", "Words")
+        wait_for(lambda: body_in_sql(other, key) == "Words")
+        done = syncd(tmp_path / "home", "status", here, "--json")
+        assert 4 == done.returncode
+        assert "--restore" in json.loads(done.stdout)["projects"][0]["halt"]["ways_out"][1]
+        os.rename(tmp_path / "inbox-away", here / ".claude-mpm" / "inbox")
+        NewClient(there).send(here, "After", "Words")
+        wait_for(lambda: len(rows_of(here)) == 6 and both_equal(here))
+
+
+def test_an_rm_of_many_files_halts_before_the_first_row_is_deleted(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    with RunningAgent(tmp_path / "home", here, gone_s=0.3) as agent:
+        keys = [OldClient(there).send(here, f"Number {number}", "Words") for number in range(60)]
+        wait_for(lambda: len(rows_of(here)) == 60)
+        for key in keys[:40]:
+            (here / ".claude-mpm" / "inbox" / f"{key}.md").unlink()
+            time.sleep(0.005)
+        wait_for(lambda: "halted" in agent.log)
+        assert 60 == len(rows_of(here))
+
+
+def test_the_service_manager_hears_of_ready_and_stopping(tmp_path: Path) -> None:
+    here = project(tmp_path / "here")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(10)
+        agent = RunningAgent(tmp_path / "home", here)
+        agent._environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        with agent:
+            agent.stop()
+        heard = b""
+        while b"STOPPING=1" not in heard:
+            heard += channel.recv(4096) + b"\n"
+    assert b"READY=1" in heard
+    assert b"WATCHDOG=1" in heard
+
+
+def test_the_log_in_json_has_one_object_a_line(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    with RunningAgent(tmp_path / "home", here, options=("--log-json",)) as agent:
+        OldClient(there).send(here, "Hello", "Words")
+        wait_for(lambda: "row inserted" in agent.log)
+    entries = [json.loads(line) for line in agent.lines if line.startswith("{")]
+    assert f"{here}: 1 row inserted" in [entry["message"] for entry in entries]
+
+
+def test_sighup_rereads_the_settings(tmp_path: Path) -> None:
+    here = project(tmp_path / "here")
+    with RunningAgent(tmp_path / "home", here) as agent:
+        (here / ".claude-mpm" / "syncd.toml").write_text("prefer = 'db'\n")
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "settings reread" in agent.log)
+        (here / ".claude-mpm" / "syncd.toml").write_text("perfer = 'db'\n")
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "'prefer'" in agent.log)

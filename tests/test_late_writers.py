@@ -1,0 +1,159 @@
+"""G8: an editor or the old client writing while syncd writes the same file."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from syncd.config import load
+from syncd.cycle import Orders
+from syncd.project import run_pass
+from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
+from tests.running import RunningAgent, wait_for
+from tests.test_agent import both_equal, project
+
+CONFIG = load(flags={"gone_s": 0.0, "retry_s": 0.0}, environment={})
+
+
+def world(tmp_path: Path) -> tuple[Path, str, Path]:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    key = OldClient(there).send(here, "Hello", "Words", metadata={"a": 1})
+    run_pass(here, CONFIG, Orders())
+    return here, key, here / ".claude-mpm" / "inbox" / f"{key}.md"
+
+
+def stale_rewrite(path: Path) -> bytes:
+    """Return what an old client that read the file just now will write back."""
+    message = parse_legacy(path.read_bytes())
+    return render_legacy(type(message)(**{**_fields(message), "status": "read"})).encode()
+
+
+def _fields(message: object) -> dict[str, object]:
+    return {name: getattr(message, name) for name in message.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_g8_a_stale_rewrite_keeps_what_sql_changed_meanwhile(tmp_path: Path) -> None:
+    here, key, path = world(tmp_path)
+    late = stale_rewrite(path)
+    NewClient(here).update(key, body="From SQL", priority="urgent")
+    run_pass(here, CONFIG, Orders())
+    path.write_bytes(late)
+    report = run_pass(here, CONFIG, Orders())
+    assert [] == report.conflicts
+    row = NewClient(here).rows()[key]
+    assert ("From SQL", "urgent", "read") == (row["body"], row["priority"], row["status"])
+    assert b"From SQL" in path.read_bytes()
+    assert both_equal(here)
+
+
+def test_g8_a_stale_rewrite_under_the_old_name_does_not_undo_an_archive(tmp_path: Path) -> None:
+    here, key, path = world(tmp_path)
+    late = stale_rewrite(path)
+    NewClient(here).archive(key)
+    run_pass(here, CONFIG, Orders())
+    path.write_bytes(late)
+    report = run_pass(here, CONFIG, Orders())
+    assert [] == report.quarantined
+    assert not path.exists()
+    assert "archived" == NewClient(here).rows()[key]["status"]
+    assert both_equal(here)
+
+
+def test_g8_a_writer_that_opened_the_displaced_file_is_heard(tmp_path: Path) -> None:
+    here, key, path = world(tmp_path)
+    late = stale_rewrite(path)
+    NewClient(here).update(key, body="From SQL")
+    with path.open("wb") as writer:  # truncated, and not yet written
+        report = run_pass(here, CONFIG, Orders())
+        assert "Words" != NewClient(here).rows()[key]["body"]
+        assert report.counts.changes() == 0
+        writer.write(late)
+    run_pass(here, CONFIG, Orders())
+    row = NewClient(here).rows()[key]
+    assert ("From SQL", "read") == (row["body"], row["status"])
+    assert both_equal(here)
+
+
+def test_g8_an_editor_writing_to_the_displaced_file_is_merged(tmp_path: Path) -> None:
+    here, key, path = world(tmp_path)
+    text = path.read_text()
+    # An editor that opened the file for reading and writing, and saves in place later.
+    with path.open("r+") as editor:
+        NewClient(here).update(key, priority="urgent")
+        report = run_pass(here, CONFIG, Orders())
+        if report.counts.files_updated == 0:
+            # The system told that somebody has it open for writing: nothing was displaced.
+            assert "normal" in path.read_text()
+        editor.write(text.replace("Words", "Words of a person"))
+        editor.truncate()
+    run_pass(here, CONFIG, Orders())
+    run_pass(here, CONFIG, Orders())
+    row = NewClient(here).rows()[key]
+    assert ("Words of a person", "urgent") == (row["body"], row["priority"])
+    assert both_equal(here)
+
+
+def test_g8_a_displaced_file_that_is_written_later_is_a_stray_that_is_merged(
+    tmp_path: Path,
+) -> None:
+    here, key, path = world(tmp_path)
+    text = path.read_text()
+    reader = os.open(path, os.O_RDONLY)
+    NewClient(here).update(key, priority="urgent")
+    run_pass(here, CONFIG, Orders())
+    # The reader keeps the displaced file from being unlinked; through it, somebody writes.
+    strays = list(path.parent.glob(".syncd-*.tmp"))
+    assert 1 == len(strays)
+    strays[0].write_text(text.replace("Words", "Late words"))
+    os.close(reader)
+    run_pass(here, CONFIG, Orders())
+    row = NewClient(here).rows()[key]
+    assert ("Late words", "urgent") == (row["body"], row["priority"])
+    assert [] == list(path.parent.glob(".syncd-*.tmp"))
+    assert both_equal(here)
+
+
+def _rewrite(path: Path, times: int, seed: int) -> None:
+    """Be an old client that reads and rewrites the file again and again."""
+    rng = random.Random(seed)
+    done = 0
+    while done < times:
+        try:
+            late = stale_rewrite(path)
+        except (ValueError, KeyError, FileNotFoundError):
+            continue  # it met an empty file, as it does beside any other old client
+        time.sleep(rng.random() * 0.004)
+        with path.open("wb") as writer:
+            time.sleep(rng.random() * 0.001)
+            writer.write(late)
+        done += 1
+        time.sleep(rng.random() * 0.004)
+
+
+def test_g8_many_stale_rewrites_beside_many_sql_edits_lose_nothing(tmp_path: Path) -> None:
+    times = int(os.environ.get("SYNCD_REWRITES", "150"))
+    here, key, path = world(tmp_path)
+    with RunningAgent(tmp_path / "home", here) as agent:
+        other = multiprocessing.get_context("spawn").Process(target=_rewrite, args=(path, times, 1))
+        other.start()
+        client = NewClient(here)
+        for number in range(times):
+            client.update(key, body=f"Body {number}", priority=["low", "high"][number % 2])
+            time.sleep(0.003)
+        other.join(120)
+        assert 0 == other.exitcode
+        wait_for(lambda: both_equal(here) and not list(path.parent.glob(".syncd-*.tmp")), 20)
+        wait_for(lambda: client.rows()[key]["status"] == "read")
+        assert "ERROR" not in agent.log
+        row = client.rows()[key]
+    assert (f"Body {times - 1}", ["low", "high"][(times - 1) % 2]) == (
+        row["body"],
+        row["priority"],
+    )
+    with closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as opened:
+        assert [] == opened.execute("SELECT * FROM syncd_conflicts").fetchall()
