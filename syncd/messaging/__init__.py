@@ -15,8 +15,29 @@ Each module imports only from those below it, from `syncd.errors` and from the s
 nothing here knows of the sync engine.
 """
 
-from syncd.messaging.database import MessagingDatabase
-from syncd.messaging.service import Message, MessageService
-from syncd.messaging.tasks import PRIORITY_MAP, TaskInjector
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from syncd.messaging.database import MessagingDatabase
+    from syncd.messaging.service import Message, MessageService
+    from syncd.messaging.tasks import PRIORITY_MAP, TaskInjector
 
 __all__ = ["PRIORITY_MAP", "Message", "MessageService", "MessagingDatabase", "TaskInjector"]
+
+_MODULES = {
+    "MessagingDatabase": "database",
+    "Message": "service",
+    "MessageService": "service",
+    "PRIORITY_MAP": "tasks",
+    "TaskInjector": "tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The engine wants the schema only, and does not pay for the rest.
+    if name in _MODULES:
+        return getattr(import_module(f"syncd.messaging.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'syncd.messaging' has no attribute {name!r}")

@@ -1,0 +1,266 @@
+"""Connections to one database file: one per thread, kept between calls.
+
+Opening a connection costs ten times what a short query costs, so each thread keeps its own.
+What can go wrong with a kept connection is dealt with here and nowhere else:
+
+- the file was replaced: writes to an unlinked file succeed and vanish, so the file's
+  (device, inode) is compared at every lease, and once more after every commit;
+- the process forks: SQLite's library in the child would believe that it holds the locks of the
+  connections that it inherited, and new connections would rely on them (SQLite, "How To Corrupt An
+  SQLite Database File", 2.6). So idle connections are closed before the fork, and a file that was
+  in use just then is refused in the child;
+- its thread ended: the connection is closed with the thread;
+- a cursor was left half read: its open read transaction would show old rows to later leases
+  and fail their writes, so the cursors of a lease are closed with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from syncd.errors import StaleReplica, UsageError
+from syncd.messaging.connection import BUSY_TIMEOUT_S, Connection, connect, identity
+
+_OPEN_ATTEMPTS = 5
+
+
+class ConnectionPool:
+    """One connection per thread to the database at ``path``.
+
+    Every connection is in WAL mode and waits ``busy_timeout_s`` for a lock. Python begins a write
+    transaction on it with BEGIN IMMEDIATE, so that the wait is honoured: a read transaction that
+    becomes a write fails at once instead.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self.path = path
+        self.busy_timeout_s = busy_timeout_s
+        self._start_afresh()
+        self._closed = False
+        _pools.add(self)
+
+    @contextmanager
+    def lease(self) -> Iterator[sqlite3.Connection]:
+        """Lend this thread's connection; commit at the end, or roll back after an exception.
+
+        A lease inside another one of the same thread gets the same connection. If a transaction is
+        open by then, the inner lease is a savepoint of it: its failure undoes only its own work,
+        and the outer lease commits. Otherwise each commits what it began.
+
+        Raises what `explained` says when the database cannot be opened, `UsageError` after `close`,
+        and `StaleReplica` when the file was replaced while the transaction ran: the commit may
+        have gone to a file that no longer has a name.
+        """
+        slot = self._enter()
+        connection = slot.connection
+        inner = connection.in_transaction
+        try:
+            if inner:
+                connection.execute("SAVEPOINT lease")
+            try:
+                yield connection
+                slot.close_cursors()
+                wrote = slot.commit(inner)
+            except BaseException:
+                slot.rollback(inner)
+                raise
+        finally:
+            self._leave(slot)
+        if wrote and identity(self.path) != slot.identity:
+            raise StaleReplica(
+                f"The database {self.path} was replaced during a write, which may be lost.",
+                hint="Look whether it is there, and repeat it if not.",
+            )
+
+    def close(self) -> None:
+        """Close all connections; one that a thread is using just now closes when it is given back.
+
+        Calling it again does nothing. A lease afterwards raises `UsageError`.
+        """
+        with self._lock:
+            self._closed = True
+            _dispose_idle(self._slots)
+
+    def _enter(self) -> _Slot:
+        with self._lock:
+            if self._closed:
+                raise UsageError(
+                    f"The database {self.path} was closed by this program.",
+                    hint="Make a new MessagingDatabase or MessageService.",
+                )
+            slot: _Slot | None = getattr(self._local, "slot", None)
+            if slot is not None and (slot.depth > 0 or slot.is_current()):
+                slot.depth += 1
+                return slot
+        slot = self._open()
+        slot.depth = 1
+        with self._lock:
+            self._slots.add(slot)
+        self._local.slot = slot  # the one that it replaces, if any, is closed by that
+        return slot
+
+    def _leave(self, slot: _Slot) -> None:
+        with self._lock:
+            slot.depth -= 1
+            unwanted = self._closed and slot.depth == 0
+        if unwanted:
+            slot.dispose()
+
+    def _open(self) -> _Slot:
+        """Open the file, creating it where it is missing, and be sure which file that was."""
+        for _ in range(_OPEN_ATTEMPTS):
+            before = identity(self.path)
+            if before in _inherited:
+                raise UsageError(
+                    f"The database {self.path} was in use while this process was forked from its"
+                    " parent, so SQLite cannot use it here.",
+                    hint="Fork outside of get_connection(), or start the process with 'spawn'.",
+                )
+            connection = connect(self.path, busy_timeout_s=self.busy_timeout_s)
+            slot = _Slot(self.path, connection, identity(self.path))
+            # RACE: a file that is replaced between the look and the opening would be taken for
+            # the other one for good.
+            if slot.identity is not None and before in (None, slot.identity):
+                return slot
+            slot.dispose()
+        raise StaleReplica(
+            f"The database {self.path} is being replaced or removed again and again.",
+            hint="Wait until the program that does so is done.",
+        )
+
+    def _start_afresh(self) -> None:
+        # Reentrant, since the garbage collector may run a finalizer that asks for a lease anywhere.
+        self._lock = threading.RLock()
+        self._local = threading.local()
+        self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        # At exit, Python may take the classes apart before it deletes what is left of them.
+        self._ending = weakref.finalize(self, _dispose_idle, self._slots)
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()  # until after the fork: no lease may begin in between
+        _dispose_idle(self._slots)
+
+    def _after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        for slot in list(self._slots):
+            if slot.is_open():
+                slot.abandon()
+        self._ending.detach()
+        self._start_afresh()
+
+
+class _Slot:
+    """One thread's connection; only that thread's local storage holds it, so it ends with it."""
+
+    __slots__ = ("__weakref__", "abandoned", "connection", "depth", "identity", "path")
+
+    def __init__(self, path: Path, connection: Connection, found: tuple[int, int] | None) -> None:
+        self.path = path
+        self.connection = connection
+        self.identity = found
+        self.depth = 0
+        self.abandoned = False
+
+    def is_current(self) -> bool:
+        """Whether the connection is open and its file is the one that has the name now."""
+        return self.is_open() and identity(self.path) == self.identity
+
+    def is_open(self) -> bool:
+        try:
+            self.connection.total_changes  # noqa: B018  it raises on a closed connection
+        except sqlite3.ProgrammingError:
+            return False
+        return True
+
+    def close_cursors(self) -> None:
+        if self.depth == 1 and not self.abandoned:
+            for cursor in list(self.connection.cursors):
+                cursor.close()
+
+    def commit(self, inner: bool) -> bool:
+        """End a lease well; say whether a transaction was committed."""
+        if self.abandoned or not self.connection.in_transaction:
+            return False
+        if inner:
+            self.connection.execute("RELEASE lease")
+            return False
+        self.connection.commit()
+        return True
+
+    def rollback(self, inner: bool) -> None:
+        # A full disk or a broken file may have ended the transaction already; what is raised
+        # then is the cause, not the vain rollback.
+        with contextlib.suppress(sqlite3.Error):
+            if self.abandoned or not self.connection.in_transaction:
+                return
+            if inner:
+                self.connection.execute("ROLLBACK TO lease")
+                self.connection.execute("RELEASE lease")
+            else:
+                self.close_cursors()
+                self.connection.rollback()
+
+    def abandon(self) -> None:
+        """Let go of a connection that belongs to the parent process, without closing it.
+
+        A reference that is never given back keeps it from being closed by the garbage collector.
+        """
+        self.abandoned = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+        if self.identity is not None:
+            _inherited.add(self.identity)
+
+    def dispose(self) -> None:
+        """Close the connection. SQLite leaves the -wal alone if the file has lost its name."""
+        if not self.abandoned:
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.close()
+
+    def __del__(self) -> None:
+        self.dispose()
+
+
+def _dispose_idle(slots: weakref.WeakSet[_Slot]) -> None:
+    for slot in list(slots):
+        if slot.depth == 0:
+            slot.dispose()
+
+
+_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+_forking: list[ConnectionPool] = []
+_inherited: set[tuple[int, int]] = set()
+"""The files that the parent process was using when this one was forked from it."""
+
+
+def _before_fork() -> None:
+    _forking[:] = _pools
+    for pool in _forking:
+        pool._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop()._after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    while _forking:
+        _forking.pop()._after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
