@@ -1,0 +1,55 @@
+"""syncd keeps legacy markdown message folders and a SQLite database in two-way sync.
+
+The map of the code, from the top down. Each module imports only from modules below it; a test
+keeps the arrows so.
+
+    cli           talks to people: the only place that prints, exits, or imports typer and rich
+    agent         many projects: wakes, timers, signals, the service manager
+    job           one project of the agent: its wakes, its cycles, what is left for later
+    watch         watchdog and the database's bell → wakes
+    heartbeat     the agent's sign of life, for commands to find it
+    history       undoing: versions, restore, conflicts resolved
+    project       taking turns on a project, running a pass over it
+    cycle         one cycle: look, reconcile, guard, apply, record
+    strays        what late writers left, merged against the version that they started from
+    apply         a plan in batches, in an order that survives a crash at any point
+    report        what a cycle did and found
+    look          what changed since the baseline, found without reading what did not
+    store         the replica of SQLite: rows, baseline, feed, history, quarantine
+    database      a project's database as a file: opening, transactions, errors
+    tables        syncd's own tables and triggers
+    files         the replica of files: scan, stable read, safe write
+    syscalls      leases and renames that Python lacks
+    find          finding projects
+    names         names of files: messages, and syncd's own for a moment
+    config        TOML, environment and flags → a frozen Config
+    messaging     the new clients' API, with the contract's schema
+    guard         PURE: when a cycle may not act
+    reconcile     PURE: baseline, file, row → outcome
+    edit          PURE: edits of a file's bytes by span
+    markdown      PURE: bytes ⇄ message
+    front_matter  PURE: the YAML of a file, read and written
+    message       PURE: the message, its fields in normal form
+    errors        the hierarchy, exit codes, hints
+
+The way of the data: files and rows → snapshots → outcomes → apply → baseline. What holds at all
+times: an unreadable side is never "gone"; what a step destroys is in the history before; the
+replicas change before the baseline does; nothing is written that was not read back first.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from syncd.messaging import Message, MessageService, MessagingDatabase, TaskInjector
+
+__all__ = ["Message", "MessageService", "MessagingDatabase", "TaskInjector"]
+
+
+def __getattr__(name: str) -> Any:
+    # Commands that do not need the messaging API do not pay for its import.
+    if name in __all__:
+        return getattr(import_module("syncd.messaging"), name)
+    raise AttributeError(f"module 'syncd' has no attribute {name!r}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import select
 import signal
 import socket
@@ -21,102 +20,24 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from syncd import config as settings
-from syncd.config import Config
-from syncd.cycle import Orders
 from syncd.errors import SyncdError
-from syncd.files import CLAUDE_DIR
+from syncd.find import find_projects, is_project, named_project
 from syncd.heartbeat import BEAT_S, Heartbeat, alive
-from syncd.project import find_projects, is_project, named_project, run_pass
-from syncd.report import Report, State
-from syncd.store import DATABASE, Store
-from syncd.watch import Kind, Wake, Watcher
+from syncd.job import LONGEST_RETRY_S, Job
+from syncd.names import CLAUDE_DIR
+from syncd.watch import Wake, Watcher
 
 log = logging.getLogger("syncd.agent")
 
 WORKERS = 4
 MAX_OPEN_STORES = 64
 _TICK_S = 1.0
-_HALT_LOOK_S = 5.0
-_LONGEST_RETRY_S = 30.0
 _STUCK_S = 600.0
-
-
-@dataclass(slots=True)
-class _Job:
-    """One project: what is to be looked at, when, and the open database.
-
-    Times are of the monotonic clock. ``lock`` guards all but ``store``, which only the worker that
-    runs the project's cycle touches (``running``), and the main thread while none does.
-    """
-
-    project: Path
-    config: Config
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    paths: set[str] = field(default_factory=set)
-    quiet_at: dict[str, float] = field(default_factory=dict)
-    vanished: dict[str, float] = field(default_factory=dict)
-    bell: bool = False
-    full: bool = True
-    due: float | None = None
-    full_due: float = 0.0
-    running: bool = False
-    started: float = 0.0
-    retries: int = 0
-    polled: bool = False
-    identity: tuple[int, int] | None = None
-    store: Store | None = None
-    versions: tuple[int, int] | None = None
-    used: float = 0.0
-    last_state: str = ""
-
-    def next_due(self, now: float) -> float | None:
-        """Return when there is something to do; None when nothing is known to come."""
-        with self.lock:
-            times = [*self.quiet_at.values()]
-            if self.vanished:
-                times.append(self._gone_due())
-            if self.due is not None:
-                times.append(self.due)
-            if self.full_due:
-                times.append(self.full_due)
-            if self.full or self.bell or self.paths:
-                times.append(now)
-            return min(times, default=None)
-
-    def _gone_due(self) -> float:
-        # Deletions are taken together: the guard must see all of an `rm` at once.
-        wait = self.config.gone_s
-        return min(max(self.vanished.values()) + wait, min(self.vanished.values()) + 5 * wait)
-
-    def take(self, now: float) -> Orders | None:
-        """Return the orders for the next cycle and clear what they cover; None for nothing."""
-        with self.lock:
-            paths, gone = set(self.paths), frozenset[str]()
-            self.paths.clear()
-            for path, due in list(self.quiet_at.items()):
-                if due <= now:
-                    del self.quiet_at[path]
-                    paths.add(path)
-            if self.vanished and self._gone_due() <= now:
-                gone = frozenset(self.vanished)
-                self.vanished.clear()
-            full = self.full or (self.full_due != 0 and self.full_due <= now)
-            due = self.due is not None and self.due <= now
-            if not (paths or gone or full or self.bell or due):
-                return None
-            self.bell = self.full = False
-            if due:
-                self.due = None
-            if full:
-                return Orders(gone=gone, wait=False)
-            paths |= {path for path in gone if not path.startswith(DATABASE)}
-            return Orders(paths=frozenset(paths), gone=gone, wait=False)
 
 
 class Agent:
@@ -130,14 +51,13 @@ class Agent:
         self._poll = poll
         self._flags = flags
         self._config = settings.load(flags=flags)
-        self._jobs: dict[Path, _Job] = {}
+        self._jobs: dict[Path, Job] = {}
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="cycle")
         self._watcher = None if poll else Watcher(self._on_wake, self._on_loss)
         self._stopping = False
         self._reload = False
         self._lost_events = False
         self._next_search = 0.0
-        self._compares: dict[str, str] = {}
         self._first_cycles = threading.Semaphore(0)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -166,7 +86,7 @@ class Agent:
                 self._watcher.stop()
             self._pool.shutdown(wait=True)
             for job in self._jobs.values():
-                self._close_store(job)
+                job.close()
             for number, handler in former.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)
@@ -250,7 +170,8 @@ class Agent:
         if now - getattr(self, "_last_beat", -BEAT_S) < BEAT_S:
             return
         self._last_beat = now
-        heartbeat.beat(self._compares)
+        jobs = list(self._jobs.values())
+        heartbeat.beat({str(job.project): job.compared for job in jobs if job.compared})
         stuck = [job for job in self._jobs.values() if job.running and now - job.started > _STUCK_S]
         if not stuck:
             _notify("WATCHDOG=1")
@@ -286,20 +207,20 @@ class Agent:
         except SyncdError as error:
             log.error("%s: %s %s", project, error.sentence, error.hint)
             config = self._config
-        job = _Job(project, config)
+        job = Job(project, config)
         job.identity = _identity(project)
         job.polled = self._watcher is None or not self._watcher.add(project)
         self._jobs[project] = job
         log.debug("watching %s", project)
 
-    def _check(self, job: _Job, now: float) -> None:
+    def _check(self, job: Job, now: float) -> None:
         """Notice a project that vanished, or whose folder was made again unseen by the watch."""
         identity = _identity(job.project)
         if identity == job.identity and identity is not None:
             return
         if job.running:
             return
-        self._close_store(job)
+        job.close()
         if identity is None:
             if self._watcher is not None:
                 self._watcher.remove(job.project)
@@ -342,12 +263,7 @@ class Agent:
             if number < surplus or now - job.used > job.config.idle_close_s:
                 with job.lock:
                     if not job.running:
-                        self._close_store(job)
-
-    def _close_store(self, job: _Job) -> None:
-        if job.store is not None:
-            job.store.close()
-            job.store = None
+                        job.close()
 
     # Wakes, from watchdog's threads
 
@@ -355,25 +271,7 @@ class Agent:
         job = self._jobs.get(project)
         if job is None:
             return
-        with job.lock:
-            match wake.kind:
-                case Kind.CLOSED:
-                    job.paths.add(wake.path)
-                    job.quiet_at.pop(wake.path, None)
-                    job.vanished.pop(wake.path, None)
-                case Kind.TOUCHED:
-                    job.vanished.pop(wake.path, None)
-                    if wake.path not in job.paths:
-                        job.quiet_at[wake.path] = time.monotonic() + job.config.quiet_s
-                case Kind.GONE:
-                    job.paths.discard(wake.path)
-                    job.quiet_at.pop(wake.path, None)
-                    job.vanished.setdefault(wake.path, time.monotonic())
-                case Kind.BELL:
-                    job.bell = True
-                case Kind.FULL:
-                    job.full = True
-            later = wake.kind in (Kind.TOUCHED, Kind.GONE)
+        later = job.hear(wake)
         if later:
             self._poke()
         else:
@@ -385,7 +283,7 @@ class Agent:
 
     # Cycles, in the pool
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         with job.lock:
             if job.running or self._stopping:
                 return
@@ -393,7 +291,7 @@ class Agent:
             job.started = time.monotonic()
         self._pool.submit(self._work, job)
 
-    def _work(self, job: _Job) -> None:
+    def _work(self, job: Job) -> None:
         first = job.versions is None and job.store is None and not job.last_state
         try:
             self._run_cycles(job)
@@ -402,7 +300,7 @@ class Agent:
             # end the agent for the others. It is reported, and the project tried again later.
             log.exception("%s: a defect; the project is tried again in 30 s", job.project)
             with job.lock:
-                job.due, job.full = time.monotonic() + _LONGEST_RETRY_S, False
+                job.due, job.full = time.monotonic() + LONGEST_RETRY_S, False
                 job.last_state = job.last_state or "defect"
         finally:
             with job.lock:
@@ -413,112 +311,25 @@ class Agent:
                 if len(self._jobs) > MAX_OPEN_STORES:
                     with job.lock:
                         if not job.running:
-                            self._close_store(job)
+                            job.close()
                 self._first_cycles.release()
             if more and not self._stopping:
                 self._submit(job)
             else:
                 self._poke()
 
-    def _run_cycles(self, job: _Job) -> None:
+    def _run_cycles(self, job: Job) -> None:
         now = time.monotonic()
         orders = job.take(now)
         while orders is not None:
-            if orders.paths is None or orders.paths or orders.gone or self._has_news(job):
-                report = self._cycle(job, orders)
-                self._heed(job, orders, report)
+            if orders.paths is None or orders.paths or orders.gone or job.has_news():
+                report = job.cycle(orders)
+                job.heed(orders, report)
                 if report.error is not None or report.halt is not None:
                     return
             if self._stopping:
                 return
             orders = job.take(time.monotonic())
-
-    def _has_news(self, job: _Job) -> bool:
-        """Tell whether anybody else committed since our last cycle (our own commits ring too)."""
-        if job.store is None or not job.store.is_current() or job.versions is None:
-            return True
-        try:
-            return job.versions != (job.store.data_version(), job.store.schema_version())
-        except SyncdError:
-            return True
-
-    def _cycle(self, job: _Job, orders: Orders) -> Report:
-        report = Report(str(job.project))
-        try:
-            if job.store is not None and not job.store.is_current():
-                self._close_store(job)
-                orders = Orders(gone=orders.gone, wait=False)
-            if job.store is None:
-                job.store = Store.open(job.project / CLAUDE_DIR / DATABASE)
-            schema = job.store.schema_version()
-            if job.versions is not None and job.versions[1] != schema and orders.paths is not None:
-                orders = Orders(gone=orders.gone, wait=False)
-            # Read before the cycle: a commit during it must count as news afterwards.
-            data = job.store.data_version()
-            report = run_pass(job.project, job.config, orders, store=job.store)
-            job.versions = (data, job.store.schema_version())
-        except SyncdError as error:
-            report.error, report.hint = error.sentence, error.hint
-        if orders.paths is None and report.error is None:
-            self._compares[str(job.project)] = datetime.now(UTC).isoformat(timespec="seconds")
-            jitter = random.uniform(0.9, 1.1)
-            job.full_due = time.monotonic() + job.config.full_compare_s * jitter
-        return report
-
-    def _heed(self, job: _Job, orders: Orders, report: Report) -> None:
-        """Log what a cycle did, and arrange for what it left for later."""
-        now = time.monotonic()
-        if report.counts.changes():
-            log.info("%s: %s", job.project, report.counts)
-        self._log_state(job, report)
-        with job.lock:
-            for path in report.vanished:
-                job.vanished.setdefault(path, now)
-            if report.error is not None:
-                self._close_store(job)
-                job.versions = None
-                job.retries += 1
-                job.due = now + min(0.5 * 2**job.retries, _LONGEST_RETRY_S)
-                job.full_due = 0.0
-                job.quiet_at.update(dict.fromkeys(orders.paths or (), job.due))
-                if orders.paths is None:
-                    job.full_due = job.due
-                return
-            if report.unsettled:
-                job.retries += 1
-                later = now + min(0.05 * 2**job.retries, 1.0)
-                for path in report.unsettled:
-                    if "#" in path and path.startswith(DATABASE):
-                        job.due = later
-                    else:
-                        job.quiet_at.setdefault(path, later)
-            else:
-                job.retries = 0
-            if report.halt is not None:
-                job.full_due = now + _HALT_LOOK_S
-            for path in report.late:
-                job.quiet_at[path] = now + 0.05
-            if job.polled:
-                job.full_due = now + job.config.poll_s
-
-    def _log_state(self, job: _Job, report: Report) -> None:
-        state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
-        if state == job.last_state:
-            return
-        job.last_state = state
-        if report.state is State.ERROR:
-            log.error("%s: %s %s", job.project, report.error, report.hint)
-        elif report.halt is not None:
-            ways = " ".join(report.halt.ways_out(str(job.project)))
-            log.error("%s: halted: %s. %s", job.project, report.halt.cause, ways)
-        for entry in report.quarantined:
-            log.warning(
-                "%s: %s:%s: %s",
-                job.project,
-                entry.path,
-                entry.problem.line or 1,
-                entry.problem.reason,
-            )
 
 
 def _identity(project: Path) -> tuple[int, int] | None:

@@ -23,6 +23,7 @@ from syncd.files import FileReplica, Stamp, Version, digest_of
 from syncd.look import Look
 from syncd.markdown import Place, legacy_view, render
 from syncd.message import Mailbox, file_name, fingerprints, mailbox_at
+from syncd.names import in_utf8
 from syncd.reconcile import Baseline, FileState, Outcome, Quarantined, Side, Step
 from syncd.report import Report
 from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store
@@ -90,7 +91,7 @@ class Applier:
     def place(self, path: str, written_ns: int = 0) -> Place:
         """Return what a file's surroundings say where its front matter is silent."""
         moment = datetime.fromtimestamp(written_ns // 1_000_000_000, UTC)
-        return Place(path, mailbox_at(path), str(self.project), moment.isoformat())
+        return Place(path, mailbox_at(path), in_utf8(str(self.project)), moment.isoformat())
 
     def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
         """Leave a row alone, with the reason."""

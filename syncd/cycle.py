@@ -217,13 +217,9 @@ class _Cycle:
         return 0 <= time.time() - stamp.mtime_ns / 1e9 < self.config.retry_s
 
     def _set_odd_aside(self, look: Look) -> None:
-        for path, kind in look.odd_paths.items():
-            self.applier.quarantine_file(
-                path,
-                None,
-                Quarantined(f"it is {kind}, not a regular file", hint="Put the file itself there."),
-                None,
-            )
+        for path, reason in look.odd_paths.items():
+            problem = Quarantined(reason, hint="Put a plain file with a plain name there.")
+            self.applier.quarantine_file(path, None, problem, None)
         for key in look.odd_ids:
             kind = "NULL" if key is None else f"a {type(key).__name__}, not text"
             self.applier.quarantine_row(
@@ -415,7 +411,7 @@ class _Cycle:
         halt = self.report.halt
         changes: dict[str, object] = {}
         text = [halt.cause, halt.side, halt.gone, halt.expected] if halt else None
-        if self.store.state("halt") != text:
+        if self.store.state("halt") != text and not self.orders.one_way:
             changes["halt"] = text
         known = self.store.state("folders") or {}
         folders = dict(known)

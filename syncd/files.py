@@ -9,35 +9,25 @@ are what the plan was made from and nobody has it open any more.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import signal
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from hashlib import blake2b
-from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.message import FOLDERS
+from syncd.names import CLAUDE_DIR, in_utf8, is_stray, is_utf8, temporary_name
+from syncd.syscalls import exchange, is_being_written, is_open_nowhere_else, rename_new
 
-CLAUDE_DIR = ".claude-mpm"
 MAX_BYTES = 16 * 1024 * 1024
-TEMP_PREFIX = ".syncd-"
-TEMP_SUFFIX = ".tmp"
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-_RENAME_NOREPLACE = 1
-_RENAME_EXCHANGE = 2
-_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
-_temp_numbers = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +72,6 @@ class Scan:
 def digest_of(data: bytes) -> bytes:
     """Return the digest by which the baseline knows a file's bytes."""
     return blake2b(data, digest_size=16).digest()
-
-
-def is_message_name(name: str) -> bool:
-    """Tell whether a file of that name in a mailbox folder can be a message."""
-    return name.endswith(".md") and not name.startswith(TEMP_PREFIX)
-
-
-def is_stray(path: str) -> bool:
-    """Tell whether a path is that of a temporary file of syncd's own."""
-    name = path.rpartition("/")[2]
-    return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
 
 
 class FileReplica:
@@ -146,13 +125,15 @@ class FileReplica:
                     except FileNotFoundError:
                         continue
                     path = f"{folder}/{name}"
-                    if stat.S_ISREG(found.st_mode):
+                    if not is_utf8(name):
+                        result.odd[f"{folder}/{in_utf8(name)}"] = "its name is not UTF-8"
+                    elif stat.S_ISREG(found.st_mode):
                         result.stamps[path] = Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
                     elif not name.startswith("."):  # an editor's lock is a hidden link
-                        result.odd[path] = _kind(found.st_mode)
+                        result.odd[path] = _not_regular(found.st_mode)
 
     def look(self, path: str) -> Stamp | str | None:
-        """Return a path's stamp, what it is instead of a regular file, or None when not there."""
+        """Return a path's stamp, why it is no message file, or None when it is not there."""
         folder, name = _split(path)
         try:
             found = os.stat(name, dir_fd=self._folder(folder), follow_symlinks=False)
@@ -163,7 +144,7 @@ class FileReplica:
                 return None
             raise _replica_error(error, "look at", self._base / path) from error
         if not stat.S_ISREG(found.st_mode):
-            return None if name.startswith(".") else _kind(found.st_mode)
+            return None if name.startswith(".") else _not_regular(found.st_mode)
         return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
     def folder_state(self, folder: str) -> FolderState:
@@ -200,13 +181,13 @@ class FileReplica:
         for _ in range(3):
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
-                raise MessageError(f"it is {_kind(before.st_mode)}, not a regular file")
+                raise MessageError(_not_regular(before.st_mode))
             if before.st_size > self._max_bytes:
                 raise MessageError(
                     f"it has {before.st_size:,} bytes; the limit is {self._max_bytes:,}",
                     hint="Raise max_bytes in syncd.toml, or shorten the file.",
                 )
-            if _is_being_written(fd):
+            if is_being_written(fd):
                 break
             os.lseek(fd, 0, os.SEEK_SET)
             data = _read_all(fd, before.st_size + 1)
@@ -227,7 +208,7 @@ class FileReplica:
             fd = self._folder(folder, make=True)
             temp, stamp = self._temporary(fd, data, mode=0o666)
             try:
-                _rename(fd, temp, fd, name, _RENAME_NOREPLACE)
+                rename_new(fd, temp, fd, name)
             except FileExistsError as error:
                 os.unlink(temp, dir_fd=fd)
                 raise StaleReplica(f"{self._base / path} exists already") from error
@@ -249,19 +230,19 @@ class FileReplica:
             mode = stat.S_IMODE(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
             temp, stamp = self._temporary(fd, data, mode=mode)
             try:
-                _exchange(fd, temp, name)
-            except FileNotFoundError as error:
+                exchange(fd, temp, name)
+            except FileNotFoundError:
                 os.unlink(temp, dir_fd=fd)
-                raise StaleReplica(f"{self._base / path} is gone") from error
+                raise
             self._dirty.add(folder)
             if self._is_version(fd, temp, seen):
                 self._displaced.append((folder, temp, seen.digest))
                 return stamp
-            _exchange(fd, temp, name)
+            exchange(fd, temp, name)
             if os.stat(temp, dir_fd=fd, follow_symlinks=False).st_ino != stamp.inode:
                 # Someone replaced our file in between: theirs is the newest. What came out first
                 # stays behind as a stray, which the next full cycle takes into the history.
-                _exchange(fd, temp, name)
+                exchange(fd, temp, name)
             else:
                 os.unlink(temp, dir_fd=fd)
             raise StaleReplica(f"{self._base / path} changed meanwhile")
@@ -273,11 +254,9 @@ class FileReplica:
         with self._changing("move", path):
             fd, to_fd = self._folder(folder), self._folder(to_folder, make=True)
             try:
-                _rename(fd, name, to_fd, to_name, _RENAME_NOREPLACE)
+                rename_new(fd, name, to_fd, to_name)
             except FileExistsError as error:
                 raise StaleReplica(f"{self._base / to} exists already") from error
-            except FileNotFoundError as error:
-                raise StaleReplica(f"{self._base / path} is gone") from error
             self._dirty |= {folder, to_folder}
             found = os.stat(to_name, dir_fd=to_fd, follow_symlinks=False)
             return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
@@ -287,9 +266,9 @@ class FileReplica:
         folder, name = _split(path)
         with self._changing("delete", path):
             fd = self._folder(folder)
-            temp = _temp_name()
+            temp = temporary_name()
             try:
-                _rename(fd, name, fd, temp, _RENAME_NOREPLACE)
+                rename_new(fd, name, fd, temp)
             except FileNotFoundError:
                 return
             self._dirty.add(folder)
@@ -297,7 +276,7 @@ class FileReplica:
                 self._displaced.append((folder, temp, seen.digest))
                 return
             with suppress(FileExistsError):  # else a new file stands there, and the stray is kept
-                _rename(fd, temp, fd, name, _RENAME_NOREPLACE)
+                rename_new(fd, temp, fd, name)
             raise StaleReplica(f"{self._base / path} changed meanwhile")
 
     def settle(self) -> list[str]:
@@ -327,7 +306,7 @@ class FileReplica:
             dir_fd = self._folder(folder)
             try:
                 with _opened(name, _READ, dir_fd) as fd:
-                    if not _is_open_nowhere_else(fd):
+                    if not is_open_nowhere_else(fd):
                         return False
                     if digest_of(_read_all(fd, self._max_bytes + 1)) != digest:
                         return False
@@ -349,7 +328,7 @@ class FileReplica:
             raise
 
     def _temporary(self, dir_fd: int, data: bytes, *, mode: int) -> tuple[str, Stamp]:
-        name = _temp_name()
+        name = temporary_name()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with _opened(name, flags, dir_fd, mode) as fd:
@@ -405,6 +384,8 @@ class FileReplica:
     def _changing(self, verb: str, path: str) -> Iterator[None]:
         try:
             yield
+        except FileNotFoundError as error:
+            raise StaleReplica(f"{self._base / path} is gone") from error
         except OSError as error:
             raise _replica_error(error, verb, self._base / path) from error
 
@@ -412,10 +393,6 @@ class FileReplica:
 def _split(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
     return folder, name
-
-
-def _temp_name() -> str:
-    return f"{TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}-{os.urandom(3).hex()}{TEMP_SUFFIX}"
 
 
 @contextmanager
@@ -435,37 +412,7 @@ def _read_all(fd: int, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _is_open_nowhere_else(fd: int) -> bool:
-    """Tell whether no other descriptor has the file open, as far as the system can say."""
-    return _grants(fd, getattr(fcntl, "F_WRLCK", 1))
-
-
-def _is_being_written(fd: int) -> bool:
-    """Tell whether anybody has the file open for writing, as far as the system can say."""
-    return not _grants(fd, getattr(fcntl, "F_RDLCK", 0))
-
-
-def _grants(fd: int, lease: int) -> bool:
-    """Tell whether a lease is granted; yes where there are none (fcntl(2), "Leases").
-
-    A read lease is granted when nobody has the file open for writing, a write lease when nobody
-    else has it open at all. Without leases, a writer that opened the file before it was displaced
-    goes unnoticed.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return True
-    try:
-        # RACE: an open in the moment between the two calls waits for the second, and the system
-        # signals us: not with SIGIO, which kills, but with a signal that is ignored by default.
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, lease)
-    except OSError as error:
-        return error.errno != errno.EAGAIN
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return True
-
-
-def _kind(mode: int) -> str:
+def _not_regular(mode: int) -> str:
     kinds = {
         stat.S_IFLNK: "a symbolic link",
         stat.S_IFDIR: "a folder",
@@ -474,7 +421,7 @@ def _kind(mode: int) -> str:
         stat.S_IFCHR: "a device",
         stat.S_IFBLK: "a device",
     }
-    return kinds.get(stat.S_IFMT(mode), "a special file")
+    return f"it is {kinds.get(stat.S_IFMT(mode), 'a special file')}, not a regular file"
 
 
 def _folder_trouble(error: OSError) -> str:
@@ -501,50 +448,3 @@ def _replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
     return ReplicaError(
         f"cannot {verb} {path}: {reason.lower()}", hint=hints.get(error.errno or 0, "")
     )
-
-
-# renameat2 ---------------------------------------------------------------------------------------
-
-
-@cache
-def _renameat2() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    import ctypes
-
-    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-
-
-def _rename_flags(fd: int, name: str, to_fd: int, to: str, flags: int) -> bool:
-    """Call renameat2(2); False where the system or the file system does not have the flag."""
-    call = _renameat2()
-    if call is None:
-        return False
-    import ctypes
-
-    if call(fd, os.fsencode(name), to_fd, os.fsencode(to), flags) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _UNSUPPORTED:
-        return False
-    raise OSError(number, os.strerror(number), name)
-
-
-def _rename(fd: int, name: str, to_fd: int, to: str, flags: int) -> None:
-    """Rename without overwriting; by link and unlink where renameat2 is not to be had."""
-    if not _rename_flags(fd, name, to_fd, to, flags):
-        os.link(name, to, src_dir_fd=fd, dst_dir_fd=to_fd, follow_symlinks=False)
-        os.unlink(name, dir_fd=fd)
-
-
-def _exchange(fd: int, name: str, other: str) -> None:
-    """Exchange two names atomically; by two renames where the system cannot.
-
-    RACE: without the exchange, what is written under ``other`` between the two renames is lost
-    to the rename. That is some 20 µs, on file systems without RENAME_EXCHANGE only.
-    """
-    if not _rename_flags(fd, name, fd, other, _RENAME_EXCHANGE):
-        aside = _temp_name()
-        os.link(other, aside, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-        os.rename(name, other, src_dir_fd=fd, dst_dir_fd=fd)
-        os.rename(aside, name, src_dir_fd=fd, dst_dir_fd=fd)

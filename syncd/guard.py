@@ -5,6 +5,7 @@ A halt is decided from counts alone, before the first action of a cycle, in both
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -54,11 +55,12 @@ class Halt:
         """Return a sentence with the exact command for each way out."""
         here = "the files" if self.side is Side.FILE else "the rows"
         there = "the database" if self.side is Side.FILE else "the files"
+        quoted = shlex.quote(project)
         return (
             f"If {here} are only away for now, bring them back: syncd goes on by itself.",
-            f"To bring {here} back from {there}: syncd resume {project} --restore",
+            f"To bring {here} back from {there}: syncd resume {quoted} --restore",
             f"To delete these messages on the other side too (the history keeps them): "
-            f"syncd resume {project} --accept-deletes",
+            f"syncd resume {quoted} --accept-deletes",
         )
 
 

@@ -70,7 +70,7 @@ def _read(path: Path) -> AgentInfo:
     with path.open() as file:
         data = json.load(file)
         beat = os.fstat(file.fileno()).st_mtime
-        held = not _lock(file)
+        held = not _is_free(file)
     return AgentInfo(
         pid=int(data["pid"]),
         since=str(data["since"]),
@@ -82,9 +82,9 @@ def _read(path: Path) -> AgentInfo:
     )
 
 
-def _lock(file: IO[Any]) -> bool:
+def _is_free(file: IO[Any]) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
@@ -126,7 +126,7 @@ def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
         digest = blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
         path = folder / f"{digest}.json"
         file = path.open("a+")
-        _lock(file)
+        fcntl.flock(file, fcntl.LOCK_EX)  # held against us by readers only, for a moment
         data = {
             "pid": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from syncd.files import FileReplica, FolderState, Scan, is_stray
+from syncd.files import FileReplica, FolderState, Scan
 from syncd.guard import Gone
 from syncd.message import FOLDERS, mailbox_of
+from syncd.names import is_stray
 from syncd.reconcile import Side
 from syncd.store import FeedEntry, Store
 

@@ -10,26 +10,22 @@ from __future__ import annotations
 
 import json
 import marshal
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from syncd import tables
-from syncd.errors import BusyError, ReplicaError, StaleReplica
+from syncd.database import Database, translated
+from syncd.errors import StaleReplica
 from syncd.files import Stamp
 from syncd.message import FIELDS, Message, mailbox_at, values_of
 from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.reconcile import Baseline, Conflict, Quarantined, Side
 
 DATABASE = "messaging.db"
-BUSY_TIMEOUT_S = 5.0
 VERSION_MEMORY_S = 600.0
 """How long a replaced version is known as what an old client's late rewrite started from."""
 
@@ -120,135 +116,8 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-class Store:
-    """One project's database, open (a context manager)."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self.connection = connection
-        self.identity = _identity(path)
-        connection.text_factory = _decode
-
-    @classmethod
-    def open(cls, path: Path, *, create: bool = True) -> Self:
-        """Open a database for reading and writing; it is created with ``create``.
-
-        Raises `ReplicaError` when it cannot be opened or is no database, `BusyError` when somebody
-        holds its lock longer than 5 s.
-        """
-        mode = "rwc" if create else "rw"
-        with _translated(path):
-            connection = _connect(path, mode)
-            try:
-                connection.execute("PRAGMA synchronous = FULL")
-                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    connection.execute("PRAGMA journal_mode = WAL")
-                return cls(path, connection)
-            except BaseException:
-                connection.close()
-                raise
-
-    @classmethod
-    def open_readonly(cls, path: Path) -> Self:
-        """Open a database that is only looked at; nothing in it changes.
-
-        What it lacks, or all of it where there is no file, stands in temporary tables.
-        """
-        with _translated(path):
-            if path.exists() or path.is_symlink():
-                connection = _connect(path, "ro")
-            else:
-                connection = sqlite3.connect(
-                    ":memory:", isolation_level=None, check_same_thread=False
-                )
-            try:
-                tables.create_temporary(connection)
-                return cls(path, connection)
-            except BaseException:
-                connection.close()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.connection.close()
-
-    def is_current(self) -> bool:
-        """Tell whether the open database is still the one that stands at its path.
-
-        Writes to a database that was replaced succeed and vanish.
-        """
-        return self.identity == _identity(self.path)
-
-    def prepare(self) -> bool:
-        """Make tables and triggers ready where they are not; tell whether that changed anything."""
-        with _translated(self.path):
-            if tables.is_ready(self.connection):
-                return False
-            with self._immediate():
-                tables.create(self.connection)
-            return True
-
-    def schema_version(self) -> int:
-        """Return SQLite's own counter of schema changes, by any connection."""
-        with _translated(self.path):
-            found: int = self.connection.execute("PRAGMA schema_version").fetchone()[0]
-            return found
-
-    def data_version(self) -> int:
-        """Return a number that moves when another connection commits (4 µs)."""
-        with _translated(self.path):
-            found: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
-            return found
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Read everything inside from one snapshot of the database."""
-        with _translated(self.path):
-            self.connection.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self.connection.execute("ROLLBACK")
-
-    @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[None]:
-        """Write everything inside in one transaction of which the triggers hear nothing.
-
-        A transaction that is not ``durable`` survives the death of the process, not of the machine.
-        """
-        with _translated(self.path):
-            if not self.is_current():
-                raise StaleReplica(f"{self.path} was replaced meanwhile")
-            if not durable:
-                self.connection.execute("PRAGMA synchronous = NORMAL")
-            try:
-                with self._immediate():
-                    self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
-                    yield
-                    self.connection.execute("DELETE FROM syncd_mute")
-            finally:
-                if not durable:
-                    self.connection.execute("PRAGMA synchronous = FULL")
-
-    @contextmanager
-    def _immediate(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+class Store(Database):
+    """One project's database, with all that syncd reads from it and writes into it."""
 
     # Rows
 
@@ -536,7 +405,7 @@ class Store:
             "SELECT DISTINCT to_project FROM messages WHERE status IS NOT 'sent' "
             "UNION SELECT DISTINCT from_project FROM messages WHERE status = 'sent'"
         )
-        with _translated(self.path):
+        with translated(self.path):
             return {found[0] for found in self.connection.execute(sql)}
 
     def count_rows(self) -> int:
@@ -576,65 +445,3 @@ def _record_values(record: Record) -> tuple[Any, ...]:
         *(baseline.status_said, baseline.status, json.dumps(baseline.fields)),
         *(record.row_digest, record.view),
     )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    if path.is_symlink():
-        raise ReplicaError(
-            f"{path} is a symbolic link",
-            hint="Put the database itself there; links are not followed.",
-        )
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, with the database's path and a way out."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _error_for(path, error) from error
-
-
-def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return BusyError(
-            f"another program holds the lock of {path} for more than {BUSY_TIMEOUT_S:.0f} s",
-            hint="Try again when it has finished.",
-        )
-    for prefix, (sentence, hint) in _PROBLEMS.items():
-        if name.startswith(prefix):
-            return ReplicaError(f"{path} {sentence}", hint=hint)
-    return ReplicaError(f"{path}: {error}")
-
-
-_PROBLEMS = {
-    "SQLITE_CORRUPT": (
-        "is damaged",
-        "Move it and its -wal file away and restore a backup; without one, 'syncd migrate' builds "
-        "a new database from the files.",
-    ),
-    "SQLITE_NOTADB": (
-        "is not a SQLite database",
-        "Move it away; 'syncd migrate' builds a new one from the files.",
-    ),
-    "SQLITE_FULL": ("cannot grow: the disk is full", "Free some space; syncd goes on by itself."),
-    "SQLITE_READONLY": ("cannot be written", "Give syncd's user the right to write it."),
-    "SQLITE_CANTOPEN": ("cannot be opened", "Look whether it exists and who may read it."),
-    "SQLITE_IOERR": ("cannot be read or written", "Look at the disk and its free space."),
-}

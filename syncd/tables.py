@@ -99,7 +99,7 @@ def is_ready(connection: sqlite3.Connection) -> bool:
     if "messages" not in names or "syncd_state" not in names:
         return False
     found = connection.execute("SELECT value FROM syncd_state WHERE key = 'version'").fetchone()
-    if found is not None and found[0] > VERSION:
+    if found is not None and int(found[0]) > VERSION:
         raise ReplicaError(
             f"the database was set up by a newer syncd (version {found[0]} of its tables, "
             f"this one knows {VERSION})",
@@ -140,7 +140,7 @@ def create(connection: sqlite3.Connection) -> None:
     for name, body in _TRIGGERS.items():
         connection.execute(f"DROP TRIGGER IF EXISTS {name}")
         connection.execute(f"CREATE TRIGGER {name} {body}")
-    connection.execute("INSERT OR REPLACE INTO syncd_state VALUES ('version', ?)", (VERSION,))
+    connection.execute("INSERT OR REPLACE INTO syncd_state VALUES ('version', ?)", (str(VERSION),))
 
 
 def create_temporary(connection: sqlite3.Connection) -> None:

@@ -18,8 +18,8 @@ from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
-from syncd.files import CLAUDE_DIR, TEMP_PREFIX, is_message_name
 from syncd.message import FOLDERS
+from syncd.names import CLAUDE_DIR, TEMP_PREFIX, is_message_name, is_utf8
 from syncd.store import DATABASE
 
 log = logging.getLogger("syncd.watch")
@@ -104,6 +104,8 @@ class _Handler(events.FileSystemEventHandler):
                 # Moved into place, deleted, or written without a WAL; or a checkpoint, which is
                 # nothing to us and cheap to look at.
                 self._wake(Kind.BELL)
+        elif folder in FOLDERS and is_message_name(name) and not is_utf8(name):
+            self._wake(Kind.FULL)
         elif folder in FOLDERS and is_message_name(name):
             self._on_wake(self._project, Wake(kind, path))
 

@@ -210,7 +210,7 @@ def test_a_project_that_vanishes_and_comes_back_is_kept_in_step(tmp_path: Path) 
     with RunningAgent(tmp_path / "home", here) as agent:
         key = OldClient(there).send(here, "Hello", "Words")
         wait_for(lambda: body_in_sql(here, key) == "Words")
-        shutil.rmtree(here / ".claude-mpm")
+        os.rename(here / ".claude-mpm", tmp_path / "away")
         wait_for(lambda: "waiting for it to come back" in agent.log)
         shutil.rmtree(here)
         project(here)

@@ -1,0 +1,49 @@
+"""The command line: the only place that prints, exits, or imports typer and rich.
+
+    app        the commands by name; each is imported when it is asked for
+    run        run
+    cycles     sync, migrate, resume: one cycle per project
+    status     status
+    settings   config show
+    projects   which projects a call means, and the exit code over all of them
+    findings   what a cycle or a look found, as lines for people
+    options    the options and arguments that commands share
+    output     lines, colours, JSON, progress: all that leaves goes through here
+
+What a person reads as an answer goes to stdout, all other words to stderr. A call never ends in a
+traceback for anything that a person can cause.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_INTERRUPTED = 130  # as shells count a death by SIGINT
+_READER_GONE = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, by default the process's own; return the exit code."""
+    from syncd.cli import output
+    from syncd.errors import ExitCode, SyncdError
+
+    output.prepare()
+    try:
+        from syncd.cli.app import run
+
+        code = run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except SyncdError as error:
+        output.complain(error.sentence, error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        output.abandon()
+        return _READER_GONE
+    except OSError as error:
+        output.abandon()
+        output.complain(output.os_sentence(error))
+        return ExitCode.ERROR
+    return code

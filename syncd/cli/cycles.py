@@ -1,0 +1,153 @@
+"""``syncd sync``, ``migrate`` and ``resume``: one cycle per project."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from syncd import config
+from syncd.cli import output
+from syncd.cli.findings import deeds, number_of, problems
+from syncd.cli.options import Command, DryRun, Json, OnePath, Paths, Prefer, Recursive
+from syncd.cli.output import Tone
+from syncd.cli.projects import chosen_projects, worst
+from syncd.cycle import Orders
+from syncd.errors import ConfigError, ExitCode, UsageError
+from syncd.project import run_pass
+from syncd.report import Counts, Report, State, worst_exit_code
+
+app = typer.Typer()
+
+
+@app.command(cls=Command, epilog="Example: syncd sync ~/work/shop --dry-run")
+def sync(
+    paths: Paths = None,
+    recursive: Recursive = False,
+    dry_run: DryRun = False,
+    prefer: Prefer = None,
+    json: Json = False,
+) -> int:
+    """Bring files and database in step: one full cycle, in both directions."""
+    projects = chosen_projects(paths, recursive=recursive)
+    return _cycles(projects, Orders(dry_run=dry_run), {"prefer": prefer}, "Syncing", json=json)
+
+
+@app.command(cls=Command, epilog="Example: syncd migrate ~/work --recursive")
+def migrate(
+    paths: Paths = None,
+    recursive: Recursive = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Read every file again, also where it looks unchanged.")
+    ] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> int:
+    """Import the files into the database. No file is touched; it is safe to repeat."""
+    projects = chosen_projects(paths, recursive=recursive)
+    orders = Orders(one_way=True, trust_stamps=not force, dry_run=dry_run)
+    return _cycles(projects, orders, {}, "Importing", json=json)
+
+
+@app.command(cls=Command, epilog="Example: syncd resume ~/work/shop --restore")
+def resume(
+    path: OnePath = None,
+    accept_deletes: Annotated[
+        bool,
+        typer.Option("--accept-deletes", help="Delete on the other side too what is gone on one."),
+    ] = False,
+    restore: Annotated[
+        bool,
+        typer.Option("--restore", help="Bring back what is gone on one side from the other."),
+    ] = False,
+) -> int:
+    """Leave a halt, in one of two ways, with one full cycle."""
+    if accept_deletes == restore:
+        raise UsageError(
+            "resume takes one of --accept-deletes and --restore",
+            hint="'syncd status' tells what is gone; 'syncd resume --help' tells what they do.",
+        )
+    projects = chosen_projects([path] if path else None, recursive=False)
+    orders = Orders(accept_deletes=accept_deletes, restore=restore)
+    return _cycles(projects, orders, {}, "Resuming", json=False)
+
+
+def _cycles(
+    projects: list[Path], orders: Orders, flags: dict[str, Any], label: str, *, json: bool
+) -> int:
+    """Run one cycle over each project, print what they did; return the exit code over all."""
+    started = time.monotonic()
+    config.load(flags=flags)  # a wrong setting that concerns all is said once, before anything
+    passes = (_one(project, orders, flags) for project in projects)
+    reports: list[Report] = []
+    codes: list[ExitCode] = []
+    for report, code in output.with_progress(passes, len(projects), label):
+        reports.append(report)
+        codes.append(code)
+        if not json:
+            _print(report, dry_run=orders.dry_run)
+    if json:
+        entries = [report.as_json() for report in reports]
+        output.print_json(time.monotonic() - started, projects=entries)
+    elif len(reports) > 1:
+        _print_total(reports, dry_run=orders.dry_run)
+    return worst(codes)
+
+
+def _one(project: Path, orders: Orders, flags: dict[str, Any]) -> tuple[Report, ExitCode]:
+    report = Report(str(project))
+    try:
+        settings = config.load(project, flags=flags)
+        report = run_pass(project, settings, orders)
+    except ConfigError as error:
+        report.error, report.hint = error.sentence, error.hint
+        return report, error.exit_code
+    except OSError as error:  # one broken project never stops the rest
+        report.error = output.os_sentence(error)
+    except sqlite3.Error as error:
+        report.error = f"the database of {project}: {error}"
+    return report, ExitCode.BUSY if report.busy else worst_exit_code([report.state])
+
+
+def _print(report: Report, *, dry_run: bool) -> None:
+    if report.error is not None:
+        output.tell(f"{report.path}: {report.error}", Tone.BAD)
+        if report.hint:
+            output.tell(f"  → {report.hint}", Tone.HINT)
+        return
+    if report.halt is None:
+        output.say(f"{report.path}: {deeds(report.counts, dry_run=dry_run)}")
+    else:
+        output.say(f"{report.path}: nothing was done", Tone.BAD)
+    for text, tone in problems(report):
+        output.say(text, tone)
+    for name in sorted(report.unsettled):
+        output.say(f"  {name} was changing meanwhile; the next cycle takes it", Tone.ATTENTION)
+    for name in report.late:
+        output.say(f"  {name} is a replaced file that somebody still has open", Tone.ATTENTION)
+
+
+def _print_total(reports: list[Report], *, dry_run: bool) -> None:
+    total = Counts()
+    for report in reports:
+        for item in fields(Counts):
+            number = getattr(total, item.name) + getattr(report.counts, item.name)
+            setattr(total, item.name, number)
+    line = f"{number_of(len(reports), 'project')}: {deeds(total, dry_run=dry_run)}"
+    output.say("; ".join([line, *_in_words(reports)]))
+
+
+def _in_words(reports: list[Report]) -> Iterator[str]:
+    for state, words in (
+        (State.ATTENTION, "to look at"),
+        (State.HALTED, "halted"),
+        (State.ERROR, "failed"),
+    ):
+        number = sum(report.state is state for report in reports)
+        if number:
+            yield f"{number:,} {words}"

@@ -1,0 +1,70 @@
+"""What a cycle did and what a look found, as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from syncd.cli.output import Tone
+from syncd.reconcile import Side
+from syncd.report import Counts, Report
+from syncd.store import QuarantineEntry
+
+Line = tuple[str, Tone]
+
+_VERBS = {
+    "inserted": "insert",
+    "updated": "update",
+    "deleted": "delete",
+    "created": "create",
+    "moved": "move",
+}
+
+
+def number_of(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 row``, ``2 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def deeds(counts: Counts, *, dry_run: bool) -> str:
+    """Return what was done, or in a dry run what would be."""
+    steps = []
+    for kind, verb in (
+        ("row", "inserted"),
+        ("row", "updated"),
+        ("row", "deleted"),
+        ("file", "created"),
+        ("file", "updated"),
+        ("file", "moved"),
+        ("file", "deleted"),
+    ):
+        number: int = getattr(counts, f"{kind}s_{verb}")
+        if number:
+            what = number_of(number, kind)
+            steps.append(f"{_VERBS[verb]} {what}" if dry_run else f"{what} {verb}")
+    if dry_run:
+        return f"would {', '.join(steps)}" if steps else "would change nothing"
+    return ", ".join(steps) or "nothing to do"
+
+
+def problems(report: Report) -> Iterator[Line]:
+    """Yield what a person should know of or decide: halt, quarantine, conflicts."""
+    if report.halt is not None:
+        yield f"  halted, nothing is applied: {report.halt.cause}", Tone.BAD
+        for way in report.halt.ways_out(report.path):
+            yield f"  → {way}", Tone.HINT
+    for entry in report.quarantined:
+        yield f"  {_quarantined(entry)}", Tone.ATTENTION
+    for conflict in report.conflicts:
+        winner, loser = ("file", "row") if conflict.winner == Side.FILE else ("row", "file")
+        yield (
+            f"  conflict in {conflict.id}, {conflict.field}: the {winner}'s value stands, "
+            f"the {loser}'s is version {conflict.version} in the history",
+            Tone.ATTENTION,
+        )
+
+
+def _quarantined(entry: QuarantineEntry) -> str:
+    problem = entry.problem
+    place = f"{entry.path}:{problem.line}" if problem.line is not None else entry.path
+    hint = f" → {problem.hint}" if problem.hint else ""
+    return f"{place}: {problem.reason}{hint}"

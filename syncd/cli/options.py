@@ -1,0 +1,95 @@
+"""The options and arguments that commands share, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class Command(TyperCommand):
+    """A command whose parameters are read quickly."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _read_quickly(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands whose own parameters are read quickly."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _read_quickly(super().get_params(ctx))
+
+
+def _read_quickly(parameters: Any) -> Any:
+    """Have these parameters read without pydantic, where that is possible.
+
+    typer 0.29 converts every value with it, also that of a flag that is not given, and its import
+    takes longer than all the rest of a start. Where a typer has no such step, the parameters are
+    read as it does.
+    """
+    for parameter in parameters:
+        if hasattr(parameter, "_runtime_param"):
+            parameter._runtime_param = _QuickReader()
+    return parameters
+
+
+class _QuickReader:
+    """Reads what is not given, paths and choices; leaves all else to typer."""
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        wanted = param.type_descriptor.annotation
+        if value is None or value == ():
+            return value
+        if wanted is Path:
+            return Path(value)
+        if wanted == list[Path]:
+            return [Path(one) for one in value]
+        if get_origin(wanted) is Literal:
+            if value in get_args(wanted):
+                return value
+            choices = ", ".join(map(repr, get_args(wanted)))
+            raise typer.BadParameter(f"{value!r} is not one of {choices}.", ctx=ctx, param=param)
+        param._runtime_param = None
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="PATH",
+        help="Projects; with --recursive, folders of projects. "
+        "Without one: the project around the current folder.",
+        show_default=False,
+    ),
+]
+OnePath = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        help="A project. Without one: the project around the current folder.",
+        show_default=False,
+    ),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option(
+        "--recursive",
+        help="Take every project at or below PATH; without PATH, below the current folder.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Change nothing; tell what would be done.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Prefer = Annotated[
+    Literal["file", "db"] | None,
+    typer.Option(
+        "--prefer",
+        metavar="file|db",
+        help="The side that wins a conflict, in place of the setting.",
+        show_default=False,
+    ),
+]

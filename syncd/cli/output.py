@@ -1,0 +1,142 @@
+"""Lines, colours, JSON and progress: all that syncd prints leaves through here.
+
+Texts, ids and paths come from files that anybody may have written. No text is ever read as markup,
+and what could drive a terminal or hide in it is printed as an escape (`shown`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Any, TextIO, TypeVar
+
+VERSION_OF_JSON = 1
+
+_Item = TypeVar("_Item")
+
+# Controls, formats (direction overrides among them), lone surrogates, line and paragraph ends.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+class Tone(Enum):
+    """What a line is, as its colour on a terminal (an SGR code of ECMA-48)."""
+
+    PLAIN = ""
+    GOOD = "32"
+    HINT = "36"
+    ATTENTION = "33"
+    BAD = "31"
+
+
+def prepare() -> None:
+    """Make stdout and stderr able to print any text, whatever their encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def abandon() -> None:
+    """Send the rest of stdout nowhere, so that the end of the process does not fail on it."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def shown(text: str) -> str:
+    """Return a text with every character that is not seen as itself written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        _escaped(character) if unicodedata.category(character) in _UNSEEN else character
+        for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def in_colour(stream: TextIO) -> bool:
+    """Tell whether a stream takes colours: a terminal that can, and no NO_COLOR."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and stream.isatty()
+
+
+def say(text: str, tone: Tone = Tone.PLAIN) -> None:
+    """Print one line of an answer."""
+    _print(text, tone, sys.stdout)
+
+
+def tell(text: str, tone: Tone = Tone.PLAIN) -> None:
+    """Print one line that is no answer: a problem, a hint, progress."""
+    _print(text, tone, sys.stderr)
+
+
+def complain(sentence: str, hint: str = "") -> None:
+    """Say what is wrong, and what to do about it."""
+    tell(f"syncd: {sentence}", Tone.BAD)
+    if hint:
+        tell(f"  → {hint}", Tone.HINT)
+
+
+def _print(text: str, tone: Tone, stream: TextIO) -> None:
+    line = shown(text)
+    if tone.value and in_colour(stream):
+        line = f"\x1b[{tone.value}m{line}\x1b[0m"
+    print(line, file=stream)
+
+
+def os_sentence(error: OSError) -> str:
+    """Return what the system said as a sentence with the path that it concerns."""
+    reason = (error.strerror or str(error)).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def print_json(seconds: float, **parts: Any) -> None:
+    """Print the one JSON object of a command that was asked for it."""
+    import json
+
+    whole = {"version": VERSION_OF_JSON, "seconds": round(seconds, 3), **parts}
+    print(json.dumps(whole, indent=2))
+
+
+def with_progress(items: Iterable[_Item], total: int, label: str) -> Iterator[_Item]:
+    """Yield the items, each as it is done; on a terminal a bar shows how far it is.
+
+    Under a bar the items are kept until it is gone, also when it is interrupted: their lines and
+    the bar would write over each other.
+    """
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    done: list[_Item] = []
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True, markup=False, highlight=False)
+    try:
+        with Progress(
+            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as bar:
+            task = bar.add_task(label, total=total)
+            for item in items:
+                done.append(item)
+                bar.advance(task)
+    finally:
+        yield from done

@@ -1,0 +1,60 @@
+"""Which projects a call means, and the exit code over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from syncd.errors import ExitCode, UsageError
+from syncd.find import find_projects, named_project, project_around
+from syncd.names import CLAUDE_DIR
+
+_WORST_FIRST = (
+    ExitCode.ERROR,
+    ExitCode.CONFIG,
+    ExitCode.HALTED,
+    ExitCode.ATTENTION,
+    ExitCode.BUSY,
+)
+
+
+def chosen_roots(paths: list[Path] | None, *, recursive: bool) -> list[Path]:
+    """Return the projects, or with ``recursive`` the folders, that a person named; each once.
+
+    Raises `UsageError` for what does not exist, or is no project.
+    """
+    if not paths:
+        return [Path.cwd() if recursive else project_around(Path.cwd())]
+    found = [_folder(path) if recursive else named_project(path) for path in paths]
+    return list(dict.fromkeys(found))
+
+
+def _folder(path: Path) -> Path:
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a folder", hint="Name a folder of projects.")
+    return path.resolve()
+
+
+def chosen_projects(paths: list[Path] | None, *, recursive: bool) -> list[Path]:
+    """Return the projects that a person named or that stand below what was named; each once.
+
+    Raises `UsageError` when there is none.
+    """
+    roots = chosen_roots(paths, recursive=recursive)
+    if not recursive:
+        return roots
+    found = list(dict.fromkeys(project for root in roots for project in find_projects(root)))
+    if not found:
+        raise UsageError(
+            f"there is no project at or below {', '.join(map(str, roots))}",
+            hint=f"A project is a folder that has a folder {CLAUDE_DIR}.",
+        )
+    return found
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the exit code over several projects."""
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if code in found), ExitCode.IN_SYNC)

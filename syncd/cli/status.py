@@ -1,0 +1,243 @@
+"""``syncd status``: what a project's database, its files and the agent's heartbeat say.
+
+Everything here reads only, needs no agent, and works beside one.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from syncd import config
+from syncd.cli import output
+from syncd.cli.findings import Line, number_of, problems
+from syncd.cli.options import Command, Json, Paths, Recursive
+from syncd.cli.output import Tone
+from syncd.cli.projects import chosen_projects, worst
+from syncd.errors import ConfigError, ExitCode, SyncdError
+from syncd.files import FileReplica
+from syncd.guard import Halt
+from syncd.heartbeat import AgentInfo, agent_for
+from syncd.look import look_fully
+from syncd.names import CLAUDE_DIR
+from syncd.reconcile import Side
+from syncd.report import OpenConflict, Report, State, worst_exit_code
+from syncd.store import DATABASE, Store
+from syncd.tables import is_ready
+
+app = typer.Typer()
+
+
+@dataclass(slots=True)
+class _Status:
+    """One project as found. ``found`` has its conflicts, quarantine, halt and error.
+
+    ``messages`` are the rows; ``pending`` are messages that a cycle would look at. Both are None
+    where they could not be counted.
+    """
+
+    project: Path
+    found: Report
+    agent: AgentInfo | None = None
+    messages: int | None = None
+    pending: int | None = None
+    last_cycle: str | None = None
+    never_synced: bool = False
+    code: ExitCode = ExitCode.ERROR
+
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether there is something to do, nothing in its way, and nobody who will."""
+        return bool(self.pending) and self.agent is None and self.found.halt is None
+
+    @property
+    def has_lost_its_agent(self) -> bool:
+        return self.agent is not None and not self.agent.alive
+
+    @property
+    def state(self) -> State:
+        calls = self.never_synced or self.is_waiting or self.has_lost_its_agent
+        if self.found.state is State.IN_SYNC and calls:
+            return State.ATTENTION
+        return self.found.state
+
+    def as_json(self) -> dict[str, Any]:
+        agent = self.agent
+        return self.found.as_json() | {
+            "state": str(self.state),
+            "messages": self.messages,
+            "pending": self.pending,
+            "last_cycle": self.last_cycle,
+            "last_full_compare": self._last_full_compare(),
+            "agent": {
+                "pid": agent.pid,
+                "since": agent.since,
+                "heartbeat": agent.heartbeat,
+                "alive": agent.alive,
+            }
+            if agent
+            else None,
+        }
+
+    def _last_full_compare(self) -> str | None:
+        return self.agent.last_full_compare.get(str(self.project)) if self.agent else None
+
+
+@app.command(cls=Command, epilog="Example: syncd status ~/work --recursive")
+def status(paths: Paths = None, recursive: Recursive = False, json: Json = False) -> int:
+    """Tell how projects stand. Changes nothing; exits with 0 only when nothing needs a person."""
+    started = time.monotonic()
+    projects = chosen_projects(paths, recursive=recursive)
+    config.load()  # a wrong setting that concerns all is said once
+    found = []
+    for project in projects:
+        found.append(_look(project))
+        if not json:
+            _print(found[-1])
+    if json:
+        entries = [one.as_json() for one in found]
+        output.print_json(time.monotonic() - started, projects=entries)
+    return worst(one.code for one in found)
+
+
+def _look(project: Path) -> _Status:
+    result = _Status(project, Report(str(project)))
+    try:
+        result.agent = agent_for(project)
+        settings = config.load(project)
+        with (
+            Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store,
+            FileReplica(project, max_bytes=settings.max_bytes) as files,
+        ):
+            _read(result, store, files)
+    except SyncdError as error:
+        result.found.error, result.found.hint = error.sentence, error.hint
+        if isinstance(error, ConfigError):
+            result.code = error.exit_code
+            return result
+    except OSError as error:  # one broken project never stops the rest
+        result.found.error = output.os_sentence(error)
+    except sqlite3.Error as error:
+        result.found.error = f"the database of {project}: {error}"
+    result.code = worst_exit_code([result.state])
+    return result
+
+
+def _read(result: _Status, store: Store, files: FileReplica) -> None:
+    found = result.found
+    found.quarantined = list(store.quarantine().values())
+    found.conflicts = [OpenConflict(*values) for values in store.conflicts()]
+    halt = store.state("halt")
+    if halt is not None:
+        cause, side, gone, expected = halt
+        found.halt = Halt(cause, Side(side), gone, expected)
+    result.never_synced = not is_ready(store.connection) and store.state("folders") is None
+    result.last_cycle = store.state("last_cycle")
+    result.messages = store.count_rows()
+    result.pending = _count_pending(store, files)
+
+
+def _count_pending(store: Store, files: FileReplica) -> int:
+    """Return how many messages a cycle would look at: those that changed, and those in the feed.
+
+    A file that is not known yet counts by its name, which is its id where syncd wrote it; so a
+    message that is new on both sides counts once.
+    """
+    look = look_fully(store, files)
+    known = store.stamps()
+    quarantine = store.quarantine()
+    always = {path for path, entry in quarantine.items() if entry.stamp is None}
+    ids: set[object] = {
+        known[path][0] if path in known else path.rpartition("/")[2].removesuffix(".md")
+        for path in look.paths
+        if path not in always
+    }
+    ids.update(look.vanished.values())
+    ids.update(look.odd_paths.keys() - quarantine.keys())
+    ids |= look.ids - {quarantine[path].id for path in always if path.startswith(f"{DATABASE}#")}
+    ids.update(entry.id for entry in look.feed)
+    return len(ids)
+
+
+def _print(one: _Status) -> None:
+    output.say(f"{one.found.path}: {', '.join(_headline(one))}", _TONES[one.state])
+    if one.found.error is not None:
+        output.say(f"  {one.found.error}", Tone.BAD)
+        if one.found.hint:
+            output.say(f"  → {one.found.hint}", Tone.HINT)
+    for text, tone in (*_calls(one), *problems(one.found)):
+        output.say(text, tone)
+
+
+_TONES = {
+    State.IN_SYNC: Tone.GOOD,
+    State.ATTENTION: Tone.ATTENTION,
+    State.HALTED: Tone.BAD,
+    State.ERROR: Tone.BAD,
+}
+
+_WORDS = {
+    State.IN_SYNC: "in sync",
+    State.ATTENTION: "needs attention",
+    State.HALTED: "halted",
+    State.ERROR: "cannot be read",
+}
+
+
+def _headline(one: _Status) -> Iterator[str]:
+    yield "never synced" if one.never_synced and one.found.error is None else _WORDS[one.state]
+    if one.messages is not None:
+        yield number_of(one.messages, "message")
+    if one.pending:
+        yield f"{one.pending:,} pending"
+    if one.last_cycle:
+        yield f"last change {_local(one.last_cycle)}"
+    if one.agent is None:
+        yield "no agent"
+    elif one.agent.alive:
+        yield f"agent {one.agent.pid} since {_local(one.agent.since)}"
+    else:
+        yield f"agent {one.agent.pid} stopped"
+
+
+def _calls(one: _Status) -> Iterator[Line]:
+    """Yield what needs a person beside conflicts, quarantine and the halt, each with a way out."""
+    agent = one.agent
+    project = shlex.quote(str(one.project))
+    if agent is not None and not agent.alive:
+        call = ["syncd", "run", *agent.roots, *(["--recursive"] if agent.recursive else [])]
+        yield (
+            f"  the agent (pid {agent.pid}) died or hangs: its last heartbeat was at "
+            f"{_local(agent.heartbeat)}",
+            Tone.BAD,
+        )
+        yield f"  → Start it again: {shlex.join(call)}", Tone.HINT
+    if one.never_synced and one.found.error is None:
+        yield (
+            f"  → See what a first sync would do: syncd sync {project} --dry-run; "
+            f"then do it: syncd sync {project}",
+            Tone.HINT,
+        )
+    elif one.is_waiting:
+        yield (
+            f"  → No agent runs to take what is pending: syncd sync {project}, or start one: "
+            f"syncd run {project}",
+            Tone.HINT,
+        )
+
+
+def _local(moment: str) -> str:
+    """Return a time as a person reads it; as it is where it is none."""
+    try:
+        found = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    return found.astimezone().isoformat(" ", "seconds")

@@ -1,0 +1,56 @@
+"""Finding projects: the one around a folder, the one that a person names, all below a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from syncd.errors import UsageError
+from syncd.names import CLAUDE_DIR
+
+SKIPPED = frozenset({".git", "node_modules", ".venv", "__pycache__", CLAUDE_DIR})
+
+
+def is_project(folder: Path) -> bool:
+    """Tell whether a folder is a project."""
+    return (folder / CLAUDE_DIR).is_dir()
+
+
+def project_around(folder: Path) -> Path:
+    """Return the project that a folder lies in, itself included; raises `UsageError` for none."""
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents):
+        if is_project(candidate) and (candidate != Path.home() or candidate == folder):
+            return candidate
+    raise UsageError(
+        f"{folder} is in no project: neither it nor a folder above has {CLAUDE_DIR}",
+        hint="Name a project, or a folder of projects with --recursive.",
+    )
+
+
+def named_project(path: Path) -> Path:
+    """Return the project that a person named; raises `UsageError` when it is none."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    if not is_project(path):
+        raise UsageError(
+            f"{path} is no project: it has no folder {CLAUDE_DIR}",
+            hint=f"Add --recursive for projects below it, or begin one: mkdir {path / CLAUDE_DIR}",
+        )
+    return path.resolve()
+
+
+def find_projects(root: Path) -> Iterator[Path]:
+    """Yield every project at or below ``root``, in order of path.
+
+    Links are not followed, and `SKIPPED` folders not entered. The home folder counts only when it
+    is ``root`` itself. Folders that may not be read are passed over.
+    """
+    root = root.resolve()
+    home = Path.home()
+    for folder, names, _ in os.walk(root):
+        here = Path(folder)
+        if CLAUDE_DIR in names and (here != home or here == root):
+            yield here
+        names[:] = sorted(name for name in names if name not in SKIPPED)

@@ -1,0 +1,221 @@
+"""One project of the agent: what is to be looked at and when, and its cycles.
+
+A job collects wakes while its cycle runs, hands them to the next one together, and arranges for
+what a cycle left for later: second looks, retries, the next full compare.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from syncd.config import Config
+from syncd.cycle import Orders
+from syncd.errors import SyncdError
+from syncd.names import CLAUDE_DIR
+from syncd.project import run_pass
+from syncd.report import Report, State
+from syncd.store import DATABASE, Store
+from syncd.watch import Kind, Wake
+
+log = logging.getLogger("syncd.agent")
+
+LONGEST_RETRY_S = 30.0
+_HALT_LOOK_S = 5.0
+
+
+@dataclass(slots=True)
+class Job:
+    """One project: what is to be looked at, when, and the open database.
+
+    Times are of the monotonic clock. ``lock`` guards all but ``store``, which only the worker that
+    runs the project's cycle touches (``running``), and the main thread while none does.
+    """
+
+    project: Path
+    config: Config
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    paths: set[str] = field(default_factory=set)
+    quiet_at: dict[str, float] = field(default_factory=dict)
+    vanished: dict[str, float] = field(default_factory=dict)
+    bell: bool = False
+    full: bool = True
+    due: float | None = None
+    full_due: float = 0.0
+    running: bool = False
+    started: float = 0.0
+    retries: int = 0
+    polled: bool = False
+    identity: tuple[int, int] | None = None
+    store: Store | None = None
+    versions: tuple[int, int] | None = None
+    used: float = 0.0
+    last_state: str = ""
+    compared: str = ""
+
+    def next_due(self, now: float) -> float | None:
+        """Return when there is something to do; None when nothing is known to come."""
+        with self.lock:
+            times = [*self.quiet_at.values()]
+            if self.vanished:
+                times.append(self._gone_due())
+            if self.due is not None:
+                times.append(self.due)
+            if self.full_due:
+                times.append(self.full_due)
+            if self.full or self.bell or self.paths:
+                times.append(now)
+            return min(times, default=None)
+
+    def _gone_due(self) -> float:
+        # Deletions are taken together: the guard must see all of an `rm` at once.
+        wait = self.config.gone_s
+        return min(max(self.vanished.values()) + wait, min(self.vanished.values()) + 5 * wait)
+
+    def take(self, now: float) -> Orders | None:
+        """Return the orders for the next cycle and clear what they cover; None for nothing."""
+        with self.lock:
+            paths, gone = set(self.paths), frozenset[str]()
+            self.paths.clear()
+            for path, due in list(self.quiet_at.items()):
+                if due <= now:
+                    del self.quiet_at[path]
+                    paths.add(path)
+            if self.vanished and self._gone_due() <= now:
+                gone = frozenset(self.vanished)
+                self.vanished.clear()
+            full = self.full or (self.full_due != 0 and self.full_due <= now)
+            due = self.due is not None and self.due <= now
+            if not (paths or gone or full or self.bell or due):
+                return None
+            self.bell = self.full = False
+            if due:
+                self.due = None
+            if full:
+                return Orders(gone=gone, wait=False)
+            paths |= {path for path in gone if not path.startswith(DATABASE)}
+            return Orders(paths=frozenset(paths), gone=gone, wait=False)
+
+    def hear(self, wake: Wake) -> bool:
+        """Note a wake; tell whether it is for later only."""
+        with self.lock:
+            match wake.kind:
+                case Kind.CLOSED:
+                    self.paths.add(wake.path)
+                    self.quiet_at.pop(wake.path, None)
+                    self.vanished.pop(wake.path, None)
+                case Kind.TOUCHED:
+                    self.vanished.pop(wake.path, None)
+                    if wake.path not in self.paths:
+                        self.quiet_at[wake.path] = time.monotonic() + self.config.quiet_s
+                case Kind.GONE:
+                    self.paths.discard(wake.path)
+                    self.quiet_at.pop(wake.path, None)
+                    self.vanished.setdefault(wake.path, time.monotonic())
+                case Kind.BELL:
+                    self.bell = True
+                case Kind.FULL:
+                    self.full = True
+            return wake.kind in (Kind.TOUCHED, Kind.GONE)
+
+    def close(self) -> None:
+        """Close the database, if it is open."""
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+
+    def has_news(self) -> bool:
+        """Tell whether anybody else committed since our last cycle (our own commits ring too)."""
+        if self.store is None or not self.store.is_current() or self.versions is None:
+            return True
+        try:
+            return self.versions != (self.store.data_version(), self.store.schema_version())
+        except SyncdError:
+            return True
+
+    def cycle(self, orders: Orders) -> Report:
+        report = Report(str(self.project))
+        try:
+            if self.store is not None and not self.store.is_current():
+                self.close()
+                orders = Orders(gone=orders.gone, wait=False)
+            if self.store is None:
+                self.store = Store.open(self.project / CLAUDE_DIR / DATABASE)
+            schema = self.store.schema_version()
+            if (
+                self.versions is not None
+                and self.versions[1] != schema
+                and orders.paths is not None
+            ):
+                orders = Orders(gone=orders.gone, wait=False)
+            # Read before the cycle: a commit during it must count as news afterwards.
+            data = self.store.data_version()
+            report = run_pass(self.project, self.config, orders, store=self.store)
+            self.versions = (data, self.store.schema_version())
+        except SyncdError as error:
+            report.error, report.hint = error.sentence, error.hint
+        if orders.paths is None and report.error is None:
+            self.compared = datetime.now(UTC).isoformat(timespec="seconds")
+            jitter = random.uniform(0.9, 1.1)
+            self.full_due = time.monotonic() + self.config.full_compare_s * jitter
+        return report
+
+    def heed(self, orders: Orders, report: Report) -> None:
+        """Log what a cycle did, and arrange for what it left for later."""
+        now = time.monotonic()
+        if report.counts.changes():
+            log.info("%s: %s", self.project, report.counts)
+        self._log_state(report)
+        with self.lock:
+            for path in report.vanished:
+                self.vanished.setdefault(path, now)
+            if report.error is not None:
+                self.close()
+                self.versions = None
+                self.retries += 1
+                self.due = now + min(0.5 * 2**self.retries, LONGEST_RETRY_S)
+                self.full_due = 0.0
+                self.quiet_at.update(dict.fromkeys(orders.paths or (), self.due))
+                if orders.paths is None:
+                    self.full_due = self.due
+                return
+            if report.unsettled:
+                self.retries += 1
+                later = now + min(0.05 * 2**self.retries, 1.0)
+                for path in report.unsettled:
+                    if "#" in path and path.startswith(DATABASE):
+                        self.due = later
+                    else:
+                        self.quiet_at.setdefault(path, later)
+            else:
+                self.retries = 0
+            if report.halt is not None:
+                self.full_due = now + _HALT_LOOK_S
+            for path in report.late:
+                self.quiet_at[path] = now + 0.05
+            if self.polled:
+                self.full_due = now + self.config.poll_s
+
+    def _log_state(self, report: Report) -> None:
+        state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
+        if state == self.last_state:
+            return
+        self.last_state = state
+        if report.state is State.ERROR:
+            log.error("%s: %s %s", self.project, report.error, report.hint)
+        elif report.halt is not None:
+            ways = " ".join(report.halt.ways_out(str(self.project)))
+            log.error("%s: halted: %s. %s", self.project, report.halt.cause, ways)
+        for entry in report.quarantined:
+            log.warning(
+                "%s: %s:%s: %s",
+                self.project,
+                entry.path,
+                entry.problem.line or 1,
+                entry.problem.reason,
+            )

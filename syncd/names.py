@@ -1,0 +1,41 @@
+"""Names of files: what can be a message, and what is syncd's own for a moment."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+
+CLAUDE_DIR = ".claude-mpm"
+TEMP_PREFIX = ".syncd-"
+TEMP_SUFFIX = ".tmp"
+_numbers = count()
+
+
+def is_message_name(name: str) -> bool:
+    """Tell whether a file of that name in a mailbox folder can be a message."""
+    return name.endswith(".md") and not name.startswith(TEMP_PREFIX)
+
+
+def is_stray(path: str) -> bool:
+    """Tell whether a path is that of a temporary file of syncd's own."""
+    name = path.rpartition("/")[2]
+    return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
+
+
+def is_utf8(name: str) -> bool:
+    """Tell whether a file's name is UTF-8: Python spells other bytes as half surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def in_utf8(name: str) -> str:
+    """Return a file's name with bytes that are not UTF-8 written as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def temporary_name() -> str:
+    """Return a name that no other process and no other call uses."""
+    return f"{TEMP_PREFIX}{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}{TEMP_SUFFIX}"
