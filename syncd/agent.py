@@ -58,6 +58,8 @@ class Agent:
         self._reload = False
         self._lost_events = False
         self._next_search = 0.0
+        self._next_beat = 0.0
+        self._told: dict[str, tuple[str, str]] = {}
         self._first_cycles = threading.Semaphore(0)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -167,11 +169,13 @@ class Agent:
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         now = time.monotonic()
-        if now - getattr(self, "_last_beat", -BEAT_S) < BEAT_S:
-            return
-        self._last_beat = now
         jobs = list(self._jobs.values())
-        heartbeat.beat({str(job.project): job.compared for job in jobs if job.compared})
+        troubles = {str(job.project): job.trouble for job in jobs if job.trouble}
+        if now < self._next_beat and troubles == self._told:
+            return
+        self._next_beat, self._told = now + BEAT_S, troubles
+        compares = {str(job.project): job.compared for job in jobs if job.compared}
+        heartbeat.beat(compares, troubles)
         stuck = [job for job in self._jobs.values() if job.running and now - job.started > _STUCK_S]
         if not stuck:
             _notify("WATCHDOG=1")

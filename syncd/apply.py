@@ -23,9 +23,9 @@ from syncd.files import FileReplica, Stamp, Version, digest_of
 from syncd.look import Look
 from syncd.markdown import Place, legacy_view, render
 from syncd.message import Mailbox, file_name, fingerprints, mailbox_at
-from syncd.names import in_utf8
+from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import Baseline, FileState, Outcome, Quarantined, Side, Step
-from syncd.report import Report
+from syncd.report import OpenConflict, Report
 from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store
 
 NO_STAMP = Stamp(-1, 0, 0)
@@ -68,7 +68,8 @@ class Task:
 
 def row_key(message_id: object) -> str:
     """Return the name under which a row is quarantined."""
-    return f"{DATABASE}#{message_id if isinstance(message_id, str) else repr(message_id)}"
+    plain = isinstance(message_id, str) and is_utf8(message_id)
+    return f"{DATABASE}#{message_id if plain else repr(message_id)}"
 
 
 class Applier:
@@ -86,6 +87,7 @@ class Applier:
         self.cleared: set[str] = set()
         self.twins: dict[str, tuple[str, Stamp]] = {}
         self.touched: set[str] = set()
+        self.would_conflict: list[OpenConflict] = []
         self._taken: set[str] = set()
 
     def place(self, path: str, written_ns: int = 0) -> Place:
@@ -98,7 +100,7 @@ class Applier:
         if isinstance(problem, MessageError):
             problem = Quarantined(problem.sentence, problem.line, problem.hint)
         key = row_key(message_id)
-        known = message_id if isinstance(message_id, str) else None
+        known = message_id if isinstance(message_id, str) and is_utf8(message_id) else None
         self.set_aside[key] = QuarantineEntry(key, known, problem, None)
 
     def quarantine_file(
@@ -148,7 +150,9 @@ class Applier:
         mailbox = mailbox_of_outcome(outcome)
         if mailbox is not found.state.mailbox:
             task.path = self._free_path(mailbox, found.path.rpartition("/")[2], task.id)
-        if outcome.file_fields != {"status"} or outcome.status_said is not None:
+        renamed = task.path.rpartition("/")[2] != found.path.rpartition("/")[2]
+        loses_id = renamed and "id" not in found.state.said
+        if outcome.file_fields != {"status"} or outcome.status_said is not None or loses_id:
             place = self.place(task.path, found.version.stamp.mtime_ns)
             task.data = edit(
                 found.version.data, outcome.message, place, status_said=outcome.status_said
@@ -158,10 +162,9 @@ class Applier:
         """Quarantine what cannot be written: the file that cannot be edited, or else the row."""
         problem = Quarantined(error.sentence, error.line, error.hint)
         if task.found is not None:
-            reason = f"cannot be edited safely: {problem.reason}"
             hint = problem.hint or "Bring the value over by hand, in the file or with SQL."
             self.quarantine_file(
-                task.found.path, task.id, Quarantined(reason, problem.line, hint), None
+                task.found.path, task.id, Quarantined(problem.reason, problem.line, hint), None
             )
         else:
             self.quarantine_row(
@@ -238,6 +241,8 @@ class Applier:
                     )
         except StaleReplica:
             self._drop(task)
+        except MessageError as error:
+            self._refuse(task, error)
 
     def _drop(self, task: Task) -> None:
         task.dropped = True
@@ -353,6 +358,10 @@ class Applier:
 
     def _count(self, task: Task) -> None:
         counts, outcome = self.report.counts, task.outcome
+        self.would_conflict += [
+            OpenConflict(task.id, conflict.field, "", conflict.winner, 0)
+            for conflict in outcome.conflicts
+        ]
         counts.rows_inserted += outcome.row is Step.CREATE
         counts.rows_updated += outcome.row is Step.UPDATE
         counts.rows_deleted += outcome.row is Step.DELETE

@@ -21,7 +21,7 @@ from syncd.markdown import parse
 from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
 from syncd.reconcile import NOTHING, FileState, Quarantined, Step, reconcile
 from syncd.report import OpenConflict, Report
-from syncd.store import QuarantineEntry, Record, Row, Store, now_text
+from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store, now_text
 from syncd.strays import is_left_behind, rewritten_version, take_in
 
 _BATCH = 250
@@ -53,7 +53,8 @@ class _Pass:
     """What one cycle knows while it runs.
 
     ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
-    gone, ``done`` ids that were dealt with, ``twins`` the recorded copies of own messages.
+    gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
+    with, ``twins`` the recorded copies of own messages.
     """
 
     look: Look
@@ -61,6 +62,7 @@ class _Pass:
     twins: dict[str, tuple[str, Stamp]]
     claimed: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
 
 
@@ -84,26 +86,30 @@ class _Cycle:
         self.orders = orders
         self.report = Report(str(project))
         self.applier = Applier(project, store, files, self.report, orders.dry_run)
+        self._kept: dict[str, Found | Quarantined | None] = {}
+        self._halted = store.state("halt") is not None
 
     def run(self) -> Report:
-        if self.orders.paths is None:
+        if self.orders.paths is None or self._needs_full_look():
             look = look_fully(self.store, self.files, trust_stamps=self.orders.trust_stamps)
         else:
             look = look_at(self.store, self.files, self.orders.paths)
         state = _Pass(look, self.store.quarantine(), self.store.twins() if look.paths else {})
-        gone = self._confirmed(look)
-        elsewhere = self._ids_elsewhere(look, set(gone.values())) if gone else {}
-        gone_files = {path: key for path, key in gone.items() if key not in elsewhere}
-        self.report.halt = self._guard(look, gone_files)
+        gone = self._confirmed(look) | self._displaced(look)
+        elsewhere = self._elsewhere(state, gone) if gone else {}
+        gone = {key: path for key, path in gone.items() if key not in elsewhere}
+        self.report.halt = self._guard(look, gone)
         if self.report.halt is None:
-            state.claimed |= elsewhere
-            state.fileless |= set(gone_files.values())
+            state.claimed |= {key: path for key, path in elsewhere.items() if path is not None}
+            state.unknown |= {key for key, path in elsewhere.items() if path is None}
+            state.fileless |= gone.keys()
+            look.cleared += gone.values()
             self._set_odd_aside(look)
             for path in look.strays if not (self.orders.one_way or self.orders.dry_run) else ():
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
             for start in range(0, len(look.paths), _BATCH):
                 self._take_paths(state, look.paths[start : start + _BATCH])
-            rest = sorted((look.ids | state.fileless) - state.done)
+            rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
             for start in range(0, len(rest), _BATCH):
                 self._take_ids(state, rest[start : start + _BATCH])
             if self.orders.one_way:
@@ -115,29 +121,47 @@ class _Cycle:
         self._summarise(state)
         return self.report
 
+    def _needs_full_look(self) -> bool:
+        """Tell whether a look at some paths is not enough.
+
+        Before a message is deleted it is looked for everywhere; and nothing is done in a project
+        that is halted, or whose folders are not those that they were, before that is understood.
+        """
+        if any(not path.startswith(f"{DATABASE}#") for path in self.orders.gone):
+            return True
+        if self._halted:
+            return True
+        known: dict[str, list[int]] = self.store.state("folders") or {}
+        return any(
+            self.files.folder_state(folder).identity != tuple(identity)
+            for folder, identity in known.items()
+        )
+
     # What is gone
 
     def _confirmed(self, look: Look) -> dict[str, str]:
-        """Return the vanished paths that count as gone: those still gone at a second look."""
+        """Return the messages, with their path, whose file is still gone at a second look."""
         if self.orders.one_way:
             return {}
-        fresh = look.vanished.keys() - self.orders.gone
+        if self._halted:
+            return dict(look.vanished)
+        fresh = {key for key, path in look.vanished.items() if path not in self.orders.gone}
         if not self.orders.wait:
             # Rows too are given a second look, so that the guard sees all of a slow clean-out.
             fresh_rows = {
                 key for key in look.gone_rows - look.cleaned if row_key(key) not in self.orders.gone
             }
             self.report.vanished |= set(map(row_key, fresh_rows))
+            self.report.vanished |= {look.vanished[key] for key in fresh}
             look.gone_rows -= fresh_rows
             look.ids -= fresh_rows
-        if fresh and not self.orders.wait:
-            self.report.vanished |= fresh
-            return {path: key for path, key in look.vanished.items() if path not in fresh}
+            return {key: path for key, path in look.vanished.items() if key not in fresh}
         if fresh:
             time.sleep(self.config.gone_s)
-        for path in sorted(fresh):
+        for key in sorted(fresh):
+            path = look.vanished[key]
             if self._stands(path):
-                del look.vanished[path]
+                del look.vanished[key]
                 look.paths.append(path)
         return dict(look.vanished)
 
@@ -145,20 +169,59 @@ class _Cycle:
         folder = self.files.folder_state(path.rpartition("/")[0])
         return not folder.trouble and self.files.look(path) is not None
 
-    def _ids_elsewhere(self, look: Look, wanted: set[str]) -> dict[str, str]:
-        """Return the paths at which messages whose file is gone stand now."""
-        found: dict[str, str] = {}
-        for path in look.paths:
-            read = self._read(path)
-            if isinstance(read, Found) and read.state.message.id in wanted:
-                found.setdefault(read.state.message.id, path)
+    def _displaced(self, look: Look) -> dict[str, str]:
+        """Return the messages, with their former path, where another message stands now."""
+        if self.orders.one_way:
+            return {}
+        lost: dict[str, str] = {}
+        for record in self.store.records_at(look.paths):
+            read = self._read(record.path, keep=True)
+            if isinstance(read, Found) and read.state.message.id != record.id:
+                lost[record.id] = record.path
+        if self.orders.paths is not None and not self.orders.wait and not self._halted:
+            fresh = {key for key, path in lost.items() if path not in self.orders.gone}
+            self.report.vanished |= {lost[key] for key in fresh}
+            lost = {key: path for key, path in lost.items() if key not in fresh}
+        return lost
+
+    def _elsewhere(self, state: _Pass, gone: dict[str, str]) -> dict[str, str | None]:
+        """Return where messages stand whose file is gone from its path.
+
+        None for one that may stand in a file that cannot be read: of the same inode, or of the
+        same name in another folder. Unknown is never gone.
+        """
+        found: dict[str, str | None] = {}
+        former = set(gone.values())
+        unreadable: list[tuple[str, Stamp | None]] = [
+            (path, entry.stamp) for path, entry in state.quarantine.items() if path not in former
+        ]
+        for path in state.look.paths:
+            read = self._read(path, keep=True)
+            if isinstance(read, Quarantined):
+                stamp = self.files.look(path)
+                unreadable.append((path, stamp if isinstance(stamp, Stamp) else None))
+            elif read is not None and read.state.message.id in gone:
+                key = read.state.message.id
+                if path not in state.twins or state.twins[path][0] != key:
+                    found.setdefault(key, path)
+        records = self.store.records(gone)
+        for key, path in gone.items():
+            inodes = {records[key].stamp.inode} if key in records else set()
+            entry = state.quarantine.get(path)
+            if entry is not None and entry.stamp is not None:
+                inodes.add(entry.stamp.inode)
+            name = path.rpartition("/")[2]
+            for other, stamp in unreadable:
+                same_file = stamp is not None and stamp.inode in inodes
+                if other != path and (same_file or other.rpartition("/")[2] == name):
+                    found.setdefault(key, None)
         return found
 
     def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
         orders = self.orders
         if orders.one_way or orders.restore or orders.accept_deletes:
             return None
-        if not gone_files and not look.gone_rows:
+        if not (gone_files or look.vanished or look.gone_rows):
             return None
         known: dict[str, list[int]] = self.store.state("folders") or {}
 
@@ -169,7 +232,13 @@ class _Cycle:
             was = known.get(folder)
             return "was replaced" if was is not None and tuple(was) != found.identity else ""
 
-        return guard(losses(self.store, look, gone_files, trouble_of))
+        # Of a folder in trouble no second look is needed: to halt is safe.
+        in_trouble = {
+            key: path
+            for key, path in look.vanished.items()
+            if key not in gone_files and trouble_of(path.rpartition("/")[0])
+        }
+        return guard(losses(self.store, look, gone_files | in_trouble, trouble_of))
 
     def _wait_for_late_writers(self) -> None:
         """Give those who still have a displaced file open a moment to finish."""
@@ -182,11 +251,20 @@ class _Cycle:
 
     # Reading
 
-    def _read(self, path: str) -> Found | Quarantined | None:
+    def _read(self, path: str, *, keep: bool = False) -> Found | Quarantined | None:
         """Read a file as a message; None when it is gone or its writer is not done yet.
 
-        A file that does not parse, or that somebody writes to, is tried again while it is young.
+        With ``keep`` the next call gives the same answer, without reading again.
         """
+        if path in self._kept:
+            return self._kept[path] if keep else self._kept.pop(path)
+        read = self._read_now(path)
+        if keep and len(self._kept) < _BATCH:
+            self._kept[path] = read
+        return read
+
+    def _read_now(self, path: str) -> Found | Quarantined | None:
+        """Read a file that does not parse, or that somebody writes to, again while it is young."""
         deadline = time.monotonic() + self.config.retry_s
         while True:
             problem: Quarantined | None = None
@@ -221,14 +299,15 @@ class _Cycle:
             problem = Quarantined(reason, hint="Put a plain file with a plain name there.")
             self.applier.quarantine_file(path, None, problem, None)
         for key in look.odd_ids:
-            kind = "NULL" if key is None else f"a {type(key).__name__}, not text"
+            kinds = {"NoneType": "NULL", "bytes": "a BLOB, not text", "str": "not UTF-8"}
+            kind = kinds.get(type(key).__name__, "a number, not text")
             self.applier.quarantine_row(
                 key, Quarantined(f"the id is {kind}", hint="Give the row an id that is text.")
             )
 
     def _take_paths(self, state: _Pass, paths: Sequence[str]) -> None:
         """Read these files and carry out what they and their rows ask for."""
-        at = self.store.records_at(paths)
+        at = {record.path: record for record in self.store.records_at(paths)}
         founds: list[Found] = []
         for path in paths:
             read = self._read(path)
@@ -245,9 +324,6 @@ class _Cycle:
         tasks = []
         for found in founds:
             key = found.state.message.id
-            former = at.get(found.path)
-            if former is not None and former.id != key and state.claimed.get(former.id) is None:
-                state.fileless.add(former.id)
             if self._is_first(state, found, records.get(key)):
                 state.claimed[key] = found.path
                 state.fileless.discard(key)
@@ -345,7 +421,7 @@ class _Cycle:
         path = record.path if record else self._default_path(key)
         if path is None:
             return None
-        if record and row and row.digest == record.row_digest and path not in state.look.vanished:
+        if record and row and row.digest == record.row_digest and key not in state.look.vanished:
             self.applier.cleared.add(row_key(key))
             return False
         entry = state.quarantine.get(path)
@@ -417,8 +493,10 @@ class _Cycle:
         folders = dict(known)
         if halt is None and (look.folders or self.report.counts.changes()):
             for folder in FOLDERS:
-                trusted = bool(look.folders) and not any(
-                    path.startswith(f"{folder}/") for path in look.vanished
+                decided = self.orders.accept_deletes or self.orders.restore
+                trusted = bool(look.folders) and (
+                    decided
+                    or not any(path.startswith(f"{folder}/") for path in look.vanished.values())
                 )
                 found = self.files.folder_state(folder).identity
                 if found is not None and (trusted or folder not in known):
@@ -439,5 +517,12 @@ class _Cycle:
             entries = self.store.quarantine()
         self.report.quarantined = [entries[path] for path in sorted(entries)]
         self.report.conflicts = [OpenConflict(*values) for values in self.store.conflicts()]
-        total = self.store.count_rows()
-        self.report.counts.unchanged = max(0, total - len(self.applier.touched))
+        if self.orders.dry_run:
+            self.report.conflicts += self.applier.would_conflict
+        if self.orders.paths is None:
+            counts = self.report.counts
+            total = self.store.count_rows()
+            if self.orders.dry_run:
+                total += counts.rows_inserted - counts.rows_deleted
+            deleted = counts.rows_deleted + counts.files_deleted
+            counts.unchanged = max(0, total - (len(self.applier.touched) - deleted))

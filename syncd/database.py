@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,10 +160,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    if path.is_symlink():
+    try:
+        mode_found = os.lstat(path).st_mode
+    except FileNotFoundError:
+        mode_found = stat.S_IFREG
+    if not stat.S_ISREG(mode_found):
+        what = "a symbolic link" if stat.S_ISLNK(mode_found) else "no regular file"
         raise ReplicaError(
-            f"{path} is a symbolic link",
-            hint="Put the database itself there; links are not followed.",
+            f"{path} is {what}", hint="Put the database itself there; links are not followed."
         )
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",

@@ -34,18 +34,21 @@ def edit(data: bytes, message: Message, place: Place, *, status_said: str | None
     text = markdown.decode(data)
     head = front_matter.read(text)
     current = markdown.read_text(text, head, place)
+    if "created_at" not in current.said:
+        # Nobody states it here, and what stands in for it moves with the file's mtime.
+        message = replace(message, created_at=current.message.created_at)
     said = current.status_said if status_said is None else status_said
     wanted = replace(message, status=status_in(place.mailbox, said))
     changed = {name for name in FIELDS if getattr(current.message, name) != getattr(wanted, name)}
     changed.discard("status")
-    values = _plain_values(head, wanted, changed, status_said)
+    values = _plain_values(head, wanted, changed, status_said, place)
     rest = text[head.text_start :]
     if not changed & _IN_TEXT:
         return _proven(data, _joined(text, head, values, rest), wanted, place)
     parts = markdown.cut(
         rest, head.text_of("subject"), keyed=markdown.attachments_value(head) is not None
     )
-    problem = MessageError("the file cannot be edited safely")
+    problem = MessageError("it cannot be edited safely")
     for layout in _layouts(wanted, head, parts):
         keys = _layout_keys(head, layout)
         new_rest = _refitted(parts, wanted, changed, layout, _line_end(text)).join()
@@ -71,12 +74,18 @@ def _joined(text: str, head: FrontMatter, values: Mapping[str, Any], rest: str) 
 
 
 def _plain_values(
-    head: FrontMatter, message: Message, changed: set[str], status_said: str | None
+    head: FrontMatter,
+    message: Message,
+    changed: set[str],
+    status_said: str | None,
+    place: Place,
 ) -> dict[str, Any]:
     """Return the front matter values to write for the changed fields that live there."""
     values: dict[str, Any] = {
         name: getattr(message, name) for name in changed - _IN_TEXT - {"metadata"}
     }
+    if head.text_of("id") is None and place.stem != message.id:
+        values["id"] = message.id
     if status_said is not None and head.text_of("status") != status_said:
         values["status"] = status_said
     if "metadata" in changed:
@@ -120,8 +129,7 @@ def _refitted(
     """Return ``parts`` with the changed ones replaced, and white space where new ones meet."""
     blank = line_end * 2
     if "subject" in changed or bool(layout.heading) != bool(parts.heading):
-        keep = parts.heading[2:].strip() == layout.heading[2:] and layout.heading
-        parts = parts if keep else replace(parts, heading=layout.heading)
+        parts = replace(parts, heading=_reheaded(parts.heading, layout.heading))
     if "body" in changed:
         parts = replace(parts, body=message.body.replace("\n", line_end))
     if "attachments" in changed or bool(layout.items) != bool(parts.section):
@@ -136,6 +144,15 @@ def _refitted(
     elif not BREAK.search(section_gap):
         section_gap = blank
     return replace(parts, gap=gap, section_gap=section_gap)
+
+
+def _reheaded(old: str, new: str) -> str:
+    """Return the new heading with the white space that the old one has around its text."""
+    text = old[2:].strip()
+    if not (text and new):
+        return new
+    start = old.index(text, 2)
+    return f"{old[:start]}{new[2:]}{old[start + len(text) :]}"
 
 
 # Edits of a YAML mapping by span ----------------------------------------------------------------

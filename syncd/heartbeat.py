@@ -26,7 +26,11 @@ STALE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """An agent as its file tells; ``alive`` is False for one that died or hangs."""
+    """An agent as its file tells; ``alive`` is False for one that died or hangs.
+
+    ``last_full_compare`` has times by project, ``troubles`` an error and its hint for each project
+    that the agent cannot work on at the moment.
+    """
 
     pid: int
     since: str
@@ -35,6 +39,7 @@ class AgentInfo:
     roots: tuple[str, ...]
     recursive: bool
     last_full_compare: Mapping[str, str]
+    troubles: Mapping[str, tuple[str, str]]
 
     def covers(self, project: Path) -> bool:
         """Tell whether the agent is meant to keep this project in step."""
@@ -68,7 +73,7 @@ def agent_for(project: Path) -> AgentInfo | None:
 
 def _read(path: Path) -> AgentInfo:
     with path.open() as file:
-        data = json.load(file)
+        data = _load(file)
         beat = os.fstat(file.fileno()).st_mtime
         held = not _is_free(file)
     return AgentInfo(
@@ -78,8 +83,20 @@ def _read(path: Path) -> AgentInfo:
         alive=held and time.time() - beat < STALE_S,
         roots=tuple(data["roots"]),
         recursive=bool(data["recursive"]),
-        last_full_compare=dict(data.get("last_full_compare", {})),
+        last_full_compare=dict(data["last_full_compare"]),
+        troubles={path: tuple(found) for path, found in data["troubles"].items()},
     )
+
+
+def _load(file: IO[str]) -> Any:
+    """Read the file's object, again where its agent was just writing it."""
+    for _ in range(20):
+        file.seek(0)
+        try:
+            return json.load(file)
+        except ValueError:
+            time.sleep(0.005)
+    raise ValueError("no JSON")
 
 
 def _is_free(file: IO[Any]) -> bool:
@@ -98,10 +115,16 @@ class Heartbeat:
         self._path = path
         self._data = data
 
-    def beat(self, last_full_compare: Mapping[str, str]) -> None:
-        """Say that the agent is at work; what it says changes only with a full compare."""
-        if self._data["last_full_compare"] != last_full_compare:
-            self._data["last_full_compare"] = dict(last_full_compare)
+    def beat(
+        self, last_full_compare: Mapping[str, str], troubles: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """Say that the agent is at work, and what has changed since it last said so."""
+        news = {
+            "last_full_compare": dict(last_full_compare),
+            "troubles": {path: list(found) for path, found in troubles.items()},
+        }
+        if self._data | news != self._data:
+            self._data |= news
             _write(self._file, self._data)
         else:
             os.utime(self._file.fileno())
@@ -133,6 +156,7 @@ def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
             "roots": names,
             "recursive": recursive,
             "last_full_compare": {},
+            "troubles": {},
         }
         _write(file, data)
     with file:

@@ -57,6 +57,7 @@ class Job:
     used: float = 0.0
     last_state: str = ""
     compared: str = ""
+    trouble: tuple[str, str] | None = None
 
     def next_due(self, now: float) -> float | None:
         """Return when there is something to do; None when nothing is known to come."""
@@ -206,6 +207,7 @@ class Job:
         if state == self.last_state:
             return
         self.last_state = state
+        self.trouble = (report.error, report.hint) if report.error is not None else None
         if report.state is State.ERROR:
             log.error("%s: %s %s", self.project, report.error, report.hint)
         elif report.halt is not None:

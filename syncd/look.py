@@ -10,20 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from syncd.files import FileReplica, FolderState, Scan
+from syncd.files import FileReplica, FolderState, Scan, Stamp
 from syncd.guard import Gone
-from syncd.message import FOLDERS, mailbox_of
-from syncd.names import is_stray
+from syncd.message import FOLDERS, Mailbox, mailbox_of
+from syncd.names import is_stray, is_utf8
 from syncd.reconcile import Side
-from syncd.store import FeedEntry, Store
+from syncd.store import DATABASE, FeedEntry, Store
 
 
 @dataclass(slots=True)
 class Look:
     """What a pass has to deal with.
 
-    ``paths`` are to be read; ``ids`` to be compared, whatever their file; ``vanished`` are paths
-    of the baseline (with the id) where nothing stands now; ``gone_rows`` ids without a row, and
+    ``paths`` are to be read; ``ids`` to be compared, whatever their file; ``vanished`` has the ids
+    with the path at which nothing stands any more; ``gone_rows`` ids without a row, and
     ``cleaned`` those of them that a host's clean-up of archived messages deleted.
     """
 
@@ -69,7 +69,14 @@ def look_fully(store: Store, files: FileReplica, *, trust_stamps: bool = True) -
 
 
 def _compare_files(store: Store, scan: Scan, look: Look, *, trust_stamps: bool) -> None:
-    known = store.stamps()
+    known: dict[str, Stamp] = {}
+    shared: set[str] = set()
+    for path, key, stamp in store.stamps():
+        if path in known:
+            shared.add(path)  # two messages changed places, and one end of that was not seen
+        known[path] = stamp
+        if path not in scan.stamps and path not in scan.odd:
+            look.vanished[key] = path
     twins = store.twins()
     quarantine = store.quarantine()
     for path, stamp in scan.stamps.items():
@@ -77,20 +84,19 @@ def _compare_files(store: Store, scan: Scan, look: Look, *, trust_stamps: bool) 
         if entry is not None:
             same = entry.stamp == stamp
         elif path in known:
-            same = known[path][1] == stamp
+            same = known[path] == stamp and path not in shared
         else:
             same = path in twins and twins[path][1] == stamp
         if not (same and trust_stamps):
             look.paths.append(path)
     look.paths.sort(key=_order)
-    for path, (key, _) in known.items():
-        if path not in scan.stamps and path not in scan.odd:
-            look.vanished[path] = key
     look.twins_gone = [path for path in twins if path not in scan.stamps]
     for path, entry in quarantine.items():
-        if "#" in path and path.startswith("messaging.db#"):
+        if path.startswith(f"{DATABASE}#"):
             if entry.id is not None:
                 look.ids.add(entry.id)
+            else:
+                look.cleared.append(path)  # unless it is met again
         elif path not in scan.stamps and path not in scan.odd:
             look.cleared.append(path)
 
@@ -105,9 +111,10 @@ def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
         rows = store.rows(look.ids)
         known = store.records(look.ids)
         look.gone_rows = {key for key in known if key not in rows}
-        for path, record in store.records_at(paths).items():
-            if files.look(path) is None:
-                look.vanished[path] = record.id
+        for record in store.records_at(paths):
+            if files.look(record.path) is None:
+                look.vanished[record.id] = record.path
+    left = set(look.vanished.values())
     for path in paths:
         found = files.look(path)
         if is_stray(path):
@@ -116,7 +123,7 @@ def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
             look.odd_paths[path] = found
         elif found is not None:
             look.paths.append(path)
-        elif path not in look.vanished:
+        elif path not in left:
             look.cleared.append(path)
             look.twins_gone.append(path)
     look.paths.sort(key=_order)
@@ -132,7 +139,7 @@ def _note_feed(store: Store, look: Look) -> None:
 
 def _note_rows(look: Look, ids: Iterable[object]) -> None:
     for key in ids:
-        if isinstance(key, str):
+        if isinstance(key, str) and is_utf8(key):
             look.ids.add(key)
         else:
             look.odd_ids.append(key)
@@ -146,36 +153,30 @@ def losses(
 ) -> list[Gone]:
     """Return per folder and side how many messages of the baseline are gone, for the guard.
 
-    ``gone_files`` has the id of each vanished path whose message stands nowhere else.
+    ``gone_files`` has the former path of each message that stands in no file any more.
     """
     expected = store.count_by_folder()
-    both_gone = set(gone_files.values()) & look.gone_rows
+    both_gone = gone_files.keys() & look.gone_rows
     by_folder = Counter(
-        path.rpartition("/")[0] for path, key in gone_files.items() if key not in both_gone
+        path.rpartition("/")[0] for key, path in gone_files.items() if key not in both_gone
     )
+    in_mailbox: Counter[str] = Counter()
+    for folder, number in expected.items():
+        in_mailbox[FOLDERS[folder]] += number
+    lost: Counter[str] = Counter()
+    troubles: dict[str, str] = {}
+    for folder, number in by_folder.items():
+        lost[FOLDERS[folder]] += number
+        troubles[FOLDERS[folder]] = troubles.get(FOLDERS[folder]) or trouble_of(folder)
     found = [
-        Gone(Side.FILE, folder, expected.get(folder, 0), number, trouble_of(folder))
-        for folder, number in by_folder.items()
+        Gone(Side.FILE, mailbox, number, lost[mailbox], troubles.get(mailbox, ""))
+        for mailbox, number in in_mailbox.items()
     ]
     counted = look.gone_rows - look.cleaned - both_gone
     records = store.records(counted)
     by_mailbox = Counter(mailbox_of(record.baseline.status) for record in records.values())
-    in_mailbox: Counter[str] = Counter()
-    for folder, number in expected.items():
-        in_mailbox[FOLDERS[folder]] += number
     found += [
-        Gone(Side.DB, mailbox, in_mailbox[mailbox], number)
-        for mailbox, number in by_mailbox.items()
-    ]
-    # Folders that lost nothing still count towards what a side has in all.
-    found += [
-        Gone(Side.FILE, folder, number, 0)
-        for folder, number in expected.items()
-        if folder not in by_folder
-    ]
-    found += [
-        Gone(Side.DB, mailbox, number, 0)
+        Gone(Side.DB, mailbox, number, by_mailbox[Mailbox(mailbox)])
         for mailbox, number in in_mailbox.items()
-        if mailbox not in by_mailbox
     ]
     return found

@@ -155,8 +155,22 @@ def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
         ),
         **values,
     )
+    if "\\" in head.source:
+        _check_utf8(message)
+    if head.text_of("id") is not None:
+        said.add("id")
     said |= {"subject", "body", "reply_to", "metadata", "attachments", "status"}
     return ParsedFile(message, frozenset(said), status_said)
+
+
+def _check_utf8(message: Message) -> None:
+    """Refuse half a surrogate pair, which an escape can smuggle in and no database takes."""
+    for name in ("id", *FIELDS):
+        value = getattr(message, name)
+        try:
+            (value or "").encode()
+        except UnicodeEncodeError:
+            raise MessageError(f"{name} holds half a surrogate pair, which UTF-8 lacks") from None
 
 
 def attachments_value(head: FrontMatter) -> Any:
@@ -290,7 +304,7 @@ def proven(text: str, message: Message, place: Place) -> bytes:
             for name in ("id", *FIELDS)
             if getattr(parsed.message, name) != getattr(message, name)
         ]
-        raise MessageError(f"{', '.join(wrong)} cannot be written into this file")
+        raise MessageError(f"it cannot be edited safely: {', '.join(wrong)} would not read back")
     return data
 
 

@@ -217,6 +217,11 @@ def message_from_row(row: Sequence[object]) -> Message:
         if value is not None and not isinstance(value, str):
             kind = "a BLOB" if isinstance(value, bytes) else "a number"
             raise MessageError(f"column {column} holds {kind} where text belongs")
+        if value is not None and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise MessageError(f"column {column} holds bytes that are not UTF-8") from None
         texts.append(value)
     if texts[0] is None:
         raise MessageError("the id is NULL")

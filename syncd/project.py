@@ -12,6 +12,7 @@ from pathlib import Path
 from syncd import cycle
 from syncd.config import Config
 from syncd.cycle import Orders
+from syncd.database import translated
 from syncd.errors import BusyError, ReplicaError, SyncdError
 from syncd.names import CLAUDE_DIR
 from syncd.report import Report
@@ -75,7 +76,8 @@ def _run(project: Path, store: Store, config: Config, orders: Orders) -> Report:
     if not orders.dry_run:
         store.prepare()
     _refuse_shared(project, store)
-    return cycle.run(project, store, config, orders)
+    with translated(store.path):
+        return cycle.run(project, store, config, orders)
 
 
 def _refuse_shared(project: Path, store: Store) -> None:

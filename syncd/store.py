@@ -19,7 +19,7 @@ from hashlib import blake2b
 from typing import Any
 
 from syncd.database import Database, translated
-from syncd.errors import StaleReplica
+from syncd.errors import MessageError, StaleReplica
 from syncd.files import Stamp
 from syncd.message import FIELDS, Message, mailbox_at, values_of
 from syncd.messaging.schema import MESSAGE_COLUMNS
@@ -160,7 +160,9 @@ class Store(Database):
                 f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({marks})", values
             )
         except sqlite3.IntegrityError as error:
-            raise StaleReplica(f"a row {message.id!r} exists already ({error})") from error
+            if self.rows([message.id]):
+                raise StaleReplica(f"a row {message.id!r} exists already") from error
+            raise _refusal(error) from error
         return Row(values)
 
     def update_row(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
@@ -175,16 +177,22 @@ class Store(Database):
         if changes.get("status") == "read" and seen.read_at is None:
             changes["read_at"] = now_text()
         sets = ", ".join(f"{column} = ?" for column in changes)
-        done = self.connection.execute(
-            f"UPDATE messages SET {sets} WHERE {_SAME_ROW}", (*changes.values(), *seen.values)
-        )
+        try:
+            done = self.connection.execute(
+                f"UPDATE messages SET {sets} WHERE {_SAME_ROW}", (*changes.values(), *seen.values)
+            )
+        except sqlite3.IntegrityError as error:
+            raise _refusal(error) from error
         if done.rowcount != 1:
             raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
         return Row(values)
 
     def delete_row(self, seen: Row) -> None:
         """Delete the row where it is still as seen, else raise `StaleReplica`."""
-        done = self.connection.execute(f"DELETE FROM messages WHERE {_SAME_ROW}", seen.values)
+        try:
+            done = self.connection.execute(f"DELETE FROM messages WHERE {_SAME_ROW}", seen.values)
+        except sqlite3.IntegrityError as error:
+            raise _refusal(error) from error
         if done.rowcount != 1:
             raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
 
@@ -195,18 +203,19 @@ class Store(Database):
         sql = f"SELECT {_RECORD} FROM syncd_baseline WHERE id IN "
         return {values[0]: _record(values) for values in self._select_in(sql, ids)}
 
-    def records_at(self, paths: Iterable[str]) -> dict[str, Record]:
-        """Return the baselines whose files stand at these paths, by path."""
-        sql = f"SELECT {_RECORD} FROM syncd_baseline WHERE path IN "
-        return {values[1]: _record(values) for values in self._select_in(sql, paths)}
+    def records_at(self, paths: Iterable[str]) -> list[Record]:
+        """Return the baselines whose files stood at these paths.
 
-    def stamps(self) -> dict[str, tuple[str, Stamp]]:
-        """Return id and stamp of every file that the baseline knows, by path."""
+        Two may name one path: two messages changed places, and only one end of that was seen.
+        """
+        sql = f"SELECT {_RECORD} FROM syncd_baseline WHERE path IN "
+        return [_record(values) for values in self._select_in(sql, paths)]
+
+    def stamps(self) -> Iterator[tuple[str, str, Stamp]]:
+        """Yield path, id and stamp of every file that the baseline knows."""
         sql = "SELECT path, id, size, mtime_ns, inode FROM syncd_baseline"
-        return {
-            path: (key, Stamp(size, mtime_ns, inode))
-            for path, key, size, mtime_ns, inode in self.connection.execute(sql)
-        }
+        for path, key, size, mtime_ns, inode in self.connection.execute(sql):
+            yield path, key, Stamp(size, mtime_ns, inode)
 
     def count_by_folder(self) -> dict[str, int]:
         """Return how many messages the baseline has in each folder."""
@@ -393,7 +402,12 @@ class Store(Database):
         """Return a JSON value kept for the project as a whole; None when there is none."""
         sql = "SELECT value FROM syncd_state WHERE key = ?"
         found = self.connection.execute(sql, (key,)).fetchone()
-        return json.loads(found[0]) if found is not None and found[0] is not None else None
+        if found is None or found[0] is None:
+            return None
+        try:
+            return json.loads(found[0])
+        except (TypeError, ValueError):
+            return None  # somebody else wrote there: as if nothing were known
 
     def set_state(self, key: str, value: Any) -> None:
         text = json.dumps(value) if value is not None else None
@@ -426,6 +440,13 @@ _RECORD = "id, path, size, mtime_ns, inode, digest, status_said, status, fields,
 def _history_entry(values: Sequence[Any]) -> HistoryEntry:
     version, key, at, side, reason, path, data, *row = values
     return HistoryEntry(version, key, at, side, reason, path, data, tuple(row))
+
+
+def _refusal(error: sqlite3.IntegrityError) -> MessageError:
+    return MessageError(
+        f"the database refuses the row: {error}",
+        hint="A constraint or trigger that a host added to messages forbids it.",
+    )
 
 
 def _marks(columns: str) -> str:

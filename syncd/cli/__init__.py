@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        output.abandon()
         return _READER_GONE
     except OSError as error:
-        output.abandon()
         output.complain(output.os_sentence(error))
         return ExitCode.ERROR
+    finally:
+        output.finish()
     return code

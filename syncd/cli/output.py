@@ -33,21 +33,26 @@ class Tone(Enum):
 
 
 def prepare() -> None:
-    """Make stdout and stderr able to print any text, whatever their encoding."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    """Make stdout and stderr able to print any text, whatever their encoding; also when closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - stands for the process's life
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def abandon() -> None:
-    """Send the rest of stdout nowhere, so that the end of the process does not fail on it."""
+def finish() -> None:
+    """Send what stdout still holds, or drop it where nobody takes it.
+
+    Else the interpreter would try again at its end, and fail with a traceback.
+    """
     try:
-        number = sys.stdout.fileno()
-    except (OSError, ValueError):
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def shown(text: str) -> str:

@@ -15,7 +15,7 @@ from syncd.config import load_with_origins
 from syncd.errors import UsageError
 from syncd.find import named_project, project_around
 
-_commands = typer.Typer(help="See the settings and where they come from.")
+_commands = typer.Typer()
 app = typer.Typer()
 app.add_typer(_commands, name="config", cls=Group, epilog="Example: syncd config show")
 

@@ -22,7 +22,7 @@ from syncd.cli.findings import Line, number_of, problems
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
-from syncd.errors import ConfigError, ExitCode, SyncdError
+from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError
 from syncd.files import FileReplica
 from syncd.guard import Halt
 from syncd.heartbeat import AgentInfo, agent_for
@@ -54,6 +54,11 @@ class _Status:
     code: ExitCode = ExitCode.ERROR
 
     @property
+    def is_new(self) -> bool:
+        """Tell whether no cycle ever ran here, and no agent is about to run the first."""
+        return self.never_synced and self.agent is None and self.found.error is None
+
+    @property
     def is_waiting(self) -> bool:
         """Tell whether there is something to do, nothing in its way, and nobody who will."""
         return bool(self.pending) and self.agent is None and self.found.halt is None
@@ -64,8 +69,8 @@ class _Status:
 
     @property
     def state(self) -> State:
-        calls = self.never_synced or self.is_waiting or self.has_lost_its_agent
-        if self.found.state is State.IN_SYNC and calls:
+        needs_a_person = self.is_new or self.is_waiting or self.has_lost_its_agent
+        if self.found.state is State.IN_SYNC and needs_a_person:
             return State.ATTENTION
         return self.found.state
 
@@ -118,9 +123,12 @@ def _look(project: Path) -> _Status:
             FileReplica(project, max_bytes=settings.max_bytes) as files,
         ):
             _read(result, store, files)
+        trouble = result.agent.troubles.get(str(project)) if result.agent else None
+        if trouble is not None:
+            result.found.error, result.found.hint = trouble
     except SyncdError as error:
         result.found.error, result.found.hint = error.sentence, error.hint
-        if isinstance(error, ConfigError):
+        if isinstance(error, (ConfigError, BusyError)):
             result.code = error.exit_code
             return result
     except OSError as error:  # one broken project never stops the rest
@@ -152,15 +160,15 @@ def _count_pending(store: Store, files: FileReplica) -> int:
     message that is new on both sides counts once.
     """
     look = look_fully(store, files)
-    known = store.stamps()
+    known = {path: key for path, key, _ in store.stamps()}
     quarantine = store.quarantine()
     always = {path for path, entry in quarantine.items() if entry.stamp is None}
     ids: set[object] = {
-        known[path][0] if path in known else path.rpartition("/")[2].removesuffix(".md")
+        known[path] if path in known else path.rpartition("/")[2].removesuffix(".md")
         for path in look.paths
         if path not in always
     }
-    ids.update(look.vanished.values())
+    ids.update(look.vanished)
     ids.update(look.odd_paths.keys() - quarantine.keys())
     ids |= look.ids - {quarantine[path].id for path in always if path.startswith(f"{DATABASE}#")}
     ids.update(entry.id for entry in look.feed)
@@ -193,7 +201,7 @@ _WORDS = {
 
 
 def _headline(one: _Status) -> Iterator[str]:
-    yield "never synced" if one.never_synced and one.found.error is None else _WORDS[one.state]
+    yield "never synced" if one.is_new else _WORDS[one.state]
     if one.messages is not None:
         yield number_of(one.messages, "message")
     if one.pending:
@@ -220,7 +228,7 @@ def _calls(one: _Status) -> Iterator[Line]:
             Tone.BAD,
         )
         yield f"  → Start it again: {shlex.join(call)}", Tone.HINT
-    if one.never_synced and one.found.error is None:
+    if one.is_new:
         yield (
             f"  → See what a first sync would do: syncd sync {project} --dry-run; "
             f"then do it: syncd sync {project}",
