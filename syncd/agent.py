@@ -17,7 +17,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -44,8 +44,15 @@ class Agent:
     """Keeps the projects at or below ``roots`` in step until it is told to stop."""
 
     def __init__(
-        self, roots: list[Path], *, recursive: bool, poll: bool, flags: dict[str, Any]
+        self,
+        roots: list[Path],
+        *,
+        recursive: bool,
+        poll: bool,
+        flags: dict[str, Any],
+        on_ready: Callable[[int], None],
     ) -> None:
+        self._on_ready = on_ready
         self._roots = [root if recursive else named_project(root) for root in roots]
         self._recursive = recursive
         self._poll = poll
@@ -75,11 +82,8 @@ class Agent:
             for job in list(self._jobs.values()):
                 self._submit(job)
             self._await_first_cycles(heartbeat)
-            count = len(self._jobs)
-            print(
-                f"ready: watching {count} project{'s' * (count != 1)}", file=sys.stderr, flush=True
-            )
-            _notify(f"READY=1\nSTATUS=watching {count} projects")
+            self._on_ready(len(self._jobs))
+            _notify(f"READY=1\nSTATUS=watching {len(self._jobs)} projects")
             self._loop(heartbeat)
         finally:
             _notify("STOPPING=1")
@@ -392,9 +396,11 @@ def run(
     poll: bool = False,
     log_json: bool = False,
     flags: dict[str, Any] | None = None,
+    on_ready: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Run the agent in the foreground until it is stopped; return the exit code.
 
+    ``on_ready`` is told the number of projects when all have had their first cycle.
     Raises `SyncdError` when it cannot start: a wrong setting, no such project, a second agent.
     """
     handler = logging.StreamHandler(sys.stderr)
@@ -406,7 +412,9 @@ def run(
     root_log.setLevel(logging.INFO)
     try:
         resolved = [root.resolve() for root in roots]
-        agent = Agent(resolved, recursive=recursive, poll=poll, flags=flags or {})
+        agent = Agent(
+            resolved, recursive=recursive, poll=poll, flags=flags or {}, on_ready=on_ready
+        )
         with alive(resolved, recursive=recursive) as heartbeat:
             agent.run(heartbeat)
     finally:

@@ -118,6 +118,8 @@ class _Cycle:
             self._wait_for_late_writers()
         if not self.orders.dry_run:
             self._record_state(look)
+            if look.folders:
+                self.store.prune(self.config.history_days)
         self._summarise(state)
         return self.report
 

@@ -37,6 +37,10 @@ class Database:
         holds its lock longer than 5 s.
         """
         mode = "rwc" if create else "rw"
+        if path.exists() and not os.access(path, os.W_OK):
+            # Opened all the same, SQLite would make its -wal and -shm as unwritable as the file
+            # is, and leave them so.
+            raise ReplicaError(f"{path} cannot be written", hint=_MAY_WRITE)
         with translated(path):
             connection = _connect(path, mode)
             try:
@@ -58,8 +62,14 @@ class Database:
             if path.exists() or path.is_symlink():
                 # A read-only connection makes the -wal and -shm files where there are none, and
                 # may not remove them; one that may write does, when it closes.
-                beside = Path(f"{path}-wal").exists() or not os.access(path.parent, os.W_OK)
-                connection = _connect(path, "ro" if beside else "rw")
+                # A file that may not be written is read as it is, without either.
+                if Path(f"{path}-wal").exists():
+                    mode = "ro"
+                elif os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+                    mode = "rw"
+                else:
+                    mode = "ro&immutable=1"
+                connection = _connect(path, mode)
             else:
                 connection = sqlite3.connect(
                     ":memory:", isolation_level=None, check_same_thread=False
@@ -200,6 +210,7 @@ def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
     return ReplicaError(f"{path}: {error}")
 
 
+_MAY_WRITE = "Give syncd's user the right to write it and its folder."
 _PROBLEMS = {
     "SQLITE_CORRUPT": (
         "is damaged",
@@ -211,7 +222,7 @@ _PROBLEMS = {
         "Move it away; 'syncd migrate' builds a new one from the files.",
     ),
     "SQLITE_FULL": ("cannot grow: the disk is full", "Free some space; syncd goes on by itself."),
-    "SQLITE_READONLY": ("cannot be written", "Give syncd's user the right to write it."),
+    "SQLITE_READONLY": ("cannot be written", _MAY_WRITE),
     "SQLITE_CANTOPEN": ("cannot be opened", "Look whether it exists and who may read it."),
     "SQLITE_IOERR": ("cannot be read or written", "Look at the disk and its free space."),
 }

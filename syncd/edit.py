@@ -59,6 +59,35 @@ def edit(data: bytes, message: Message, place: Place, *, status_said: str | None
     raise problem
 
 
+def repair(data: bytes, place: Place) -> bytes:
+    """Return a file's bytes so that the old client can read it too, with the same message in it.
+
+    Mends, value by value, what people leave: blanks behind a ``---``, missing keys, a date without
+    quotes, a value that ends a line with ``---``. Raises `MessageError` when that is not enough.
+    """
+    text = markdown.decode(data)
+    head = front_matter.read(text)
+    message = markdown.read_text(text, head, place).message
+    values: dict[str, Any] = {
+        key: getattr(message, key)
+        for key in front_matter.REQUIRED_KEYS
+        if head.text_of(key) is None or "---" in (head.text_of(key) or "")
+    }
+    created = head.entries.get("created_at")
+    if created is None or created.tag != "tag:yaml.org,2002:str" or created.value.isdigit():
+        values["created_at"] = message.created_at
+    source = _edit_mapping(head.source, head.root, values, _line_end(head.source or text))
+    opening = text[: head.start].rstrip(" \t\r\n") + _line_end(text)
+    closing = f"---{_line_end(text)}"
+    repaired = markdown.proven(
+        f"{opening}{source}{closing}{text[head.text_start :]}", message, place
+    )
+    problem = markdown.legacy_problem(repaired)
+    if problem is not None:
+        raise problem
+    return repaired
+
+
 def _proven(before: bytes, text: str, message: Message, place: Place) -> bytes:
     after = markdown.proven(text, message, place)
     if markdown.legacy_problem(before) is None:

@@ -171,7 +171,7 @@ class Job:
         now = time.monotonic()
         if report.counts.changes():
             log.info("%s: %s", self.project, report.counts)
-        self._log_state(report)
+        self._log_state(orders, report)
         with self.lock:
             for path in report.vanished:
                 self.vanished.setdefault(path, now)
@@ -179,11 +179,9 @@ class Job:
                 self.close()
                 self.versions = None
                 self.retries += 1
-                self.due = now + min(0.5 * 2**self.retries, LONGEST_RETRY_S)
-                self.full_due = 0.0
-                self.quiet_at.update(dict.fromkeys(orders.paths or (), self.due))
-                if orders.paths is None:
-                    self.full_due = self.due
+                self.full_due = now + min(0.5 * 2**self.retries, LONGEST_RETRY_S)
+                return
+            if self.trouble is not None and orders.paths is not None:
                 return
             if report.unsettled:
                 self.retries += 1
@@ -202,7 +200,9 @@ class Job:
             if self.polled:
                 self.full_due = now + self.config.poll_s
 
-    def _log_state(self, report: Report) -> None:
+    def _log_state(self, orders: Orders, report: Report) -> None:
+        if self.trouble is not None and report.error is None and orders.paths is not None:
+            return  # an error stands until a full cycle went well
         state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
         if state == self.last_state:
             return

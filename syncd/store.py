@@ -253,21 +253,22 @@ class Store(Database):
         rows = self.connection.execute(sql, (message_id,)).fetchall()
         return [(values[0], _record(values[1:])) for values in rows]
 
-    def prune(self, history_days: float) -> int:
-        """Drop versions and history that are past their time; return how much history went.
+    def prune(self, history_days: float) -> None:
+        """Drop versions and history that are past their time; writes nothing where there are none.
 
         The last copy of an open conflict's loser stays, however old.
         """
-        day = 86_400
-        before = datetime.fromtimestamp(time.time() - history_days * day, UTC).isoformat()
-        self.connection.execute(
-            "DELETE FROM syncd_versions WHERE at < ?", (time.time() - VERSION_MEMORY_S,)
-        )
-        return self.connection.execute(
-            "DELETE FROM syncd_history WHERE at < ? "
-            "AND version NOT IN (SELECT version FROM syncd_conflicts)",
-            (before,),
-        ).rowcount
+        now = time.time()
+        kept_since = datetime.fromtimestamp(now - history_days * 86_400, UTC).isoformat()
+        old_history = "at < ? AND version NOT IN (SELECT version FROM syncd_conflicts)"
+        execute = self.connection.execute
+        oldest = execute("SELECT at FROM syncd_versions ORDER BY seq LIMIT 1").fetchone()
+        versions = oldest is not None and oldest[0] < now - VERSION_MEMORY_S
+        sql = f"SELECT 1 FROM syncd_history WHERE {old_history} LIMIT 1"
+        if versions or execute(sql, (kept_since,)).fetchone():
+            with self.writing():
+                execute("DELETE FROM syncd_versions WHERE at < ?", (now - VERSION_MEMORY_S,))
+                execute(f"DELETE FROM syncd_history WHERE {old_history}", (kept_since,))
 
     def forget_record(self, message_id: str) -> None:
         self.connection.execute("DELETE FROM syncd_baseline WHERE id = ?", (message_id,))

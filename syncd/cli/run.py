@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from syncd.cli import output
+from syncd.cli.findings import number_of
 from syncd.cli.options import Command, Paths, Prefer, Recursive
 from syncd.cli.projects import chosen_roots
 
@@ -34,4 +36,9 @@ def run(
         poll=poll,
         log_json=log_json,
         flags={"prefer": prefer},
+        on_ready=_say_ready,
     )
+
+
+def _say_ready(projects: int) -> None:
+    output.tell(f"ready: watching {number_of(projects, 'project')}")

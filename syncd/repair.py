@@ -1,0 +1,57 @@
+"""Repairing files that syncd can read and the old client cannot, value by value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from syncd.apply import Applier
+from syncd.edit import repair
+from syncd.errors import MessageError, StaleReplica
+from syncd.files import FileReplica
+from syncd.markdown import legacy_problem, parse
+from syncd.report import Report
+from syncd.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One file that the old client cannot read: why, and (``failure``) why it stays so."""
+
+    path: str
+    problem: str
+    failure: str = ""
+
+
+def repair_files(
+    project: Path, store: Store, files: FileReplica, *, dry_run: bool
+) -> Iterator[Repair]:
+    """Rewrite each file that only syncd can read, and yield what was wrong with it.
+
+    Its former bytes go to the history first. The caller holds the project's lock and runs a cycle
+    afterwards. A file that syncd cannot read either is not touched and not named: it is in
+    quarantine, with the reason.
+    """
+    applier = Applier(project, store, files, Report(str(project)), dry_run)
+    for path in sorted(files.scan().stamps):
+        try:
+            version = files.read(path)
+            place = applier.place(path, version.stamp.mtime_ns)
+            message = parse(version.data, place).message
+        except (FileNotFoundError, MessageError, StaleReplica):
+            continue
+        problem = legacy_problem(version.data)
+        if problem is None:
+            continue
+        try:
+            data = repair(version.data, place)
+            if not dry_run:
+                with store.writing():
+                    store.keep_file(message.id, path, version.data, "before a repair")
+                files.replace(path, data, seen=version)
+                files.settle()
+        except (MessageError, StaleReplica) as error:
+            yield Repair(path, problem.sentence, error.sentence)
+        else:
+            yield Repair(path, problem.sentence)
