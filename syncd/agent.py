@@ -60,13 +60,12 @@ class Agent:
         self._config = settings.load(flags=flags)
         self._jobs: dict[Path, Job] = {}
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="cycle")
-        self._watcher = None if poll else Watcher(self._on_wake, self._on_loss)
+        self._watcher: Watcher | None = None
         self._stopping = False
         self._reload = False
         self._lost_events = False
         self._next_search = 0.0
         self._next_beat = 0.0
-        self._told: dict[str, tuple[str, str]] = {}
         self._first_cycles = threading.Semaphore(0)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -76,8 +75,8 @@ class Agent:
         """Work until SIGTERM or SIGINT; the cycles in hand are finished."""
         former = self._set_signals()
         try:
-            if self._watcher is not None:
-                self._watcher.start()
+            if not self._poll:
+                self._start_watcher()
             self._search()
             for job in list(self._jobs.values()):
                 self._submit(job)
@@ -100,6 +99,15 @@ class Agent:
             os.close(self._wake_write)
 
     # The main thread
+
+    def _start_watcher(self) -> None:
+        try:
+            watcher = Watcher(self._on_wake, self._on_loss)
+            watcher.start()
+        except OSError as error:
+            log.warning("there are no file events (%s): all is polled", error.strerror or error)
+        else:
+            self._watcher = watcher
 
     def _set_signals(self) -> dict[int, Any]:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -138,6 +146,8 @@ class Agent:
         next_tick = 0.0
         while not self._stopping:
             now = time.monotonic()
+            if now >= self._next_beat:
+                self._beat(heartbeat)
             if now >= next_tick:
                 self._tick(heartbeat, now)
                 next_tick = now + _TICK_S
@@ -152,7 +162,6 @@ class Agent:
             self._sleep(wait)
 
     def _tick(self, heartbeat: Heartbeat, now: float) -> None:
-        self._beat(heartbeat)
         if self._reload:
             self._reload = False
             self._reread_settings()
@@ -175,9 +184,7 @@ class Agent:
         now = time.monotonic()
         jobs = list(self._jobs.values())
         troubles = {str(job.project): job.trouble for job in jobs if job.trouble}
-        if now < self._next_beat and troubles == self._told:
-            return
-        self._next_beat, self._told = now + BEAT_S, troubles
+        self._next_beat = now + BEAT_S
         compares = {str(job.project): job.compared for job in jobs if job.compared}
         heartbeat.beat(compares, troubles)
         stuck = [job for job in self._jobs.values() if job.running and now - job.started > _STUCK_S]
@@ -313,15 +320,13 @@ class Agent:
         finally:
             with job.lock:
                 job.running = False
-                job.used = time.monotonic()
-                more = bool(job.paths or job.bell or job.full)
             if first:
                 if len(self._jobs) > MAX_OPEN_STORES:
                     with job.lock:
                         if not job.running:
                             job.close()
                 self._first_cycles.release()
-            if more and not self._stopping:
+            if job.has_work(time.monotonic()) and not self._stopping:
                 self._submit(job)
             else:
                 self._poke()
@@ -332,9 +337,14 @@ class Agent:
         while orders is not None:
             if orders.paths is None or orders.paths or orders.gone or job.has_news():
                 report = job.cycle(orders)
+                trouble = job.trouble
                 job.heed(orders, report)
+                if trouble != job.trouble:
+                    self._next_beat = 0.0  # status shall find it at once
+                    self._poke()
                 if report.error is not None or report.halt is not None:
                     return
+            job.listen_on()
             if self._stopping:
                 return
             orders = job.take(time.monotonic())

@@ -12,7 +12,7 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +27,11 @@ from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import Baseline, FileState, Outcome, Quarantined, Side, Step
 from syncd.report import OpenConflict, Report
 from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store
+
+_FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())
+_LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
+
+_LONGEST_NAME = 255
 
 NO_STAMP = Stamp(-1, 0, 0)
 """The stamp of a file that is yet to be written."""
@@ -45,7 +50,8 @@ class Found:
 class Task:
     """One message on its way through a batch: what was seen, what is to be done, what came of it.
 
-    ``partial`` outcomes leave a side behind on purpose, and so get no baseline.
+    ``partial`` outcomes leave a side behind on purpose, and so get no baseline. ``was_intended``
+    says that the file is what a cycle was about to write when it was cut off.
     """
 
     id: str
@@ -54,11 +60,11 @@ class Task:
     row: Row | None
     record: Record | None
     partial: bool = False
+    was_intended: bool = False
     path: str = ""
     data: bytes | None = None
     stamp: Stamp | None = None
     written_row: Row | None = None
-    versions: dict[Side, int] = field(default_factory=dict)
     dropped: bool = False
 
     @property
@@ -92,7 +98,8 @@ class Applier:
 
     def place(self, path: str, written_ns: int = 0) -> Place:
         """Return what a file's surroundings say where its front matter is silent."""
-        moment = datetime.fromtimestamp(written_ns // 1_000_000_000, UTC)
+        seconds = max(_FIRST_SECOND, min(written_ns // 1_000_000_000, _LAST_SECOND))
+        moment = datetime.fromtimestamp(seconds, UTC)
         return Place(path, mailbox_at(path), in_utf8(str(self.project)), moment.isoformat())
 
     def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
@@ -177,7 +184,9 @@ class Applier:
         path = f"{mailbox}/{name}"
         if path in self._taken or self._stands(path):
             digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-            path = f"{mailbox}/{name.removesuffix('.md')}%_{digest}.md"
+            end = f"%_{digest}.md"
+            stem = name.removesuffix(".md").encode()[: _LONGEST_NAME - len(end)]
+            path = f"{mailbox}/{stem.decode(errors='ignore')}{end}"
         self._taken.add(path)
         return path
 
@@ -212,33 +221,37 @@ class Applier:
         return task.found is not None and any(keep.side is Side.FILE for keep in task.outcome.kept)
 
     def _keep(self, task: Task, side: Side) -> None:
+        """Take a side's version into the history, and list the conflicts that it lost."""
         for keep in task.outcome.kept:
             if keep.side is not side:
                 continue
             if side is Side.DB:
-                task.versions[side] = self.store.keep_row(task.id, keep.reason)
-            elif task.found is not None:
+                version = self.store.keep_row(task.id, keep.reason)
+            else:
+                assert task.found is not None
                 found = task.found
-                task.versions[side] = self.store.keep_file(
-                    task.id, found.path, found.version.data, keep.reason
-                )
+                version = self.store.keep_file(task.id, found.path, found.version.data, keep.reason)
+            for conflict in task.outcome.conflicts:
+                if conflict.winner is not side:
+                    self.store.save_conflict(task.id, conflict, version)
 
     def _change_row(self, task: Task) -> None:
         outcome = task.outcome
         try:
-            if outcome.row is Step.CREATE:
-                assert outcome.message is not None
-                task.written_row = self.store.insert_row(outcome.message)
-            elif outcome.row is not Step.NONE:
-                assert task.row is not None
-                self._keep(task, Side.DB)
-                if outcome.row is Step.DELETE:
-                    self.store.delete_row(task.row)
-                else:
+            with self.store.all_or_nothing():
+                if outcome.row is Step.CREATE:
                     assert outcome.message is not None
-                    task.written_row = self.store.update_row(
-                        task.row, outcome.message, outcome.row_fields
-                    )
+                    task.written_row = self.store.insert_row(outcome.message)
+                elif outcome.row is not Step.NONE:
+                    assert task.row is not None
+                    self._keep(task, Side.DB)
+                    if outcome.row is Step.DELETE:
+                        self.store.delete_row(task.row)
+                    else:
+                        assert outcome.message is not None
+                        task.written_row = self.store.update_row(
+                            task.row, outcome.message, outcome.row_fields
+                        )
         except StaleReplica:
             self._drop(task)
         except MessageError as error:
@@ -296,15 +309,12 @@ class Applier:
 
     def _save(self, task: Task) -> None:
         outcome = task.outcome
-        for conflict in outcome.conflicts:
-            loser = Side.DB if conflict.winner is Side.FILE else Side.FILE
-            self.store.save_conflict(task.id, conflict, task.versions.get(loser, 0))
         if outcome.forget:
             self.store.forget_record(task.id)
         elif not task.partial:
             self.store.save_record(self._new_record(task))
-        if outcome.file in (Step.CREATE, Step.UPDATE):
-            self.store.settle_intents(task.id, drop=outcome.file is Step.CREATE)
+        if outcome.file in (Step.CREATE, Step.UPDATE) or task.was_intended:
+            self.store.settle_intents(task.id, drop=outcome.file is not Step.UPDATE)
 
     def _new_record(self, task: Task) -> Record:
         outcome, found, row = task.outcome, task.found, task.written_row or task.row

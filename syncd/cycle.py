@@ -90,6 +90,7 @@ class _Cycle:
         self._halted = store.state("halt") is not None
 
     def run(self) -> Report:
+        self._keep_decision()
         if self.orders.paths is None or self._needs_full_look():
             look = look_fully(self.store, self.files, trust_stamps=self.orders.trust_stamps)
         else:
@@ -122,6 +123,24 @@ class _Cycle:
                 self.store.prune(self.config.history_days)
         self._summarise(state)
         return self.report
+
+    def _keep_decision(self) -> None:
+        """Go on with what a person decided of a halt, also when a crash cut that cycle off."""
+        if self.orders.dry_run or self.orders.one_way:
+            return
+        decision = self.store.state("decision")
+        if self.orders.restore or self.orders.accept_deletes:
+            wanted = "restore" if self.orders.restore else "accept-deletes"
+            if wanted != decision:
+                with self.store.writing():
+                    self.store.set_state("decision", wanted)
+        elif decision is not None:
+            self.orders = replace(
+                self.orders,
+                paths=None,
+                restore=decision == "restore",
+                accept_deletes=decision == "accept-deletes",
+            )
 
     def _needs_full_look(self) -> bool:
         """Tell whether a look at some paths is not enough.
@@ -281,7 +300,7 @@ class _Cycle:
             except StaleReplica:
                 pass
             except MessageError as error:
-                problem = Quarantined(error.sentence, error.line, error.hint)
+                problem = Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
                 if not self._is_young(path):
                     return problem
             if not self.orders.wait or time.monotonic() >= deadline:
@@ -338,7 +357,7 @@ class _Cycle:
     ) -> None:
         if path.rpartition("/")[2].startswith(".") and record is None:
             return  # an editor's or file manager's own file, not a message
-        stamp = self.files.look(path)
+        stamp = self.files.look(path) if problem.in_bytes else None
         key = record.id if record else path.rpartition("/")[2].removesuffix(".md")
         self.applier.quarantine_file(
             path, key, problem, stamp if isinstance(stamp, Stamp) else None
@@ -462,8 +481,12 @@ class _Cycle:
                 return None
         rewritten, agreed = None, record
         if found is not None and (record is None or record.digest != found.version.digest):
-            agreed = self.store.intended(key, found.version.digest) or record
-            rewritten = rewritten_version(self.store, found, record)
+            intended = self.store.intended(key, found.version.digest)
+            rewritten = rewritten_version(self.store, found, record) if not intended else None
+            if intended is not None:
+                # Where the bytes came to be but not the move, it is still to be done.
+                base = replace(intended.baseline, mailbox=found.state.mailbox)
+                agreed = replace(intended, baseline=base)
         outcome = reconcile(
             agreed.baseline if agreed else None,
             found.state if found else None,
@@ -480,7 +503,9 @@ class _Cycle:
                 rows_only = replace(outcome, file=Step.NONE, file_fields=frozenset())
                 done = outcome.row is Step.NONE
                 return None if done else Task(key, rows_only, found, row, record, partial=True)
-        return Task(key, outcome, found, row, record) if outcome != NOTHING else None
+        if outcome == NOTHING:
+            return None
+        return Task(key, outcome, found, row, record, was_intended=agreed is not record)
 
     # What concerns the project as a whole
 
@@ -507,6 +532,8 @@ class _Cycle:
             changes["folders"] = folders
         if self.report.counts.changes():
             changes["last_cycle"] = now_text()
+        if (self.orders.restore or self.orders.accept_deletes) and self.report.error is None:
+            changes["decision"] = None
         if changes:
             with self.store.writing():
                 for name, value in changes.items():

@@ -6,12 +6,13 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Self
 
 from syncd import tables
 from syncd.errors import BusyError, ReplicaError, StaleReplica
+from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -27,6 +28,7 @@ class Database:
         self.path = path
         self.connection = connection
         self.identity = _identity(path)
+        self._wal: tuple[int, int] | None = None
         connection.text_factory = _decode
 
     @classmethod
@@ -89,14 +91,22 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        self.connection.close()
+        """Close the database, without a last checkpoint into one that took its place."""
+        with nullcontext() if self.is_current() else no_checkpoint(self.path):
+            self.connection.close()
 
     def is_current(self) -> bool:
         """Tell whether the open database is still the one that stands at its path.
 
-        Writes to a database that was replaced succeed and vanish.
+        Writes to a database that was replaced succeed and vanish. One that was copied over keeps
+        its inode, but its -wal was removed, as SQLite asks of those who bring a backup back.
         """
-        return self.identity == _identity(self.path)
+        if self.identity != _identity(self.path):
+            return False
+        wal = _identity(Path(f"{self.path}-wal"))
+        if self._wal is None:
+            self._wal = wal
+        return self._wal == wal
 
     def prepare(self) -> bool:
         """Make tables and triggers ready where they are not; tell whether that changed anything."""

@@ -59,15 +59,19 @@ def edit(data: bytes, message: Message, place: Place, *, status_said: str | None
     raise problem
 
 
-def repair(data: bytes, place: Place) -> bytes:
+def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes:
     """Return a file's bytes so that the old client can read it too, with the same message in it.
 
     Mends, value by value, what people leave: blanks behind a ``---``, missing keys, a date without
-    quotes, a value that ends a line with ``---``. Raises `MessageError` when that is not enough.
+    quotes, a value that ends a line with ``---``. A date that the file does not state becomes
+    ``created_at``. Raises `MessageError` when that is not enough.
     """
     text = markdown.decode(data)
     head = front_matter.read(text)
-    message = markdown.read_text(text, head, place).message
+    parsed = markdown.read_text(text, head, place)
+    message = parsed.message
+    if created_at is not None and "created_at" not in parsed.said:
+        message = replace(message, created_at=created_at)
     values: dict[str, Any] = {
         key: getattr(message, key)
         for key in front_matter.REQUIRED_KEYS
@@ -195,7 +199,9 @@ def _edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], 
     """
     pieces: list[tuple[int, int, str]] = []
     keys = {key: (key_node, node) for key, key_node, node in front_matter.pairs(root)}
-    for key, value in values.items():
+    # Of several additions at one place the last made stands first.
+    for key in sorted(values, reverse=True):
+        value = values[key]
         if key in keys:
             key_node, node = keys[key]
             if value is None and key != "reply_to":

@@ -63,8 +63,14 @@ class StaleReplica(SyncdError):
 
 
 class MessageError(SyncdError):
-    """A text that cannot be understood as a message, with the line where that shows."""
+    """A text that cannot be understood as a message, with the line where that shows.
 
-    def __init__(self, sentence: str, *, line: int | None = None, hint: str = "") -> None:
+    ``in_bytes`` is False where the cause lies around the file, and can go without a change to it.
+    """
+
+    def __init__(
+        self, sentence: str, *, line: int | None = None, hint: str = "", in_bytes: bool = True
+    ) -> None:
         super().__init__(sentence, hint=hint)
         self.line = line
+        self.in_bytes = in_bytes

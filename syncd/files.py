@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,12 @@ class Scan:
     odd: dict[str, str]
     folders: dict[str, FolderState]
     strays: list[str]
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return a file's stamp; a time that no 64 bits hold counts as the last that they do."""
+    limit = 2**63 - 1
+    return Stamp(found.st_size, max(-limit, min(found.st_mtime_ns, limit)), found.st_ino)
 
 
 def digest_of(data: bytes) -> bytes:
@@ -128,7 +135,7 @@ class FileReplica:
                     if not is_utf8(name):
                         result.odd[f"{folder}/{in_utf8(name)}"] = "its name is not UTF-8"
                     elif stat.S_ISREG(found.st_mode):
-                        result.stamps[path] = Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+                        result.stamps[path] = stamp_of(found)
                     elif not name.startswith("."):  # an editor's lock is a hidden link
                         result.odd[path] = _not_regular(found.st_mode)
 
@@ -145,7 +152,7 @@ class FileReplica:
             raise _replica_error(error, "look at", self._base / path) from error
         if not stat.S_ISREG(found.st_mode):
             return None if name.startswith(".") else _not_regular(found.st_mode)
-        return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+        return stamp_of(found)
 
     def folder_state(self, folder: str) -> FolderState:
         """Return a mailbox folder's identity, or why it cannot be used."""
@@ -173,7 +180,9 @@ class FileReplica:
                 raise MessageError("it is not a regular file") from error
             if error.errno in (errno.EACCES, errno.EPERM):
                 raise MessageError(
-                    "it cannot be read: permission denied", hint=f"chmod u+r {self._base / path}"
+                    "it cannot be read: permission denied",
+                    hint=f"chmod u+r {shlex.quote(str(self._base / path))}",
+                    in_bytes=False,
                 ) from error
             raise _replica_error(error, "read", self._base / path) from error
 
@@ -192,10 +201,8 @@ class FileReplica:
             os.lseek(fd, 0, os.SEEK_SET)
             data = _read_all(fd, before.st_size + 1)
             after = os.fstat(fd)
-            stamp = Stamp(after.st_size, after.st_mtime_ns, after.st_ino)
-            if stamp == (Stamp(before.st_size, before.st_mtime_ns, before.st_ino)) and (
-                len(data) == after.st_size
-            ):
+            stamp = stamp_of(after)
+            if stamp == (stamp_of(before)) and (len(data) == after.st_size):
                 return Version(data, stamp, digest_of(data))
         raise StaleReplica(f"{self._base / path} is being written")
 
@@ -209,9 +216,11 @@ class FileReplica:
             temp, stamp = self._temporary(fd, data, mode=0o666)
             try:
                 rename_new(fd, temp, fd, name)
-            except FileExistsError as error:
+            except OSError as error:
                 os.unlink(temp, dir_fd=fd)
-                raise StaleReplica(f"{self._base / path} exists already") from error
+                if isinstance(error, FileExistsError):
+                    raise StaleReplica(f"{self._base / path} exists already") from error
+                raise
             self._dirty.add(folder)
             return stamp
 
@@ -231,7 +240,7 @@ class FileReplica:
             temp, stamp = self._temporary(fd, data, mode=mode)
             try:
                 exchange(fd, temp, name)
-            except FileNotFoundError:
+            except OSError:
                 os.unlink(temp, dir_fd=fd)
                 raise
             self._dirty.add(folder)
@@ -259,7 +268,7 @@ class FileReplica:
                 raise StaleReplica(f"{self._base / to} exists already") from error
             self._dirty |= {folder, to_folder}
             found = os.stat(to_name, dir_fd=to_fd, follow_symlinks=False)
-            return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+            return stamp_of(found)
 
     def delete(self, path: str, *, seen: Version) -> None:
         """Delete a file whose bytes the history holds; `StaleReplica` when they are others now."""
@@ -343,7 +352,7 @@ class FileReplica:
             with suppress(OSError):
                 os.unlink(name, dir_fd=dir_fd)
             raise
-        return name, Stamp(made.st_size, made.st_mtime_ns, made.st_ino)
+        return name, stamp_of(made)
 
     def _folder(self, folder: str, *, make: bool = False) -> int:
         fd = self._fds.get(folder)

@@ -1,4 +1,4 @@
-"""Undoing: what stood before, bringing it back, and settling conflicts.
+"""Undoing: what stands and what stood before, bringing that back, and settling conflicts.
 
 Whatever is brought back is written into the row first, with what it replaces in the history; the
 next cycle carries it to the file. So each of these can itself be undone.
@@ -6,125 +6,367 @@ next cycle carries it to the file. So each of these can itself be undone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from syncd.errors import MessageError, StaleReplica, UsageError
 from syncd.files import FileReplica
-from syncd.markdown import Place, parse
-from syncd.message import FIELDS, Message, mailbox_at, message_from_row
+from syncd.markdown import ParsedFile, Place, parse
+from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
+from syncd.messaging.schema import MESSAGE_COLUMNS
+from syncd.names import in_utf8, is_message_name, is_utf8
 from syncd.reconcile import Side
 from syncd.report import OpenConflict
 from syncd.store import HistoryEntry, Row, Store
 
 CURRENT = "current"
 
+_MOST = 2**63 - 1  # SQLite's largest integer
+_BEFORE_RESTORE = "before a restore"
+_BEFORE_RESOLVE = "before a conflict was resolved"
 
-def message_of(kept: HistoryEntry, project: Path) -> Message:
-    """Return the message that a version in the history holds; raises `MessageError` for none."""
-    if kept.data is None:
-        return message_from_row(kept.row)
-    path = kept.path or "inbox/x.md"
-    return parse(kept.data, Place(path, mailbox_at(path), str(project), kept.at)).message
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did: the version that stands again, and the one that it kept before.
+
+    ``before`` is None where nothing had to be kept: there was no message (``existed`` is false),
+    or it was this very one.
+    """
+
+    kept: HistoryEntry
+    before: int | None
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A message whose conflicts are settled; ``before`` is the version kept of what it was."""
+
+    id: str
+    fields: tuple[str, ...]
+    before: int | None
+
+
+# Finding
+
+
+def find(store: Store, text: str) -> str:
+    """Return the id of the message that ``text`` is, or begins; raises `UsageError` for none.
+
+    Known are the messages that stand, and those of which the history has a version.
+    """
+    found: list[str] = []
+    if text and is_utf8(text):
+        begins = "typeof(id) = 'text' AND substr(id, 1, ?1) = ?2"
+        tables = ("messages", "syncd_baseline", "syncd_history")
+        sql = " UNION ".join(f"SELECT id FROM {table} WHERE {begins}" for table in tables)
+        found = [key for (key,) in store.connection.execute(sql, (len(text), text))]
+    return choose(
+        text,
+        found,
+        none=f"no message {text!r} is known here",
+        hint="'syncd history' lists all versions; 'syncd sync' takes in what is new.",
+    )
+
+
+def choose(text: str, ids: Iterable[str], *, none: str, hint: str) -> str:
+    """Return the one of these ids that ``text`` is, or else the only one that it begins.
+
+    Raises `UsageError` when there are several, or (``none``, ``hint``) there is none.
+    """
+    found = sorted({key for key in ids if key == text or (text and key.startswith(text))})
+    if text in found or len(found) == 1:
+        return text if text in found else found[0]
+    if not found:
+        raise UsageError(none, hint=hint)
+    some = ", ".join(found[:3])
+    raise UsageError(
+        f"{len(found)} messages begin with {text!r}: {some}{', …' if len(found) > 3 else ''}",
+        hint="Write more of the id.",
+    )
+
+
+def each_version(store: Store, message_id: str | None = None) -> Iterator[HistoryEntry]:
+    """Yield the versions of one message or of all, oldest first, with one at a time in memory."""
+    sql = "SELECT version FROM syncd_history WHERE ?1 IS NULL OR id = ?1 ORDER BY version"
+    for (number,) in store.connection.execute(sql, (message_id,)).fetchall():
+        kept = store.kept(number)
+        if kept is not None:
+            yield kept
 
 
 def version_of(store: Store, message_id: str, version: int | None) -> HistoryEntry:
     """Return a version of a message, the latest by default; raises `UsageError` for none."""
     if version is None:
-        found = store.history(message_id)
-        if not found:
+        sql = "SELECT max(version) FROM syncd_history WHERE id = ?"
+        version = store.connection.execute(sql, (message_id,)).fetchone()[0]
+        if version is None:
             raise UsageError(
                 f"the history has nothing of {message_id!r}",
-                hint="syncd history lists what it has.",
+                hint="'syncd history' lists what it has.",
             )
-        return found[-1]
-    kept = store.kept(version)
+    kept = store.kept(version) if 0 <= version <= _MOST else None
     if kept is None or kept.id != message_id:
         raise UsageError(
             f"the history has no version {version} of {message_id!r}",
-            hint=f"syncd history {message_id} lists its versions.",
+            hint="'syncd history' with the id lists its versions.",
         )
     return kept
 
 
-def restore(project: Path, store: Store, message_id: str, version: int | None) -> HistoryEntry:
-    """Bring a version back; the caller then runs a cycle. Returns the version that it was.
+def row_now(store: Store, message_id: str) -> dict[str, Any] | None:
+    """Return a message's whole row as it stands, by its columns; None when there is none."""
+    return _whole_row(store, "messages WHERE id = ?", message_id)
 
-    A file that is gone comes back with its own bytes, where its name is free.
+
+def row_then(store: Store, version: int) -> dict[str, Any] | None:
+    """Return the whole row that a version in the history holds, by its columns."""
+    return _whole_row(store, "syncd_history WHERE version = ?", version)
+
+
+def _whole_row(store: Store, where: str, value: str | int) -> dict[str, Any] | None:
+    sql = f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM {where}"
+    values = store.connection.execute(sql, (value,)).fetchone()
+    return dict(zip(MESSAGE_COLUMNS, values, strict=True)) if values is not None else None
+
+
+def file_now(
+    project: Path, store: Store, files: FileReplica, message_id: str
+) -> tuple[str, bytes] | None:
+    """Return path and bytes of the file in which a message stands; None when there is none.
+
+    A file that cannot be read as a message still counts at the place where the message stood
+    last. Raises `MessageError` when it is too large or no regular file, `StaleReplica` when it is
+    being written.
     """
-    kept = version_of(store, message_id, version)
+    record = store.records([message_id]).get(message_id)
+    last = record.path if record else None
+    known = {path: stamp for path, _, stamp in store.stamps()}
+    scan = files.scan()
+    new = [path for path, stamp in scan.stamps.items() if known.get(path) != stamp]
+    stands = last is not None and (last in scan.stamps or last in scan.odd)
+    for path in ([last] if last is not None and stands else []) + new:
+        try:
+            data = files.read(path).data
+        except FileNotFoundError:
+            continue
+        except MessageError as error:
+            if path == last:
+                raise MessageError(f"{path}: {error.sentence}", hint=error.hint) from error
+            continue
+        try:
+            place = Place(path, mailbox_at(path), in_utf8(str(project)), "")
+            is_it = parse(data, place).message.id == message_id
+        except MessageError:
+            is_it = path == last
+        if is_it:
+            return path, data
+    return None
+
+
+def in_step(store: Store, message_id: str) -> bool:
+    """Tell whether a message's file and row agreed on what the row says at the last cycle."""
+    row = store.rows([message_id]).get(message_id)
+    record = store.records([message_id]).get(message_id)
+    return row is not None and record is not None and row.digest == record.row_digest
+
+
+# Versions as messages
+
+
+def message_of(kept: HistoryEntry, project: Path) -> Message:
+    """Return the message that a version in the history holds; raises `MessageError` for none."""
+    if kept.data is None:
+        return message_from_row(kept.row)
+    return replace(_parsed(kept, project).message, id=kept.id)
+
+
+def bytes_of(kept: HistoryEntry) -> bytes | None:
+    """Return the bytes of a version that is a file; None when it is a row."""
+    if kept.data is None or isinstance(kept.data, bytes):
+        return kept.data
+    return str(kept.data).encode("utf-8", "surrogateescape")  # as another client wrote it there
+
+
+def path_of(kept: HistoryEntry) -> str | None:
+    """Return where a version's file stood, if that is a place for messages.
+
+    Any client may have written into the history: no path from there leads outside the project.
+    """
+    path = kept.path
+    if not isinstance(path, str) or "\0" in path or not is_utf8(path):
+        return None
+    folder, _, name = path.rpartition("/")
+    return path if folder in FOLDERS and is_message_name(name) else None
+
+
+def _parsed(kept: HistoryEntry, project: Path) -> ParsedFile:
+    path = path_of(kept) or "inbox/x.md"
+    return parse(
+        bytes_of(kept) or b"", Place(path, mailbox_at(path), in_utf8(str(project)), kept.at)
+    )
+
+
+# Restoring
+
+
+def restore(project: Path, store: Store, kept: HistoryEntry) -> Restored:
+    """Bring a version back; the caller, who holds the project's lock, then runs a cycle.
+
+    A version that is a file comes back with its own bytes: where the message stands in the same
+    mailbox, in place of its file; where it is gone, under its former name if that is free.
+    Raises `MessageError` when the version is no message.
+    """
     message = message_of(kept, project)
-    _set_row(store, message, "before a restore")
-    if kept.data is not None and kept.path is not None and not store.records([message_id]):
-        with FileReplica(project) as files, suppress(StaleReplica):
-            files.create(kept.path, kept.data)
-            files.settle()
-    return kept
+    if kept.data is not None and "created_at" not in _parsed(kept, project).said:
+        message = replace(message, created_at=_known_date(store, message))
+    existed, before = _set_row(store, message, FIELDS, _BEFORE_RESTORE)
+    if not existed:
+        _set_own_columns(store, kept)
+    if kept.data is not None:
+        # The file as it was says more than the row: comments, and keys of other programs.
+        before = _put_file(project, store, kept, message) or before
+    return Restored(kept, before, existed)
+
+
+def _known_date(store: Store, message: Message) -> str:
+    """Return the date of a message whose file states none: the row's, or that of its last one."""
+    row = store.rows([message.id]).get(message.id)
+    rows = [kept.row for kept in each_version(store, message.id) if kept.data is None]
+    for values in ([row.values] if row else []) + rows[::-1]:
+        with suppress(MessageError):
+            return message_from_row(values).created_at
+    return message.created_at
+
+
+def _set_own_columns(store: Store, kept: HistoryEntry) -> None:
+    """Give a row that came back what only rows have, from its last version that was a row."""
+    version: int | None = kept.version
+    if kept.data is not None:
+        sql = "SELECT max(version) FROM syncd_history WHERE id = ? AND data IS NULL"
+        version = store.connection.execute(sql, (kept.id,)).fetchone()[0]
+    row = row_then(store, version) if version is not None else None
+    if row is None:
+        return
+    with store.writing():
+        store.connection.execute(
+            "UPDATE messages SET read_at = ?, task_injected = ? WHERE id = ?",
+            (row["read_at"], row["task_injected"] or 0, kept.id),
+        )
+
+
+def _put_file(project: Path, store: Store, kept: HistoryEntry, message: Message) -> int | None:
+    """Bring back a file's own bytes, if that can be done here; else the cycle edits or writes it.
+
+    Returns the version that was kept of the file that stood there.
+    """
+    path, data = path_of(kept), bytes_of(kept)
+    record = store.records([kept.id]).get(kept.id)
+    if path is None or data is None:
+        return None
+    number: int | None = None
+    with FileReplica(project) as files, suppress(StaleReplica, MessageError, FileNotFoundError):
+        if record is None:
+            files.create(path, data)
+        else:
+            now = files.read(record.path)
+            place = Place(record.path, mailbox_at(record.path), in_utf8(str(project)), kept.at)
+            found = parse(data, place).message
+            same = (found.id, found.status) == (message.id, message.status)
+            if same and now.digest == record.digest and now.data != data:
+                with store.writing():
+                    number = store.keep_file(kept.id, record.path, now.data, _BEFORE_RESTORE)
+                files.replace(record.path, data, seen=now)
+        files.settle()
+    return number
+
+
+# Resolving
+
+
+def standing_value(store: Store, conflict: OpenConflict) -> str | None:
+    """Return a conflict's field as it stands now; raises `MessageError` when that is not known."""
+    row = store.rows([conflict.id]).get(conflict.id)
+    if row is None:
+        raise MessageError(f"the row of {conflict.id!r} is gone")
+    value: str | None = getattr(message_from_row(row.values), conflict.field)
+    return value
+
+
+def lost_value(project: Path, store: Store, conflict: OpenConflict) -> str | None:
+    """Return the value that lost a conflict; raises `MessageError` when that is not known."""
+    kept = store.kept(conflict.version)
+    if kept is None or kept.id != conflict.id:
+        raise MessageError(f"the history has no version {conflict.version} any more")
+    value: str | None = getattr(message_of(kept, project), conflict.field)
+    return value
 
 
 def resolve(
-    project: Path, store: Store, conflicts: list[OpenConflict], take: str
-) -> dict[str, list[str]]:
-    """Settle conflicts by taking a side's value, or what stands now; return fields by id.
+    project: Path, store: Store, message_id: str, conflicts: list[OpenConflict], take: str
+) -> Resolved:
+    """Settle open conflicts of a message by taking a side's values, or what stands now.
 
-    The caller then runs a cycle. Raises `UsageError` when the loser's version is gone or cannot be
-    read, with nothing changed for that message.
+    The caller, who holds the project's lock, then runs a cycle. Raises `UsageError`, with nothing
+    changed, when a value that is to be taken is not there any more.
     """
-    settled: dict[str, list[str]] = {}
-    by_id: dict[str, list[OpenConflict]] = {}
-    for conflict in conflicts:
-        by_id.setdefault(conflict.id, []).append(conflict)
-    for message_id, open_ones in by_id.items():
-        lost = [item for item in open_ones if take not in (CURRENT, item.winner)]
-        if lost:
-            _take_losers(project, store, message_id, lost)
-        with store.writing():
-            for conflict in open_ones:
-                store.forget_conflict(message_id, conflict.field)
-        settled[message_id] = [conflict.field for conflict in open_ones]
-    return settled
-
-
-def _take_losers(project: Path, store: Store, message_id: str, lost: list[OpenConflict]) -> None:
-    row = store.rows([message_id]).get(message_id)
-    if row is None:
-        raise UsageError(
-            f"the row of {message_id!r} is gone", hint=f"syncd restore {message_id} brings it back."
-        )
-    values = {name: getattr(message_from_row(row.values), name) for name in FIELDS}
-    for conflict in lost:
-        kept = store.kept(conflict.version)
-        if kept is None:
-            raise UsageError(
-                f"the history has no version {conflict.version} of {message_id!r} any more",
-                hint=f"Keep what stands now: syncd resolve {message_id} --take current",
-            )
-        values[conflict.field] = getattr(message_of(kept, project), conflict.field)
-    _set_row(store, Message(id=message_id, **values), "before a conflict was resolved")
-
-
-def _set_row(store: Store, message: Message, reason: str) -> None:
-    """Write a message into its row, which goes to the history first."""
-    row = store.rows([message.id]).get(message.id)
-    with store.writing():
+    lost = [conflict for conflict in conflicts if take not in (CURRENT, conflict.winner)]
+    before = None
+    if lost:
+        row = store.rows([message_id]).get(message_id)
         if row is None:
-            store.insert_row(message)
-        else:
-            fields = _differing(row, message)
-            if fields:
-                store.keep_row(message.id, reason)
-                store.update_row(row, message, fields)
-        store.add_to_feed(message.id)
-
-
-def _differing(row: Row, message: Message) -> list[str]:
-    try:
-        now = message_from_row(row.values)
-    except MessageError:
-        return list(FIELDS)
-    return [name for name in FIELDS if getattr(now, name) != getattr(message, name)]
+            raise UsageError(
+                f"{message_id!r} stands nowhere any more",
+                hint="'syncd restore' brings it back; '--take current' closes the conflict.",
+            )
+        try:
+            values = {item.field: lost_value(project, store, item) for item in lost}
+            message = replace(message_from_row(row.values), **values)  # type: ignore[arg-type]
+        except MessageError as error:
+            raise UsageError(
+                f"the value that lost in {message_id!r} cannot be taken: {error.sentence}",
+                hint="Keep what stands now: --take current",
+            ) from error
+        _, before = _set_row(store, message, values, _BEFORE_RESOLVE)
+    with store.writing():
+        for conflict in conflicts:
+            store.forget_conflict(message_id, conflict.field)
+    return Resolved(message_id, tuple(conflict.field for conflict in conflicts), before)
 
 
 def losing_side(conflict: OpenConflict) -> Side:
     """Return the side whose value lost."""
     return Side.DB if conflict.winner == Side.FILE else Side.FILE
+
+
+def _set_row(
+    store: Store, message: Message, fields: Iterable[str], reason: str
+) -> tuple[bool, int | None]:
+    """Write these fields of a message into its row, or insert it.
+
+    Tells whether there was a row, and the version that the history kept of it if it changed.
+    """
+    with store.writing():
+        row = store.rows([message.id]).get(message.id)
+        store.add_to_feed(message.id)
+        if row is None:
+            store.insert_row(message)
+            return False, None
+        differing = _differing(row, message, fields)
+        if not differing:
+            return True, None
+        before = store.keep_row(message.id, reason)
+        store.update_row(row, message, differing)
+        return True, before
+
+
+def _differing(row: Row, message: Message, fields: Iterable[str]) -> list[str]:
+    try:
+        now = message_from_row(row.values)
+    except MessageError:
+        return list(fields)
+    return [name for name in fields if getattr(now, name) != getattr(message, name)]

@@ -27,6 +27,8 @@ log = logging.getLogger("syncd.agent")
 
 LONGEST_RETRY_S = 30.0
 _HALT_LOOK_S = 5.0
+_SHORTEST_REST_S = 1.0
+_LISTEN_S = 5.0
 
 
 @dataclass(slots=True)
@@ -44,12 +46,16 @@ class Job:
     quiet_at: dict[str, float] = field(default_factory=dict)
     vanished: dict[str, float] = field(default_factory=dict)
     bell: bool = False
+    listen_until: float = 0.0
+    listened: int = 0
     full: bool = True
     due: float | None = None
     full_due: float = 0.0
     running: bool = False
     started: float = 0.0
     retries: int = 0
+    rest_until: float = 0.0
+    database_gone_at: float | None = None
     polled: bool = False
     identity: tuple[int, int] | None = None
     store: Store | None = None
@@ -62,6 +68,8 @@ class Job:
     def next_due(self, now: float) -> float | None:
         """Return when there is something to do; None when nothing is known to come."""
         with self.lock:
+            if now < self.rest_until:
+                return self.rest_until
             times = [*self.quiet_at.values()]
             if self.vanished:
                 times.append(self._gone_due())
@@ -81,6 +89,8 @@ class Job:
     def take(self, now: float) -> Orders | None:
         """Return the orders for the next cycle and clear what they cover; None for nothing."""
         with self.lock:
+            if now < self.rest_until:
+                return None
             paths, gone = set(self.paths), frozenset[str]()
             self.paths.clear()
             for path, due in list(self.quiet_at.items()):
@@ -102,9 +112,20 @@ class Job:
             paths |= {path for path in gone if not path.startswith(DATABASE)}
             return Orders(paths=frozenset(paths), gone=gone, wait=False)
 
-    def hear(self, wake: Wake) -> bool:
-        """Note a wake; tell whether it is for later only."""
+    def has_work(self, now: float) -> bool:
+        """Tell whether wakes came that the next cycle can take at once."""
         with self.lock:
+            return now >= self.rest_until and bool(self.paths or self.bell or self.full)
+
+    def hear(self, wake: Wake) -> bool:
+        """Note a wake; tell whether it is for later only.
+
+        While a project rests after an error, a change to a file shortens the rest; the bell does
+        not, since every try to open a database may ring it.
+        """
+        with self.lock:
+            if wake.path:
+                self.rest_until = min(self.rest_until, time.monotonic() + _SHORTEST_REST_S)
             match wake.kind:
                 case Kind.CLOSED:
                     self.paths.add(wake.path)
@@ -120,6 +141,10 @@ class Job:
                     self.vanished.setdefault(wake.path, time.monotonic())
                 case Kind.BELL:
                     self.bell = True
+                    self.listen_until = time.monotonic() + _LISTEN_S
+                    self.listened = 0
+                case Kind.RELEASED:
+                    self.bell = self.bell or self.store is not None
                 case Kind.FULL:
                     self.full = True
             return wake.kind in (Kind.TOUCHED, Kind.GONE)
@@ -129,6 +154,18 @@ class Job:
         if self.store is not None:
             self.store.close()
             self.store = None
+
+    def listen_on(self) -> None:
+        """Arrange to look for news once more, and later again.
+
+        RACE: the event comes when a commit is written to the -wal, and others see it only when it
+        is synced and entered in the shared memory, of which no event tells.
+        """
+        now = time.monotonic()
+        with self.lock:
+            if now < self.listen_until:
+                self.due = now + min(0.001 * 2**self.listened, 0.25)
+                self.listened += 1
 
     def has_news(self) -> bool:
         """Tell whether anybody else committed since our last cycle (our own commits ring too)."""
@@ -140,7 +177,12 @@ class Job:
             return True
 
     def cycle(self, orders: Orders) -> Report:
+        """Run one cycle, in full where the database is another than before; report, never raise."""
+        self.used = time.monotonic()
         report = Report(str(self.project))
+        if self._database_is_just_gone():
+            self.full_due = time.monotonic() + self.config.gone_s
+            return report
         try:
             if self.store is not None and not self.store.is_current():
                 self.close()
@@ -166,6 +208,21 @@ class Job:
             self.full_due = time.monotonic() + self.config.full_compare_s * jitter
         return report
 
+    def _database_is_just_gone(self) -> bool:
+        """Tell whether the database vanished so lately that it may be on its way back.
+
+        Nor is a new one made in a folder that somebody is about to remove.
+        """
+        known = self.versions is not None or self.database_gone_at is not None
+        if not known or (self.project / CLAUDE_DIR / DATABASE).exists():
+            self.database_gone_at = None
+            return False
+        self.close()
+        now = time.monotonic()
+        if self.database_gone_at is None:
+            self.database_gone_at = now
+        return now - self.database_gone_at < self.config.gone_s
+
     def heed(self, orders: Orders, report: Report) -> None:
         """Log what a cycle did, and arrange for what it left for later."""
         now = time.monotonic()
@@ -178,13 +235,14 @@ class Job:
             if report.error is not None:
                 self.close()
                 self.versions = None
-                self.retries += 1
-                self.full_due = now + min(0.5 * 2**self.retries, LONGEST_RETRY_S)
+                self.retries = min(self.retries + 1, 10)
+                self.rest_until = now + min(0.5 * 2**self.retries, LONGEST_RETRY_S)
+                self.full = True
                 return
             if self.trouble is not None and orders.paths is not None:
                 return
             if report.unsettled:
-                self.retries += 1
+                self.retries = min(self.retries + 1, 10)
                 later = now + min(0.05 * 2**self.retries, 1.0)
                 for path in report.unsettled:
                     if "#" in path and path.startswith(DATABASE):

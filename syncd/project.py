@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from syncd import cycle
 from syncd.config import Config
 from syncd.cycle import Orders
 from syncd.database import translated
-from syncd.errors import BusyError, ReplicaError, SyncdError
+from syncd.errors import BusyError, ReplicaError, SyncdError, UsageError
 from syncd.names import CLAUDE_DIR
 from syncd.report import Report
 from syncd.store import DATABASE, Store
@@ -51,32 +51,48 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
 
 
 def run_pass(
-    project: Path, config: Config, orders: Orders, *, store: Store | None = None
+    project: Path,
+    config: Config,
+    orders: Orders,
+    *,
+    store: Store | None = None,
+    before: Callable[[Store], None] | None = None,
 ) -> Report:
     """Run one cycle over a project, with its lock held; return what it did.
 
-    An open ``store`` is used and left open. What goes wrong with the project as a whole is in the
-    report, not raised: other projects go on.
+    An open ``store`` is used and left open. ``before`` runs first, under the same lock. What goes
+    wrong with the project as a whole is in the report, not raised: other projects go on. Only a
+    `UsageError` of ``before`` is raised; no cycle runs then.
     """
     report = Report(str(project))
     try:
         with turn(project, config.busy_wait_s):
             if store is not None:
-                return _run(project, store, config, orders)
+                return _run(project, store, config, orders, before)
             path = project / CLAUDE_DIR / DATABASE
             with Store.open_readonly(path) if orders.dry_run else Store.open(path) as opened:
-                return _run(project, opened, config, orders)
+                return _run(project, opened, config, orders, before)
+    except UsageError:
+        raise
     except SyncdError as error:
         report.error, report.hint = error.sentence, error.hint
         report.busy = isinstance(error, BusyError)
     return report
 
 
-def _run(project: Path, store: Store, config: Config, orders: Orders) -> Report:
+def _run(
+    project: Path,
+    store: Store,
+    config: Config,
+    orders: Orders,
+    before: Callable[[Store], None] | None,
+) -> Report:
     if not orders.dry_run:
         store.prepare()
     _refuse_shared(project, store)
     with translated(store.path):
+        if before is not None:
+            before(store)
         return cycle.run(project, store, config, orders)
 
 

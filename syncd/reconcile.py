@@ -8,7 +8,7 @@ the versions that a step would destroy and that the history keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from syncd.message import (
@@ -67,11 +67,15 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A side that cannot be understood; ``line`` counts from 1 where one can be named."""
+    """A side that cannot be understood; ``line`` counts from 1 where one can be named.
+
+    ``in_bytes`` is False where the cause lies around the file, and can go without a change to it.
+    """
 
     reason: str
     line: int | None = None
     hint: str = ""
+    in_bytes: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,7 @@ def reconcile(
 def reconcile_late(
     ancestor: Baseline,
     late: FileState,
+    baseline: Baseline,
     file: FileState,
     row: Message,
     *,
@@ -169,14 +174,16 @@ def reconcile_late(
     """Return the outcome when ``late`` was written to a file that ``file`` had replaced by then.
 
     The late writer started from ``ancestor``; what it changed is merged with the row, and the
-    file that stands now takes the result. Of an old client's rewrite only the status is news.
+    file that stands now (of ``baseline``) takes the result. Of an old client's rewrite only the
+    status is news.
     """
     heard = _heard(ancestor, late)
     if is_rewrite:
         heard = replace(row, status=heard.status)
     merged = _merged(ancestor, late, heard, row, prefer)
     assert merged.message is not None
-    return _settled(merged.message, file, row, merged.conflicts, merged.kept)
+    standing = _heard(baseline, file).status
+    return _settled(merged.message, file, row, merged.conflicts, merged.kept, standing)
 
 
 def fingerprints_differ(baseline: Baseline, message: Message) -> bool:

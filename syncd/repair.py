@@ -11,6 +11,7 @@ from syncd.edit import repair
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.markdown import legacy_problem, parse
+from syncd.message import FIELDS
 from syncd.report import Report
 from syncd.store import Store
 
@@ -45,7 +46,9 @@ def repair_files(
         if problem is None:
             continue
         try:
-            data = repair(version.data, place)
+            record = store.records([message.id]).get(message.id)
+            agreed = record.baseline.fields[FIELDS.index("created_at")] if record else None
+            data = repair(version.data, place, created_at=agreed)
             if not dry_run:
                 with store.writing():
                     store.keep_file(message.id, path, version.data, "before a repair")

@@ -13,6 +13,7 @@ import marshal
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -195,6 +196,20 @@ class Store(Database):
             raise _refusal(error) from error
         if done.rowcount != 1:
             raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Undo what was written inside, within the transaction, when it raises."""
+        self.connection.execute("SAVEPOINT message")
+        try:
+            yield
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK TO message")
+            raise
+        finally:
+            if self.connection.in_transaction:
+                self.connection.execute("RELEASE message")
 
     # Baseline
 

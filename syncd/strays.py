@@ -17,7 +17,7 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica, Version
 from syncd.markdown import legacy_view, parse
 from syncd.message import Message, mailbox_at, message_from_row
-from syncd.reconcile import FileState, Outcome, Side, reconcile_late
+from syncd.reconcile import Baseline, FileState, Outcome, Side, reconcile_late
 from syncd.store import Record, Store
 
 _SURE_S = 60.0
@@ -74,6 +74,9 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
         return
     key = parsed.message.id
     record = store.records([key]).get(key)
+    if store.intended(key, version.digest) is not None:
+        applier.remove_stray(key, path, version, "")  # ours: a crash came before it had its name
+        return
     state = FileState(mailbox_at(path), parsed.message, parsed.said, parsed.status_said)
     late = Found(path, version, state)
     rewritten = rewritten_version(store, late, record)
@@ -110,7 +113,7 @@ def _merge(
     files: FileReplica,
     applier: Applier,
     record: Record,
-    outcome_of: Callable[[FileState, Message], Outcome],
+    outcome_of: Callable[[Baseline, FileState, Message], Outcome],
 ) -> Task | None:
     """Return the task that merges into the file and row as they stand, None when not just now."""
     row = store.rows([record.id]).get(record.id)
@@ -126,4 +129,4 @@ def _merge(
         return None  # another change comes first; the next cycle looks again
     state = FileState(mailbox_at(record.path), parsed.message, parsed.said, parsed.status_said)
     found = Found(record.path, now, state)
-    return Task(record.id, outcome_of(state, message), found, row, record)
+    return Task(record.id, outcome_of(record.baseline, state, message), found, row, record)

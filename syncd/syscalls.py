@@ -10,8 +10,12 @@ import errno
 import fcntl
 import os
 import signal
+import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from syncd.names import temporary_name
@@ -93,3 +97,34 @@ def exchange(fd: int, name: str, other: str) -> None:
         os.link(other, aside, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         os.rename(name, other, src_dir_fd=fd, dst_dir_fd=fd)
         os.rename(aside, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+
+_SHARED_FIRST = 0x40000002
+_SHARED_SIZE = 510
+"""The bytes by which SQLite's readers lock a database (its file format, "Locking")."""
+
+
+@contextmanager
+def no_checkpoint(path: Path) -> Iterator[None]:
+    """Keep a connection that closes inside from checkpointing into the database at ``path``.
+
+    The last connection to close moves its WAL into the file, for which it needs all locks; a
+    lock of our own on the readers' bytes denies it that. Does nothing where there are no locks of
+    open file descriptions (fcntl(2)), or no such file.
+    """
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        yield
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+        with suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
+        yield
+    finally:
+        # Closing it drops SQLite's own locks on the file in this process: only after that close.
+        os.close(fd)

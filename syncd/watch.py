@@ -31,7 +31,8 @@ class Kind(Enum):
     CLOSED = auto()  # a file is complete: closed after writing, or moved into place
     TOUCHED = auto()  # a file is being written, or appeared: look when it is quiet
     GONE = auto()  # a path vanished: look twice
-    BELL = auto()  # somebody committed to the database
+    BELL = auto()  # somebody is committing to the database
+    RELEASED = auto()  # somebody who had written closed the database: it may have been us
     FULL = auto()  # a folder or the database itself came, went, or was replaced
 
 
@@ -52,6 +53,8 @@ _FILTER: list[type[events.FileSystemEvent]] = [
     events.FileDeletedEvent,
     events.FileModifiedEvent,
     events.FileMovedEvent,
+    events.FileAttribEvent,
+    events.DirAttribEvent,
     events.DirCreatedEvent,
     events.DirDeletedEvent,
     events.DirMovedEvent,
@@ -73,6 +76,9 @@ class _Handler(events.FileSystemEventHandler):
             if source in FOLDERS or target in FOLDERS or source == "":
                 self._wake(Kind.FULL)
             return
+        if "/" not in (target or source or "/"):
+            self._note_database(event, target or source or "")
+            return
         match event:
             case events.FileMovedEvent():
                 # Our own changes come as a rename from or to a temporary name, recorded already.
@@ -87,6 +93,24 @@ class _Handler(events.FileSystemEventHandler):
             case _:
                 self._note(source, Kind.TOUCHED)
 
+    def _note_database(self, event: events.FileSystemEvent, name: str) -> None:
+        """Ring the bell for a commit, or for a database that came, went or was replaced.
+
+        Opening and closing one makes and removes its -wal and sets its rights: that must not be a
+        reason to open it again.
+        """
+        match event:
+            case events.FileAttribEvent():
+                return
+            case events.FileClosedEvent() if name == f"{DATABASE}-wal":
+                self._wake(Kind.RELEASED)
+            case events.FileModifiedEvent() if name == f"{DATABASE}-wal":
+                self._wake(Kind.BELL)
+            case events.FileClosedEvent():
+                return
+            case _ if name == DATABASE:
+                self._wake(Kind.BELL)
+
     def _relative(self, path: bytes | str) -> str | None:
         text = os.fsdecode(path)
         if text == self._base[:-1]:
@@ -97,14 +121,7 @@ class _Handler(events.FileSystemEventHandler):
         if path is None:
             return
         folder, _, name = path.rpartition("/")
-        if not folder:
-            if name == f"{DATABASE}-wal" and kind in (Kind.TOUCHED, Kind.CLOSED):
-                self._wake(Kind.BELL)
-            elif name == DATABASE:
-                # Moved into place, deleted, or written without a WAL; or a checkpoint, which is
-                # nothing to us and cheap to look at.
-                self._wake(Kind.BELL)
-        elif folder in FOLDERS and is_message_name(name) and not is_utf8(name):
+        if folder in FOLDERS and is_message_name(name) and not is_utf8(name):
             self._wake(Kind.FULL)
         elif folder in FOLDERS and is_message_name(name):
             self._on_wake(self._project, Wake(kind, path))
