@@ -12,8 +12,11 @@ keeps the arrows so.
     history       undoing: versions, restore, conflicts resolved
     project       taking turns on a project, running a pass over it
     cycle         one cycle: look, reconcile, guard, apply, record
+    absence       what is gone, told from what moved or cannot be read
     strays        what late writers left, merged against the version that they started from
+    reader        reading files as messages, patiently
     apply         a plan in batches, in an order that survives a crash at any point
+    orders        what a cycle is asked to do
     report        what a cycle did and found
     look          what changed since the baseline, found without reading what did not
     store         the replica of SQLite: rows, baseline, feed, history, quarantine

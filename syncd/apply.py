@@ -156,7 +156,8 @@ class Applier:
         assert outcome.message is not None
         mailbox = mailbox_of_outcome(outcome)
         if mailbox is not found.state.mailbox:
-            task.path = self._free_path(mailbox, found.path.rpartition("/")[2], task.id)
+            name = found.path.rpartition("/")[2]
+            task.path = self._free_path(mailbox, name, task.id, found.version.stamp)
         renamed = task.path.rpartition("/")[2] != found.path.rpartition("/")[2]
         loses_id = renamed and "id" not in found.state.said
         if outcome.file_fields != {"status"} or outcome.status_said is not None or loses_id:
@@ -179,10 +180,15 @@ class Applier:
             )
         task.dropped = True
 
-    def _free_path(self, mailbox: Mailbox, name: str, message_id: str) -> str:
-        """Return a path where nothing stands: the name itself, else with a digest of the id."""
+    def _free_path(
+        self, mailbox: Mailbox, name: str, message_id: str, stamp: Stamp | None = None
+    ) -> str:
+        """Return a path where nothing stands: the name itself, else with a digest of the id.
+
+        A file of that ``stamp`` counts as nothing: it is the one that is to move there.
+        """
         path = f"{mailbox}/{name}"
-        if path in self._taken or self._stands(path):
+        if path in self._taken or (self._stands(path) and self.files.look(path) != stamp):
             digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
             end = f"%_{digest}.md"
             stem = name.removesuffix(".md").encode()[: _LONGEST_NAME - len(end)]

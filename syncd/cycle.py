@@ -11,41 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from syncd.absence import Absence
 from syncd.apply import Applier, Found, Task, row_key
 from syncd.config import Config
-from syncd.errors import MessageError, StaleReplica
+from syncd.errors import MessageError
 from syncd.files import FileReplica, Stamp
-from syncd.guard import Halt, guard
-from syncd.look import Look, look_at, look_fully, losses
-from syncd.markdown import parse
+from syncd.look import Look, look_at, look_fully
 from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
-from syncd.reconcile import NOTHING, FileState, Quarantined, Step, reconcile
+from syncd.orders import Orders as Orders
+from syncd.reader import Reader
+from syncd.reconcile import NOTHING, Quarantined, Step, reconcile
 from syncd.report import OpenConflict, Report
-from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store, now_text
+from syncd.store import QuarantineEntry, Record, Row, Store, now_text
 from syncd.strays import is_left_behind, rewritten_version, take_in
 
 _BATCH = 250
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What a cycle is asked to do.
-
-    ``paths`` limits it to these files and the ids in the feed (None: everything). ``gone`` are
-    vanished paths that were already gone at an earlier look. ``one_way`` changes rows only and
-    deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
-    side; ``accept_deletes`` passes the guard. With ``wait`` the cycle itself looks twice, where
-    the agent would come back later.
-    """
-
-    paths: frozenset[str] | None = None
-    gone: frozenset[str] = frozenset()
-    trust_stamps: bool = True
-    one_way: bool = False
-    dry_run: bool = False
-    restore: bool = False
-    accept_deletes: bool = False
-    wait: bool = True
 
 
 @dataclass(slots=True)
@@ -72,11 +52,30 @@ def run(project: Path, store: Store, config: Config, orders: Orders) -> Report:
     Raises `ReplicaError` or `BusyError` when a side as a whole cannot be used; what was applied
     by then is recorded. A single bad file or row never raises: it is quarantined.
     """
+    orders = _with_decision(store, orders)
     with FileReplica(project, max_bytes=config.max_bytes) as files:
         return _Cycle(project, store, files, config, orders).run()
 
 
+def _with_decision(store: Store, orders: Orders) -> Orders:
+    """Return the orders with what a person decided of a halt, also when a crash cut that off."""
+    if orders.dry_run or orders.one_way:
+        return orders
+    decision = store.state("decision")
+    if orders.restore or orders.accept_deletes:
+        wanted = "restore" if orders.restore else "accept-deletes"
+        if wanted != decision:
+            with store.writing():
+                store.set_state("decision", wanted)
+    elif decision is not None:
+        restore = decision == "restore"
+        orders = replace(orders, paths=None, restore=restore, accept_deletes=not restore)
+    return orders
+
+
 class _Cycle:
+    """What `run` works with, and the steps that it takes."""
+
     def __init__(
         self, project: Path, store: Store, files: FileReplica, config: Config, orders: Orders
     ) -> None:
@@ -86,180 +85,53 @@ class _Cycle:
         self.orders = orders
         self.report = Report(str(project))
         self.applier = Applier(project, store, files, self.report, orders.dry_run)
-        self._kept: dict[str, Found | Quarantined | None] = {}
-        self._halted = store.state("halt") is not None
+        self.reader = Reader(
+            files,
+            self.applier.place,
+            self.report.unsettled,
+            retry_s=config.retry_s,
+            wait=orders.wait,
+        )
 
     def run(self) -> Report:
-        self._keep_decision()
-        if self.orders.paths is None or self._needs_full_look():
-            look = look_fully(self.store, self.files, trust_stamps=self.orders.trust_stamps)
+        orders = self.orders
+        absence = Absence(self.store, self.files, self.reader, self.config, orders, self.report)
+        if orders.paths is None or absence.needs_full_look():
+            look = look_fully(self.store, self.files, trust_stamps=orders.trust_stamps)
         else:
-            look = look_at(self.store, self.files, self.orders.paths)
+            look = look_at(self.store, self.files, orders.paths)
         state = _Pass(look, self.store.quarantine(), self.store.twins() if look.paths else {})
-        gone = self._confirmed(look) | self._displaced(look)
-        elsewhere = self._elsewhere(state, gone) if gone else {}
-        gone = {key: path for key, path in gone.items() if key not in elsewhere}
-        self.report.halt = self._guard(look, gone)
-        if self.report.halt is None:
-            state.claimed |= {key: path for key, path in elsewhere.items() if path is not None}
-            state.unknown |= {key for key, path in elsewhere.items() if path is None}
-            state.fileless |= gone.keys()
-            look.cleared += gone.values()
-            self._set_odd_aside(look)
-            for path in look.strays if not (self.orders.one_way or self.orders.dry_run) else ():
-                take_in(self.store, self.files, self.applier, path, self.config.prefer)
-            for start in range(0, len(look.paths), _BATCH):
-                self._take_paths(state, look.paths[start : start + _BATCH])
-            rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
-            for start in range(0, len(rest), _BATCH):
-                self._take_ids(state, rest[start : start + _BATCH])
-            if self.orders.one_way:
-                look.feed.clear()  # what SQL changed is for a later cycle to hear
-            self.applier.finish(look, state.quarantine)
-            self._wait_for_late_writers()
-        if not self.orders.dry_run:
+        absent = absence.judge(look, state.quarantine, state.twins)
+        self.report.halt = absent.halt
+        if absent.halt is None:
+            state.claimed |= absent.moved
+            state.unknown |= absent.unknown
+            state.fileless |= absent.gone.keys()
+            look.cleared += absent.gone.values()
+            self._apply(state)
+        if not orders.dry_run:
             self._record_state(look)
             if look.folders:
                 self.store.prune(self.config.history_days)
         self._summarise(state)
         return self.report
 
-    def _keep_decision(self) -> None:
-        """Go on with what a person decided of a halt, also when a crash cut that cycle off."""
-        if self.orders.dry_run or self.orders.one_way:
-            return
-        decision = self.store.state("decision")
-        if self.orders.restore or self.orders.accept_deletes:
-            wanted = "restore" if self.orders.restore else "accept-deletes"
-            if wanted != decision:
-                with self.store.writing():
-                    self.store.set_state("decision", wanted)
-        elif decision is not None:
-            self.orders = replace(
-                self.orders,
-                paths=None,
-                restore=decision == "restore",
-                accept_deletes=decision == "accept-deletes",
-            )
-
-    def _needs_full_look(self) -> bool:
-        """Tell whether a look at some paths is not enough.
-
-        Before a message is deleted it is looked for everywhere; and nothing is done in a project
-        that is halted, or whose folders are not those that they were, before that is understood.
-        """
-        if any(not path.startswith(f"{DATABASE}#") for path in self.orders.gone):
-            return True
-        if self._halted:
-            return True
-        known: dict[str, list[int]] = self.store.state("folders") or {}
-        return any(
-            self.files.folder_state(folder).identity != tuple(identity)
-            for folder, identity in known.items()
-        )
-
-    # What is gone
-
-    def _confirmed(self, look: Look) -> dict[str, str]:
-        """Return the messages, with their path, whose file is still gone at a second look."""
+    def _apply(self, state: _Pass) -> None:
+        """Reconcile and apply all that the look found, in batches."""
+        look = state.look
+        self._set_odd_aside(look)
+        if not (self.orders.one_way or self.orders.dry_run):
+            for path in look.strays:
+                take_in(self.store, self.files, self.applier, path, self.config.prefer)
+        for start in range(0, len(look.paths), _BATCH):
+            self._take_paths(state, look.paths[start : start + _BATCH])
+        rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
+        for start in range(0, len(rest), _BATCH):
+            self._take_ids(state, rest[start : start + _BATCH])
         if self.orders.one_way:
-            return {}
-        if self._halted:
-            return dict(look.vanished)
-        fresh = {key for key, path in look.vanished.items() if path not in self.orders.gone}
-        if not self.orders.wait:
-            # Rows too are given a second look, so that the guard sees all of a slow clean-out.
-            fresh_rows = {
-                key for key in look.gone_rows - look.cleaned if row_key(key) not in self.orders.gone
-            }
-            self.report.vanished |= set(map(row_key, fresh_rows))
-            self.report.vanished |= {look.vanished[key] for key in fresh}
-            look.gone_rows -= fresh_rows
-            look.ids -= fresh_rows
-            return {key: path for key, path in look.vanished.items() if key not in fresh}
-        if fresh:
-            time.sleep(self.config.gone_s)
-        for key in sorted(fresh):
-            path = look.vanished[key]
-            if self._stands(path):
-                del look.vanished[key]
-                look.paths.append(path)
-        return dict(look.vanished)
-
-    def _stands(self, path: str) -> bool:
-        folder = self.files.folder_state(path.rpartition("/")[0])
-        return not folder.trouble and self.files.look(path) is not None
-
-    def _displaced(self, look: Look) -> dict[str, str]:
-        """Return the messages, with their former path, where another message stands now."""
-        if self.orders.one_way:
-            return {}
-        lost: dict[str, str] = {}
-        for record in self.store.records_at(look.paths):
-            read = self._read(record.path, keep=True)
-            if isinstance(read, Found) and read.state.message.id != record.id:
-                lost[record.id] = record.path
-        if self.orders.paths is not None and not self.orders.wait and not self._halted:
-            fresh = {key for key, path in lost.items() if path not in self.orders.gone}
-            self.report.vanished |= {lost[key] for key in fresh}
-            lost = {key: path for key, path in lost.items() if key not in fresh}
-        return lost
-
-    def _elsewhere(self, state: _Pass, gone: dict[str, str]) -> dict[str, str | None]:
-        """Return where messages stand whose file is gone from its path.
-
-        None for one that may stand in a file that cannot be read: of the same inode, or of the
-        same name in another folder. Unknown is never gone.
-        """
-        found: dict[str, str | None] = {}
-        former = set(gone.values())
-        unreadable: list[tuple[str, Stamp | None]] = [
-            (path, entry.stamp) for path, entry in state.quarantine.items() if path not in former
-        ]
-        for path in state.look.paths:
-            read = self._read(path, keep=True)
-            if isinstance(read, Quarantined):
-                stamp = self.files.look(path)
-                unreadable.append((path, stamp if isinstance(stamp, Stamp) else None))
-            elif read is not None and read.state.message.id in gone:
-                key = read.state.message.id
-                if path not in state.twins or state.twins[path][0] != key:
-                    found.setdefault(key, path)
-        records = self.store.records(gone)
-        for key, path in gone.items():
-            inodes = {records[key].stamp.inode} if key in records else set()
-            entry = state.quarantine.get(path)
-            if entry is not None and entry.stamp is not None:
-                inodes.add(entry.stamp.inode)
-            name = path.rpartition("/")[2]
-            for other, stamp in unreadable:
-                same_file = stamp is not None and stamp.inode in inodes
-                if other != path and (same_file or other.rpartition("/")[2] == name):
-                    found.setdefault(key, None)
-        return found
-
-    def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
-        orders = self.orders
-        if orders.one_way or orders.restore or orders.accept_deletes:
-            return None
-        if not (gone_files or look.vanished or look.gone_rows):
-            return None
-        known: dict[str, list[int]] = self.store.state("folders") or {}
-
-        def trouble_of(folder: str) -> str:
-            found = look.folders.get(folder) or self.files.folder_state(folder)
-            if found.identity is None:
-                return found.trouble
-            was = known.get(folder)
-            return "was replaced" if was is not None and tuple(was) != found.identity else ""
-
-        # Of a folder in trouble no second look is needed: to halt is safe.
-        in_trouble = {
-            key: path
-            for key, path in look.vanished.items()
-            if key not in gone_files and trouble_of(path.rpartition("/")[0])
-        }
-        return guard(losses(self.store, look, gone_files | in_trouble, trouble_of))
+            look.feed.clear()  # what SQL changed is for a later cycle to hear
+        self.applier.finish(look, state.quarantine)
+        self._wait_for_late_writers()
 
     def _wait_for_late_writers(self) -> None:
         """Give those who still have a displaced file open a moment to finish."""
@@ -269,51 +141,6 @@ class _Cycle:
             late, self.report.late = self.report.late, []
             for path in late:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
-
-    # Reading
-
-    def _read(self, path: str, *, keep: bool = False) -> Found | Quarantined | None:
-        """Read a file as a message; None when it is gone or its writer is not done yet.
-
-        With ``keep`` the next call gives the same answer, without reading again.
-        """
-        if path in self._kept:
-            return self._kept[path] if keep else self._kept.pop(path)
-        read = self._read_now(path)
-        if keep and len(self._kept) < _BATCH:
-            self._kept[path] = read
-        return read
-
-    def _read_now(self, path: str) -> Found | Quarantined | None:
-        """Read a file that does not parse, or that somebody writes to, again while it is young."""
-        deadline = time.monotonic() + self.config.retry_s
-        while True:
-            problem: Quarantined | None = None
-            try:
-                version = self.files.read(path)
-                parsed = parse(version.data, self.applier.place(path, version.stamp.mtime_ns))
-                mailbox = mailbox_at(path)
-                state = FileState(mailbox, parsed.message, parsed.said, parsed.status_said)
-                return Found(path, version, state)
-            except FileNotFoundError:
-                return None
-            except StaleReplica:
-                pass
-            except MessageError as error:
-                problem = Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
-                if not self._is_young(path):
-                    return problem
-            if not self.orders.wait or time.monotonic() >= deadline:
-                self.report.unsettled.add(path)
-                return None
-            time.sleep(0.02)
-
-    def _is_young(self, path: str) -> bool:
-        """Tell whether a file was written so lately that its writer may not be done."""
-        stamp = self.files.look(path)
-        if not isinstance(stamp, Stamp):
-            return False
-        return 0 <= time.time() - stamp.mtime_ns / 1e9 < self.config.retry_s
 
     def _set_odd_aside(self, look: Look) -> None:
         for path, reason in look.odd_paths.items():
@@ -331,7 +158,7 @@ class _Cycle:
         at = {record.path: record for record in self.store.records_at(paths)}
         founds: list[Found] = []
         for path in paths:
-            read = self._read(path)
+            read = self.reader.read(path)
             if isinstance(read, Quarantined):
                 self._set_file_aside(state, path, at.get(path), read)
             elif read is not None:
@@ -380,6 +207,8 @@ class _Cycle:
         other = self._other_file(state, found, record)
         if other is None:
             return True
+        if self.files.look(other) == stamp:
+            return False  # one file under two names: a move that was cut off, and is done again
         if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
             self.applier.twins[found.path] = (message.id, stamp)
             return False
@@ -414,7 +243,7 @@ class _Cycle:
         if stamp is None:
             return None
         if stamp != record.stamp:
-            read = self._read(record.path)
+            read = self.reader.read(record.path)
             if isinstance(read, Found) and read.state.message.id != key:
                 return None
         return record.path
@@ -448,7 +277,7 @@ class _Cycle:
         entry = state.quarantine.get(path)
         if entry is not None and path not in self.applier.cleared and entry.stamp is not None:
             return False
-        read = self._read(path)
+        read = self.reader.read(path)
         if isinstance(read, Quarantined):
             self._set_file_aside(state, path, record, read)
         elif read is None:

@@ -265,7 +265,11 @@ class FileReplica:
             try:
                 rename_new(fd, name, to_fd, to_name)
             except FileExistsError as error:
-                raise StaleReplica(f"{self._base / to} exists already") from error
+                mine = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                found = os.stat(to_name, dir_fd=to_fd, follow_symlinks=False)
+                if not os.path.samestat(mine, found):
+                    raise StaleReplica(f"{self._base / to} exists already") from error
+                os.unlink(name, dir_fd=fd)  # a crash cut off a move by link and unlink
             self._dirty |= {folder, to_folder}
             found = os.stat(to_name, dir_fd=to_fd, follow_symlinks=False)
             return stamp_of(found)

@@ -649,6 +649,22 @@ def test_the_preferred_side_matters_only_where_there_is_a_conflict(
     assert fields == differ
 
 
+@given(any_message(), any_message(), any_message(), st.sampled_from(Side))
+def test_g8_of_an_old_clients_rewrite_only_the_status_is_news(
+    earlier: Message, current: Message, row: Message, prefer: Side
+) -> None:
+    earlier = replace(earlier, status="unread")
+    file = file_of(replace(earlier, status="read"))
+    outcome = reconcile(base_of(current), file, row, prefer=prefer, rewrite_of=base_of(earlier))
+    assert outcome.message is not None
+    assert replace(row, status="") == replace(outcome.message, status="")
+    assert outcome.message.status != "unread"
+    assert () == outcome.conflicts
+    file, row = after((None, file, row), outcome)
+    again = reconcile(new_baseline(outcome, file), file, row, prefer=prefer)
+    assert (outcome.message, STILL) == (again.message, steps(again))
+
+
 @given(states(), options)
 def test_the_id_never_changes(state: State, chosen: dict[str, Any]) -> None:
     outcome = reconcile(*state, **chosen)

@@ -4,8 +4,12 @@
     run        run
     cycles     sync, migrate, resume: one cycle per project
     status     status
+    conflicts  conflicts, resolve
+    undo       history, show, restore
+    repair     repair
     settings   config show
     projects   which projects a call means, and the exit code over all of them
+    acts       one project and message: which, and changing something on both sides
     findings   what a cycle or a look found, as lines for people
     options    the options and arguments that commands share
     output     lines, colours, JSON, progress: all that leaves goes through here

@@ -22,8 +22,15 @@ _MODULES = {
     "sync": "cycles",
     "migrate": "cycles",
     "status": "status",
+    "conflicts": "conflicts",
+    "resolve": "conflicts",
+    "history": "undo",
+    "show": "undo",
+    "restore": "undo",
     "resume": "cycles",
+    "repair": "repair",
     "config": "settings",
+    "message": "messages",
 }
 """The module of each command, in the order of the help."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from syncd.cli.output import Tone
 from syncd.reconcile import Side
@@ -23,6 +24,15 @@ _VERBS = {
 def number_of(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 row``, ``2 rows``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def local_time(moment: str) -> str:
+    """Return a time as a person reads it; as it is where it is none."""
+    try:
+        found = datetime.fromisoformat(moment)
+    except (TypeError, ValueError):
+        return str(moment)
+    return found.astimezone().isoformat(" ", "seconds")
 
 
 def deeds(counts: Counts, *, dry_run: bool) -> str:

@@ -37,11 +37,13 @@ def _read_quickly(parameters: Any) -> Any:
 
 
 class _QuickReader:
-    """Reads what is not given, paths and choices; leaves all else to typer."""
+    """Reads what is not given, texts, paths and choices; leaves all else to typer."""
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         wanted = param.type_descriptor.annotation
         if value is None or value == ():
+            return value
+        if wanted is str and isinstance(value, str):
             return value
         if wanted is Path:
             return Path(value)

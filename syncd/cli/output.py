@@ -87,6 +87,17 @@ def tell(text: str, tone: Tone = Tone.PLAIN) -> None:
     _print(text, tone, sys.stderr)
 
 
+def write(data: bytes) -> None:
+    """Write bytes of an answer exactly as they are; on a terminal, as lines of seen characters."""
+    if not sys.stdout.isatty():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        return
+    text = data.decode("utf-8", "surrogateescape")
+    lines = text.removesuffix("\n").split("\n")
+    print("\n".join("\t".join(map(shown, line.split("\t"))) for line in lines))
+
+
 def complain(sentence: str, hint: str = "") -> None:
     """Say what is wrong, and what to do about it."""
     tell(f"syncd: {sentence}", Tone.BAD)

@@ -1,0 +1,197 @@
+"""What is gone: told from what moved, what cannot be read, and what is only away for now.
+
+Nothing is deleted on one side before it was looked for everywhere on the other, twice, and before
+the guard agreed to the whole.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from syncd.apply import Found, row_key
+from syncd.config import Config
+from syncd.files import FileReplica, Stamp
+from syncd.guard import Halt, guard
+from syncd.look import Look, losses
+from syncd.orders import Orders
+from syncd.reader import Reader
+from syncd.reconcile import Quarantined
+from syncd.report import Report
+from syncd.store import DATABASE, QuarantineEntry, Store
+
+Twins: TypeAlias = dict[str, tuple[str, Stamp]]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """What a look misses.
+
+    ``gone`` has the former paths of messages that stand in no file any more, ``moved`` the paths at
+    which others stand now, ``unknown`` are ids whose file may be one that cannot be read. With a
+    ``halt`` nothing may be applied.
+    """
+
+    gone: dict[str, str]
+    moved: dict[str, str]
+    unknown: set[str]
+    halt: Halt | None
+
+
+class Absence:
+    """Judges what a cycle's look does not find at its place."""
+
+    def __init__(
+        self,
+        store: Store,
+        files: FileReplica,
+        reader: Reader,
+        config: Config,
+        orders: Orders,
+        report: Report,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._reader = reader
+        self._config = config
+        self._orders = orders
+        self._report = report
+        self._halted = store.state("halt") is not None
+
+    def needs_full_look(self) -> bool:
+        """Tell whether a look at some paths is not enough.
+
+        Before a message is deleted it is looked for everywhere; and nothing is done in a project
+        that is halted, or whose folders are not those that they were, before that is understood.
+        """
+        if any(not path.startswith(f"{DATABASE}#") for path in self._orders.gone):
+            return True
+        if self._halted:
+            return True
+        known: dict[str, list[int]] = self._store.state("folders") or {}
+        return any(
+            self._files.folder_state(folder).identity != tuple(identity)
+            for folder, identity in known.items()
+        )
+
+    def judge(self, look: Look, quarantine: dict[str, QuarantineEntry], twins: Twins) -> Absent:
+        """Return what is gone, and whether the cycle may go on; may wait for a second look."""
+        gone = self._confirmed(look) | self._displaced(look)
+        elsewhere = self._elsewhere(look, gone, quarantine, twins) if gone else {}
+        gone = {key: path for key, path in gone.items() if key not in elsewhere}
+        return Absent(
+            gone=gone,
+            moved={key: path for key, path in elsewhere.items() if path is not None},
+            unknown={key for key, path in elsewhere.items() if path is None},
+            halt=self._guard(look, gone),
+        )
+
+    def _confirmed(self, look: Look) -> dict[str, str]:
+        """Return the messages, with their path, whose file is still gone at a second look."""
+        if self._orders.one_way:
+            return {}
+        if self._halted:
+            return dict(look.vanished)
+        fresh = {key for key, path in look.vanished.items() if path not in self._orders.gone}
+        if not self._orders.wait:
+            # Rows too are given a second look, so that the guard sees all of a slow clean-out.
+            fresh_rows = {
+                key
+                for key in look.gone_rows - look.cleaned
+                if row_key(key) not in self._orders.gone
+            }
+            self._report.vanished |= set(map(row_key, fresh_rows))
+            self._report.vanished |= {look.vanished[key] for key in fresh}
+            look.gone_rows -= fresh_rows
+            look.ids -= fresh_rows
+            return {key: path for key, path in look.vanished.items() if key not in fresh}
+        if fresh:
+            time.sleep(self._config.gone_s)
+        for key in sorted(fresh):
+            path = look.vanished[key]
+            if self._stands(path):
+                del look.vanished[key]
+                look.paths.append(path)
+        return dict(look.vanished)
+
+    def _stands(self, path: str) -> bool:
+        folder = self._files.folder_state(path.rpartition("/")[0])
+        return not folder.trouble and self._files.look(path) is not None
+
+    def _displaced(self, look: Look) -> dict[str, str]:
+        """Return the messages, with their former path, where another message stands now."""
+        if self._orders.one_way:
+            return {}
+        lost: dict[str, str] = {}
+        for record in self._store.records_at(look.paths):
+            read = self._reader.read(record.path, keep=True)
+            if isinstance(read, Found) and read.state.message.id != record.id:
+                lost[record.id] = record.path
+        if self._orders.paths is not None and not self._orders.wait and not self._halted:
+            fresh = {key for key, path in lost.items() if path not in self._orders.gone}
+            self._report.vanished |= {lost[key] for key in fresh}
+            lost = {key: path for key, path in lost.items() if key not in fresh}
+        return lost
+
+    def _elsewhere(
+        self,
+        look: Look,
+        gone: dict[str, str],
+        quarantine: dict[str, QuarantineEntry],
+        twins: Twins,
+    ) -> dict[str, str | None]:
+        """Return where messages stand whose file is gone from its path.
+
+        None for one that may stand in a file that cannot be read: of the same inode, or of the
+        same name in another folder. Unknown is never gone.
+        """
+        found: dict[str, str | None] = {}
+        former = set(gone.values())
+        unreadable: list[tuple[str, Stamp | None]] = [
+            (path, entry.stamp) for path, entry in quarantine.items() if path not in former
+        ]
+        for path in look.paths:
+            read = self._reader.read(path, keep=True)
+            if isinstance(read, Quarantined):
+                stamp = self._files.look(path)
+                unreadable.append((path, stamp if isinstance(stamp, Stamp) else None))
+            elif read is not None and read.state.message.id in gone:
+                key = read.state.message.id
+                if path not in twins or twins[path][0] != key:
+                    found.setdefault(key, path)
+        records = self._store.records(gone)
+        for key, path in gone.items():
+            inodes = {records[key].stamp.inode} if key in records else set()
+            entry = quarantine.get(path)
+            if entry is not None and entry.stamp is not None:
+                inodes.add(entry.stamp.inode)
+            name = path.rpartition("/")[2]
+            for other, stamp in unreadable:
+                same_file = stamp is not None and stamp.inode in inodes
+                if other != path and (same_file or other.rpartition("/")[2] == name):
+                    found.setdefault(key, None)
+        return found
+
+    def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
+        orders = self._orders
+        if orders.one_way or orders.restore or orders.accept_deletes:
+            return None
+        if not (gone_files or look.vanished or look.gone_rows):
+            return None
+        known: dict[str, list[int]] = self._store.state("folders") or {}
+
+        def trouble_of(folder: str) -> str:
+            found = look.folders.get(folder) or self._files.folder_state(folder)
+            if found.identity is None:
+                return found.trouble
+            was = known.get(folder)
+            return "was replaced" if was is not None and tuple(was) != found.identity else ""
+
+        # Of a folder in trouble no second look is needed: to halt is safe.
+        in_trouble = {
+            key: path
+            for key, path in look.vanished.items()
+            if key not in gone_files and trouble_of(path.rpartition("/")[0])
+        }
+        return guard(losses(self._store, look, gone_files | in_trouble, trouble_of))

@@ -1,0 +1,133 @@
+"""One project and one message in it: which, and changing something that then reaches both sides."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncd import config, cycle
+from syncd.cli import output
+from syncd.cli.findings import problems
+from syncd.cli.output import Tone
+from syncd.cli.projects import chosen_projects
+from syncd.config import Config
+from syncd.cycle import Orders
+from syncd.errors import ExitCode, UsageError
+from syncd.find import project_around
+from syncd.history import in_step
+from syncd.names import CLAUDE_DIR
+from syncd.project import run_pass
+from syncd.reconcile import Side
+from syncd.report import Report, worst_exit_code
+from syncd.store import DATABASE, Store
+
+SIDES: dict[str, str] = {Side.FILE: "file", Side.DB: "row"}
+"""What the sides are called towards people."""
+
+OfProject = Annotated[
+    Path | None,
+    typer.Option(
+        "--project",
+        metavar="PATH",
+        help="The project. Without it: the project around the current folder.",
+        show_default=False,
+    ),
+]
+MessageId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="A message's id, or as much of its beginning as no other has."
+    ),
+]
+VersionNumber = Annotated[
+    int | None,
+    typer.Option("--version", metavar="N", help="A version's number.", show_default=False),
+]
+
+
+def project_and_settings(path: Path | None) -> tuple[Path, Config]:
+    """Return the one project that a call means, and its settings."""
+    (project,) = chosen_projects([path] if path else None, recursive=False)
+    return project, config.load(project)
+
+
+def opened(project: Path) -> Store:
+    """Open a project's database for a look."""
+    return Store.open_readonly(project / CLAUDE_DIR / DATABASE)
+
+
+def act(project: Path, settings: Config, action: Callable[[Store], None]) -> Report:
+    """Bring a project in step, act, and bring that to both sides, all under one lock.
+
+    What was changed before is thereby in the row, and an edit that no cycle has seen yet neither
+    conflicts with the act nor is lost. A project that is halted or in trouble is not acted on.
+    """
+
+    troubled: list[Report] = []
+
+    def before(store: Store) -> None:
+        report = cycle.run(project, store, settings, Orders())
+        if report.halt is None and report.error is None:
+            action(store)
+        else:
+            troubled.append(report)
+
+    report = run_pass(project, settings, Orders(), before=before)
+    if troubled and report.halt is None and report.error is None:
+        return troubled[0]  # what was in the way went away, but only after that
+    return report
+
+
+def code_of(report: Report) -> ExitCode:
+    """Return the exit code of a command that ran one cycle over one project."""
+    return ExitCode.BUSY if report.busy else worst_exit_code([report.state])
+
+
+def print_state(report: Report, *, done: bool) -> None:
+    """Print what the cycle met that needs a person, and (not ``done``) that nothing was done."""
+    if report.error is not None:
+        output.tell(f"{report.path}: {report.error}", Tone.BAD)
+        if report.hint:
+            output.tell(f"  → {report.hint}", Tone.HINT)
+        return
+    if not done:
+        output.say(f"{report.path}: nothing was done", Tone.BAD)
+    for text, tone in problems(report):
+        output.say(text, tone)
+
+
+def call(project: Path, verb: str, message_id: str | None = None, *options: str) -> str:
+    """Return a command as a person can type it where they are now."""
+    words = ["syncd", verb]
+    is_option = message_id is not None and message_id.startswith("-")
+    if message_id is not None and not is_option:
+        words.append(message_id)
+    words += options
+    if not _is_here(project):
+        words += ["--project", str(project)]
+    if message_id is not None and is_option:
+        words += ["--", message_id]
+    return shlex.join(words)
+
+
+def where_now(project: Path, ids: Iterable[str]) -> dict[str, str]:
+    """Return in words, by id, where a change of these messages has come to."""
+    with opened(project) as store, store.reading():
+        return {key: "on both sides" if in_step(store, key) else "in the row only" for key in ids}
+
+
+def _is_here(project: Path) -> bool:
+    with suppress(UsageError, OSError):
+        return project_around(Path.cwd()) == project
+    return False
+
+
+def excerpt(text: str, width: int = 60) -> str:
+    """Return the first words of a text, on one line."""
+    line = " ".join(text[: 4 * width].split())
+    return line if len(line) <= width and len(text) <= 4 * width else f"{line[: width - 1]}…"

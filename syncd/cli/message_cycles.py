@@ -1,0 +1,90 @@
+"""What ``syncd message`` does so that old clients take part, with an agent running or not."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syncd.cli import output
+from syncd.cli.output import Tone
+from syncd.errors import BusyError, ReplicaError, SyncdError
+from syncd.names import CLAUDE_DIR
+
+if TYPE_CHECKING:
+    from syncd.cycle import Orders
+    from syncd.report import Report
+
+
+def take_in(project: Path) -> None:
+    """Import what old clients wrote, where no agent does it; raises what stands in the way.
+
+    A project that was never synced is imported at once, also when an agent is about to do it. The
+    engine is imported only when there is something for it to look at.
+    """
+    if _has_agent(project) and _is_set_up(project):
+        return
+    from syncd.message import FOLDERS
+
+    if any((project / CLAUDE_DIR / folder).is_dir() for folder in FOLDERS):
+        from syncd.cycle import Orders
+
+        _cycle(project, Orders(one_way=True))
+
+
+def bring_in_step(*projects: Path) -> None:
+    """Bring projects in step, where no agent does it, so that old clients see what was done.
+
+    It is done by then, so nothing that goes wrong here is the command's error: it is told.
+    """
+    for project in dict.fromkeys(projects):
+        if _has_agent(project):
+            continue
+        from syncd.cycle import Orders
+
+        try:
+            halt = _cycle(project, Orders()).halt
+        except SyncdError as error:
+            problem, hint = error.sentence, error.hint
+        else:
+            if halt is None:
+                continue
+            problem, hint = halt.cause, "'syncd status' tells the ways out."
+        output.tell(f"syncd: old clients do not see it yet in {project}: {problem}", Tone.ATTENTION)
+        if hint:
+            output.tell(f"  → {hint}", Tone.HINT)
+
+
+def _cycle(project: Path, orders: Orders) -> Report:
+    """Run one cycle; raises `SyncdError` when the project as a whole could not be worked on."""
+    from syncd import config
+    from syncd.project import run_pass
+
+    try:
+        report = run_pass(project, config.load(project), orders)
+    except OSError as error:
+        raise ReplicaError(output.os_sentence(error)) from error
+    except sqlite3.Error as error:
+        raise ReplicaError(f"the database of {project}: {error}") from error
+    if report.error is not None:
+        kind = BusyError if report.busy else ReplicaError
+        raise kind(report.error, hint=report.hint)
+    return report
+
+
+def _has_agent(project: Path) -> bool:
+    from syncd.heartbeat import agent_for
+
+    agent = agent_for(project)
+    return agent is not None and agent.alive
+
+
+def _is_set_up(project: Path) -> bool:
+    """Tell whether a cycle ran in a project already."""
+    from syncd.database import Database, translated
+    from syncd.messaging.paths import database_path
+    from syncd.tables import is_ready
+
+    path = database_path(project)
+    with translated(path), Database.open_readonly(path) as database:
+        return is_ready(database.connection)

@@ -1,0 +1,73 @@
+"""``syncd repair``: files that syncd can read and the old client cannot."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import typer
+
+from syncd.cli import output
+from syncd.cli.acts import code_of, print_state, project_and_settings
+from syncd.cli.findings import deeds, number_of
+from syncd.cli.options import Command, DryRun, Json, OnePath
+from syncd.cli.output import Tone
+from syncd.cycle import Orders
+from syncd.errors import ExitCode
+from syncd.files import FileReplica
+from syncd.project import run_pass
+from syncd.repair import Repair, repair_files
+from syncd.store import Store
+
+app = typer.Typer()
+
+
+@app.command(cls=Command, epilog="Example: syncd repair ~/work/shop --dry-run")
+def repair(path: OnePath = None, dry_run: DryRun = False, json: Json = False) -> int:
+    """Rewrite, value by value, the files that the old client cannot read.
+
+    Their former bytes go to the history.
+    """
+    started = time.monotonic()
+    project, settings = project_and_settings(path)
+    found: list[Repair] = []
+
+    def mend(store: Store) -> None:
+        with FileReplica(project, max_bytes=settings.max_bytes) as files:
+            found.extend(repair_files(project, store, files, dry_run=dry_run))
+
+    report = run_pass(project, settings, Orders(dry_run=dry_run), before=mend)
+    failed = [one for one in found if one.failure]
+    if json:
+        output.print_json(
+            time.monotonic() - started,
+            project=str(project),
+            dry_run=dry_run,
+            files=[_as_json(one) for one in found],
+            cycle=report.as_json(),
+        )
+    else:
+        for one in found:
+            _print(one, dry_run=dry_run)
+        mended = number_of(len(found) - len(failed), "file")
+        verb = "would repair" if dry_run else "repaired"
+        words = [f"{verb} {mended}"] if len(found) > len(failed) else []
+        words += [f"{number_of(len(failed), 'file')} cannot be repaired"] if failed else []
+        words += [] if found else ["nothing to repair"]
+        words += [deeds(report.counts, dry_run=dry_run)] if report.counts.changes() else []
+        if report.error is None:
+            output.say(f"{project}: {', '.join(words)}", Tone.ATTENTION if failed else Tone.GOOD)
+        print_state(report, done=True)
+    code = code_of(report)
+    return ExitCode.ATTENTION if failed and code == ExitCode.IN_SYNC else code
+
+
+def _as_json(one: Repair) -> dict[str, Any]:
+    return {"path": one.path, "problem": one.problem, "failure": one.failure or None}
+
+
+def _print(one: Repair, *, dry_run: bool) -> None:
+    if one.failure:
+        output.say(f"  {one.path}: {one.problem}; it stays: {one.failure}", Tone.ATTENTION)
+    else:
+        output.say(f"  {one.path}: {one.problem}")

@@ -1,0 +1,26 @@
+"""What a cycle is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a cycle is asked to do.
+
+    ``paths`` limits it to these files and the ids in the feed (None: everything). ``gone`` are
+    vanished paths that were already gone at an earlier look. ``one_way`` changes rows only and
+    deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
+    side; ``accept_deletes`` passes the guard. With ``wait`` the cycle itself looks twice, where
+    the agent would come back later.
+    """
+
+    paths: frozenset[str] | None = None
+    gone: frozenset[str] = frozenset()
+    trust_stamps: bool = True
+    one_way: bool = False
+    dry_run: bool = False
+    restore: bool = False
+    accept_deletes: bool = False
+    wait: bool = True

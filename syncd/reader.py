@@ -1,0 +1,82 @@
+"""Reading files as messages, patiently: a writer may not be done yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from syncd.apply import Found
+from syncd.errors import MessageError, StaleReplica
+from syncd.files import FileReplica, Stamp
+from syncd.markdown import Place, parse
+from syncd.message import mailbox_at
+from syncd.reconcile import FileState, Quarantined
+
+KEPT_AT_ONCE = 250
+
+
+class Reader:
+    """Reads the files of one cycle.
+
+    A file that does not parse, or that somebody writes to, is read again while it is younger than
+    ``retry_s``: here and now with ``wait``, else its path goes into ``unsettled``.
+    """
+
+    def __init__(
+        self,
+        files: FileReplica,
+        place: Callable[[str, int], Place],
+        unsettled: set[str],
+        *,
+        retry_s: float,
+        wait: bool,
+    ) -> None:
+        self._files = files
+        self._place = place
+        self._unsettled = unsettled
+        self._retry_s = retry_s
+        self._wait = wait
+        self._kept: dict[str, Found | Quarantined | None] = {}
+
+    def read(self, path: str, *, keep: bool = False) -> Found | Quarantined | None:
+        """Read a file as a message; None when it is gone or its writer is not done yet.
+
+        With ``keep`` the next call gives the same answer, without reading again.
+        """
+        if path in self._kept:
+            return self._kept[path] if keep else self._kept.pop(path)
+        read = self._read_now(path)
+        if keep and len(self._kept) < KEPT_AT_ONCE:
+            self._kept[path] = read
+        return read
+
+    def _read_now(self, path: str) -> Found | Quarantined | None:
+        """Read a file that does not parse, or that somebody writes to, again while it is young."""
+        deadline = time.monotonic() + self._retry_s
+        while True:
+            problem: Quarantined | None = None
+            try:
+                version = self._files.read(path)
+                parsed = parse(version.data, self._place(path, version.stamp.mtime_ns))
+                mailbox = mailbox_at(path)
+                state = FileState(mailbox, parsed.message, parsed.said, parsed.status_said)
+                return Found(path, version, state)
+            except FileNotFoundError:
+                return None
+            except StaleReplica:
+                pass
+            except MessageError as error:
+                problem = Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
+                if not self._is_young(path):
+                    return problem
+            if not self._wait or time.monotonic() >= deadline:
+                self._unsettled.add(path)
+                return None
+            time.sleep(0.02)
+
+    def _is_young(self, path: str) -> bool:
+        """Tell whether a file was written so lately that its writer may not be done."""
+        stamp = self._files.look(path)
+        if not isinstance(stamp, Stamp):
+            return False
+        return 0 <= time.time() - stamp.mtime_ns / 1e9 < self._retry_s
