@@ -270,6 +270,13 @@ class Agent:
                 )
                 job.polled = True
 
+    def _watch_anew(self, job: Job) -> None:
+        """Replace a watch that let changes pass: it is judged by its results."""
+        job.is_deaf = False
+        if self._watcher is not None:
+            log.warning("%s: changes came without an event: it is watched anew", job.project)
+            job.polled = not self._watcher.add(job.project)
+
     def _close_idle_stores(self, now: float) -> None:
         stores = [job for job in self._jobs.values() if job.store is not None and not job.running]
         stores.sort(key=lambda job: job.used)
@@ -320,11 +327,12 @@ class Agent:
         finally:
             with job.lock:
                 job.running = False
+            open_stores = sum(other.store is not None for other in list(self._jobs.values()))
+            if open_stores > MAX_OPEN_STORES:
+                with job.lock:
+                    if not job.running:
+                        job.close()
             if first:
-                if len(self._jobs) > MAX_OPEN_STORES:
-                    with job.lock:
-                        if not job.running:
-                            job.close()
                 self._first_cycles.release()
             if job.has_work(time.monotonic()) and not self._stopping:
                 self._submit(job)
@@ -339,6 +347,8 @@ class Agent:
                 report = job.cycle(orders)
                 trouble = job.trouble
                 job.heed(orders, report)
+                if job.is_deaf:
+                    self._watch_anew(job)
                 if trouble != job.trouble:
                     self._next_beat = 0.0  # status shall find it at once
                     self._poke()

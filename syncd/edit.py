@@ -45,9 +45,8 @@ def edit(data: bytes, message: Message, place: Place, *, status_said: str | None
     rest = text[head.text_start :]
     if not changed & _IN_TEXT:
         return _proven(data, _joined(text, head, values, rest), wanted, place)
-    parts = markdown.cut(
-        rest, head.text_of("subject"), keyed=markdown.attachments_value(head) is not None
-    )
+    keyed = markdown.attachments_value(head) is not None
+    parts = markdown.cut(text, head.text_start, head.text_of("subject"), keyed=keyed)
     problem = MessageError("it cannot be edited safely")
     for layout in _layouts(wanted, head, parts):
         keys = _layout_keys(head, layout)

@@ -117,6 +117,8 @@ class FileReplica:
                 result.folders[folder] = FolderState((found.st_dev, found.st_ino))
                 self._list(folder, fd, result)
             except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise _replica_error(error, "look at", self._base / folder) from error
                 result.folders[folder] = FolderState(None, _folder_trouble(error))
         return result
 

@@ -38,8 +38,20 @@ _SAFE_TAGS = frozenset(
         *("omap", "pairs", "merge", "value"),
     )
 )
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
+
+_NUMBER = re.compile(r"[-+]?[0-9][0-9_:.]*")
+_MAX_NUMBER_CHARS = 1_000  # PyYAML reads numbers to base 60 in quadratic time
+
+# PyYAML answers a text that does not fit its explicit tag, or an escape beyond Unicode, with
+# whatever its own code runs into.
+_PARSING_ERRORS = (yaml.YAMLError, ValueError, OverflowError)
+_READING_ERRORS = (
+    *_PARSING_ERRORS,
+    *(TypeError, ArithmeticError, LookupError, AttributeError, RecursionError),
+)
 
 _LEGACY_MARK = re.compile(r"---(?:\r\n|\r|\n)")
 _OPENING = re.compile(r"\ufeff?\s*---[ \t]*(?:\r\n|\r|\n)")
@@ -131,7 +143,7 @@ class MessageHandler(BaseHandler):
         """Build the plain Python value of a node that `compose` let pass."""
         try:
             return yaml.constructor.SafeConstructor().construct_document(node)
-        except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        except _READING_ERRORS as error:
             raise MessageError(
                 f"a value cannot be read: {_first_line(error)}", line=node.start_mark.line + 1
             ) from error
@@ -215,14 +227,14 @@ def compose(text: str) -> yaml.MappingNode:
     _check_size(text)
     try:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError) as error:
+    except _PARSING_ERRORS as error:
         if len(text) > MAX_PURE_CHARS:
             raise _yaml_error(error) from error
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except RecursionError:
             raise MessageError("the front matter nests too deeply") from None
-        except (yaml.YAMLError, ValueError) as second:
+        except _PARSING_ERRORS as second:
             raise _yaml_error(second) from second
     if root is None:
         raise MessageError("the front matter is empty", line=1, hint="Write at least the id.")
@@ -270,14 +282,24 @@ def _check_size(text: str) -> None:
                 depth -= 1
             elif isinstance(event, yaml.NodeEvent):
                 nodes += 1
+                _check_number(event)
             if depth > MAX_DEPTH or nodes > MAX_NODES:
                 what = "nests too deeply" if depth > MAX_DEPTH else "has too many values"
                 raise MessageError(
                     f"the front matter {what} (at most {MAX_DEPTH} levels, {MAX_NODES} values)",
                     line=getattr(event.start_mark, "line", 0) + 1,
                 )
-    except (yaml.YAMLError, ValueError) as error:
+    except _PARSING_ERRORS as error:
         raise _yaml_error(error) from error
+
+
+def _check_number(event: yaml.Event) -> None:
+    """Refuse a number so long that PyYAML's patterns for numbers eat the memory."""
+    if not isinstance(event, yaml.ScalarEvent) or len(event.value) <= _MAX_NUMBER_CHARS:
+        return
+    if _NUMBER.fullmatch(event.value):
+        line = getattr(event.start_mark, "line", 0) + 1
+        raise MessageError(f"a number has more than {_MAX_NUMBER_CHARS} digits", line=line)
 
 
 def _check_tree(root: yaml.Node) -> None:
@@ -296,6 +318,8 @@ def _check_tree(root: yaml.Node) -> None:
             raise MessageError("an alias contains itself", line=line)
         if isinstance(node, yaml.ScalarNode):
             size = 1 + len(node.value)
+            if size > _MAX_NUMBER_CHARS and node.tag in _NUMBERS:
+                raise MessageError(f"a number has more than {_MAX_NUMBER_CHARS} digits", line=line)
         else:
             open_nodes.add(id(node))
             size = 1

@@ -57,6 +57,8 @@ class Job:
     rest_until: float = 0.0
     database_gone_at: float | None = None
     polled: bool = False
+    periodic: bool = False
+    is_deaf: bool = False
     identity: tuple[int, int] | None = None
     store: Store | None = None
     versions: tuple[int, int] | None = None
@@ -104,6 +106,8 @@ class Job:
             due = self.due is not None and self.due <= now
             if not (paths or gone or full or self.bell or due):
                 return None
+            # A full compare that no wake asked for must find nothing that a wake would have told.
+            self.periodic = full and not (self.full or self.bell or paths or gone or self.polled)
             self.bell = self.full = False
             if due:
                 self.due = None
@@ -241,6 +245,7 @@ class Job:
                 return
             if self.trouble is not None and orders.paths is not None:
                 return
+            self.is_deaf = self.periodic and report.counts.changes() > 0
             if report.unsettled:
                 self.retries = min(self.retries + 1, 10)
                 later = now + min(0.05 * 2**self.retries, 1.0)

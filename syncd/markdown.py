@@ -31,6 +31,8 @@ from syncd.message import (
 )
 
 BREAK = re.compile(r"\r\n|\r|\n")
+_NO_SPACE = re.compile(r"\S")
+_MAX_ITEMS = 10_000
 _SECTION = re.compile(
     r"(?:\r\n|\r|\n)## Attachments(?:(?:[ \t]*(?:\r\n|\r|\n))+- `[^`\r\n]+`)+[ \t]*\Z"
 )
@@ -140,7 +142,7 @@ def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
             raise
     subject_key = head.text_of("subject")
     attachments_key = attachments_value(head)
-    parts = cut(text[head.text_start :], subject_key, keyed=attachments_key is not None)
+    parts = cut(text, head.text_start, subject_key, keyed=attachments_key is not None)
     status_said = head.text_of("status")
     message = Message(
         id=message_id,
@@ -185,38 +187,58 @@ def _rendition(subject: str) -> str:
     return " ".join(subject.split())
 
 
-def cut(text: str, subject_key: str | None, *, keyed: bool) -> Parts:
-    """Cut the text behind the front matter into its parts.
+def cut(text: str, start: int, subject_key: str | None, *, keyed: bool) -> Parts:
+    """Cut the text behind the front matter, which ends at ``start``, into its parts.
 
     ``subject_key`` is the front matter's ``subject``: a heading is then only what repeats it.
-    With ``keyed`` attachments stand in the front matter, and no section is looked for.
+    With ``keyed`` attachments stand in the front matter, and no section is looked for. A text may
+    be large: no more of it is copied than the parts.
     """
-    stripped = text.strip()
-    lead = text[: len(text) - len(text.lstrip())]
-    trail = text[len(lead) + len(stripped) :]
-    heading, rest = "", stripped
-    if stripped.startswith("# "):
-        end = BREAK.search(stripped)
-        line = stripped[: end.start()] if end else stripped
-        if subject_key is None or line[2:].strip() == _rendition(subject_key) != "":
-            heading, rest = line, stripped[len(line) :]
-    body = rest.strip()
-    gap = rest[: len(rest) - len(rest.lstrip())]
-    section_gap = section = ""
+    first, last = _inner(text, start, len(text))
+    heading_end = first
+    if text.startswith("# ", first, last):
+        end = BREAK.search(text, first, last)
+        line_end = end.start() if end else last
+        subject = text[first + 2 : line_end].strip()
+        if subject_key is None or subject == _rendition(subject_key) != "":
+            heading_end = line_end
+    body_start = _inner(text, heading_end, last)[0]
+    body, section_gap, section = text[body_start:last], "", ""
     if not keyed and body.endswith("`"):
         found = _last_section(body)
         if found is not None:
+            at = body.index(_SECTION_HEADING, found.start())
+            section = body[at:]
             before = body[: found.start()].rstrip()
-            start = body.index(_SECTION_HEADING, found.start())
-            section_gap, section = body[len(before) : start], body[start:]
+            section_gap = body[len(before) : at]
             body = before
-    return Parts(lead, heading, gap, body, section_gap, section, trail)
+    return Parts(
+        lead=text[start:first],
+        heading=text[first:heading_end],
+        gap=text[heading_end:body_start],
+        body=body,
+        section_gap=section_gap,
+        section=section,
+        trail=text[last:],
+    )
+
+
+def _inner(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return where the text between two places begins and ends, without white space around it."""
+    found = _NO_SPACE.search(text, start, end)
+    if found is None:
+        return end, end
+    while text[end - 1].isspace():
+        end -= 1
+    return found.start(), end
 
 
 def _last_section(body: str) -> re.Match[str] | None:
     at = body.rfind(_SECTION_HEADING)
     while at > 0:
         start = at - (2 if body[at - 2 : at] == "\r\n" else 1)
+        if body.count("- `", at) > _MAX_ITEMS:
+            return None  # text, then: to match so many would take more memory than the file
         found = _SECTION.match(body, start)
         if found is not None:
             return found

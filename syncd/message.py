@@ -134,8 +134,10 @@ def progress(status: str) -> int:
 
 def normal_body(text: str) -> str:
     """Return the body without surrounding white space and with ``\\n`` line ends."""
+    if "\r\n" in text:
+        text = text.replace("\r\n", "\n")
     if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = text.replace("\r", "\n")
     return text.strip()
 
 
