@@ -13,7 +13,7 @@ from typing import TypeAlias
 from syncd.apply import Found, row_key
 from syncd.config import Config
 from syncd.files import FileReplica, Stamp
-from syncd.guard import Halt, guard
+from syncd.guard import Halt, guard, still_gone
 from syncd.look import Look, losses
 from syncd.orders import Orders
 from syncd.reader import Reader
@@ -77,6 +77,8 @@ class Absence:
 
     def judge(self, look: Look, quarantine: dict[str, QuarantineEntry], twins: Twins) -> Absent:
         """Return what is gone, and whether the cycle may go on; may wait for a second look."""
+        if self._halted:
+            look.cleaned.clear()  # what looks like a clean-up may be a part of the loss
         gone = self._confirmed(look) | self._displaced(look)
         elsewhere = self._elsewhere(look, gone, quarantine, twins) if gone else {}
         gone = {key: path for key, path in gone.items() if key not in elsewhere}
@@ -194,4 +196,5 @@ class Absence:
             for key, path in look.vanished.items()
             if key not in gone_files and trouble_of(path.rpartition("/")[0])
         }
-        return guard(losses(self._store, look, gone_files | in_trouble, trouble_of))
+        found = losses(self._store, look, gone_files | in_trouble, trouble_of)
+        return guard(found) or (still_gone(found) if self._halted else None)

@@ -286,7 +286,12 @@ class _Cycle:
             self.report.unsettled.add(row_key(key))
             return False
         elif read.state.message.id != key:
-            return None
+            if record is None:
+                return None
+            # Another message stands there: this one's new place is not seen yet.
+            self.report.vanished.add(path)
+            self.report.unsettled.add(row_key(key))
+            return False
         return read
 
     def _default_path(self, key: str) -> str | None:

@@ -85,5 +85,20 @@ def guard(losses: Iterable[Gone]) -> Halt | None:
     return None
 
 
+def still_gone(losses: Iterable[Gone]) -> Halt | None:
+    """Return the halt of a project that is halted already: it ends when nothing is gone.
+
+    What comes back bit by bit would else be taken, at some point, for a few deletions.
+    """
+    losses = list(losses)
+    for side in Side:
+        gone = sum(loss.gone for loss in losses if loss.side is side)
+        if gone:
+            expected = sum(loss.expected for loss in losses if loss.side is side)
+            what = "files" if side is Side.FILE else "rows"
+            return Halt(f"{gone} of {expected} {what} are still gone", side, gone, expected)
+    return None
+
+
 def _count(number: int) -> str:
     return "1 message" if number == 1 else f"{number} messages"

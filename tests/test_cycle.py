@@ -721,6 +721,36 @@ def test_g6_a_scoped_cycle_in_a_halted_project_changes_nothing(crowd: Project) -
     assert_quiet(crowd)
 
 
+def test_g6_a_halt_stays_while_files_come_back_one_by_one(crowd: Project) -> None:
+    aside = crowd.path.parent / "aside"
+    aside.mkdir()
+    for path in inbox_files(crowd):
+        path.rename(aside / path.name)
+    assert_halted(crowd, "40")
+    for number, path in enumerate(sorted(aside.iterdir())):
+        path.rename(crowd.file("inbox") / path.name)
+        report = crowd.scoped(f"inbox/{path.name}") if number % 2 else crowd.cycle()
+        assert (number < 39) == (report.halt is not None), number
+        assert 0 == report.counts.changes()
+    assert State.IN_SYNC is crowd.sync().state
+    assert_in_step(crowd)
+    assert_quiet(crowd)
+
+
+def test_g6_a_halt_stays_while_rows_come_back_one_by_one(crowd: Project) -> None:
+    crowd.sql("CREATE TABLE aside AS SELECT * FROM messages")
+    crowd.sql("DELETE FROM messages")
+    assert_halted(crowd, "50")
+    for number, key in enumerate(sorted(row[0] for row in crowd.sql("SELECT id FROM aside"))):
+        crowd.sql("INSERT INTO messages SELECT * FROM aside WHERE id = ?", key)
+        report = crowd.scoped() if number % 2 else crowd.cycle()
+        assert (number < 49) == (report.halt is not None), number
+        assert 0 == report.counts.changes()
+    assert State.IN_SYNC is crowd.sync().state
+    assert_in_step(crowd)
+    assert_quiet(crowd)
+
+
 def test_g6_the_return_of_a_folder_resumes_with_any_cycle(crowd: Project) -> None:
     crowd.file("inbox").rename(crowd.base / "away")
     assert State.HALTED is crowd.cycle().state
@@ -906,6 +936,14 @@ def test_a_date_taken_from_the_mtime_does_not_move_with_it(project: Project) -> 
         project.row("by-hand")["created_at"],
         project.row("by-hand")["body"],
     )
+    assert_quiet(project)
+
+
+def test_a_date_that_is_missing_is_taken_from_the_id_where_that_has_one(project: Project) -> None:
+    key = "msg-20250102-030405-abcd1234"
+    project.write("inbox/a.md", NO_DATE.replace("by-hand", key))
+    project.sync()
+    assert "2025-01-02T03:04:05+00:00" == project.row(key)["created_at"]
     assert_quiet(project)
 
 
@@ -1215,7 +1253,7 @@ def test_g14_what_is_no_regular_file_is_left_alone(
 ) -> None:
     path = synced.file(AT_ONE if known else "inbox/odd.md")
     secret = synced.path.parent / "secret.md"
-    secret.write_bytes(BY_HAND.encode())
+    secret.write_text(synced.text(AT_ONE).replace("Body 1.", "Secret."))
     if known:
         path.unlink()
     make_odd(kind, path, secret)
@@ -1230,7 +1268,8 @@ def test_g14_what_is_no_regular_file_is_left_alone(
         synced.sync()
         synced.new.archive(ONE)
         synced.sync()
-    assert BY_HAND.encode() == secret.read_bytes()
+    assert "Secret." in secret.read_text()
+    assert "Secret." not in {row["body"] for row in synced.rows().values()}
     assert path.is_symlink() or path.exists()
     assert not stat.S_ISREG(path.lstat().st_mode)
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -1731,6 +1770,41 @@ def deed_swap_of_names(project: Project) -> tuple[set[str], set[str]]:
     return {AT_ONE, at_two}, set()
 
 
+def deed_swap_of_names_and_edited_rows(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.new.archive(TWO)
+    return deed_swap_of_names(project)
+
+
+def deed_chain_of_renames_and_edited_rows(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.new.update(TWO, body="By SQL.")
+    return deed_chain_of_renames(project)
+
+
+def deed_id_of_another_and_edited_rows(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.new.update(TWO, body="By SQL.")
+    return deed_id_of_another(project)
+
+
+def deed_new_id_and_edited_row(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    return deed_new_id(project)
+
+
+def deed_copy_and_edited_row(project: Project) -> tuple[set[str], set[str]]:
+    project.new.archive(ONE)
+    return deed_copy(project)
+
+
+def deed_broken_and_moved_and_edited_row(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.write(AT_ONE, "")
+    project.move(AT_ONE, "inbox/.archive/broken.md")
+    return {"inbox/.archive/broken.md"}, {AT_ONE}
+
+
 def deed_swap_of_ids(project: Project) -> tuple[set[str], set[str]]:
     at_two = f"inbox/{TWO}.md"
     project.edit(AT_ONE, f"id: {ONE}", "id: aside")
@@ -1992,6 +2066,16 @@ def test_a_copy_is_quarantined_and_takes_over_when_the_first_goes(synced: Projec
     assert (State.IN_SYNC, 0) == (report.state, report.counts.rows_deleted)
     row = synced.row(ONE)
     assert ("Of the copy.", "2026-01-01T00:00:00+00:00") == (row["body"], row["read_at"])
+    assert_quiet(synced)
+
+
+def test_a_copy_in_the_outbox_of_what_others_sent_is_no_message_to_oneself(
+    synced: Project,
+) -> None:
+    synced.write("outbox/copy.md", synced.text(AT_ONE))
+    report = synced.sync()
+    assert ["outbox/copy.md"] == [entry.path for entry in report.quarantined]
+    assert "unread" == synced.row(ONE)["status"]
     assert_quiet(synced)
 
 

@@ -62,14 +62,16 @@ UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError)
 class World:
     """One project, those who work on it, and the model of all that ever stood there.
 
-    ``touched`` are the paths that changed since they were last looked at, ``may_remove`` tells
-    whether a message may still be removed before the next cycle without alarming the guard.
+    ``touched`` are the paths that changed since they were last looked at, ``unseen`` those whose
+    events were lost, so that only a full cycle looks at them. ``may_remove`` tells whether a
+    message may still be removed without alarming the guard.
     """
 
     def __init__(self, path: Path, seed: int) -> None:
         self.rng = random.Random(seed)
         self.project = Project(path)
         self.touched: set[str] = set()
+        self.unseen: set[str] = set()
         self.may_remove = True
         self.known: set[Text] = set()
         self.in_memory: list[tuple[str, LegacyMessage]] = []
@@ -384,29 +386,34 @@ class World:
         act(self)
 
     def cycle(self) -> None:
-        """Run a cycle: full, over what was touched, or over it in two parts, as wakes come."""
-        kind = self.rng.choice(("full", "scoped", "scoped", "in two parts"))
+        """Run a cycle: full, over what was touched, in two parts as wakes come, or half blind."""
+        kind = self.rng.choice(("full", "scoped", "scoped", "in two parts", "events lost"))
         self.done.append(f"--- {kind}")
         before = self.texts_in_files()
         touched = sorted(self.touched)
         self.rng.shuffle(touched)
-        cut = self.rng.randint(0, len(touched)) if kind == "in two parts" else 0
+        cut = self.rng.randint(0, len(touched)) if kind in ("in two parts", "events lost") else 0
         if kind == "full":
+            self.unseen.clear()
             report = self.check(self.project.cycle())
         else:
-            report = self.check(self.project.heed(*touched[:cut])) if cut else None
+            if kind == "events lost":
+                self.unseen |= set(touched[:cut])
+            elif cut:
+                self.check(self.project.heed(*touched[:cut]))
+            self.unseen -= set(touched[cut:])
             report = self.check(self.project.heed(*touched[cut:]))
         self.learn(before, report)
         self.touched.clear()
-        self.may_remove = True
+        self.may_remove = not self.unseen
 
     def check(self, report: Report) -> Report:
         assert (None, None) == (report.error, report.halt), self.done
         return report
 
     def learn(self, before: dict[str, Message], report: Report) -> None:
-        """Note the texts that stood in files and rows at this cycle; quarantined ones do not."""
-        apart = {entry.path for entry in report.quarantined} | self.twins()
+        """Note the texts that stood in files and rows at this cycle, quarantined ones left out."""
+        apart = {entry.path for entry in report.quarantined} | self.twins() | self.unseen
         for path, message in (*before.items(), *self.texts_in_files().items()):
             if path not in apart:
                 self.known |= texts_of(message)
@@ -456,6 +463,7 @@ class World:
         while self.torn and self.rng.random() < 0.7:
             self.old_writes_the_rest()
         before = self.texts_in_files()
+        self.unseen.clear()
         report = self.check(self.project.cycle())
         self.learn(before, report)
         self.touched.clear()
