@@ -238,10 +238,10 @@ class Soak:
         return None
 
     def pick(self, rng: random.Random) -> str | None:
-        """Choose a message, more often than not one that something was done to already."""
+        """Choose a message, more often than not one of a few, so that writers meet."""
         keys = sorted(self.known.keys() | self.round.deeds.keys())
-        busy = sorted(self.round.deeds)
-        return rng.choice(busy if busy and rng.random() < 0.4 else keys) if keys else None
+        few = random.Random(f"{self.seed}/{self.rounds}/few").sample(keys, min(4, len(keys)))
+        return rng.choice(few if rng.random() < 0.6 else keys) if keys else None
 
     def picked_file(self, rng: random.Random) -> tuple[str, Path, str, Message] | None:
         key = self.pick(rng)
@@ -336,8 +336,12 @@ class Soak:
             seen = parse_legacy(path.read_bytes())
         except UNREADABLE:
             return "-"
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             return self._rewrite(key, path, seen, rng)
+        if rng.random() < 0.5:
+            values = {"body": self.value(rng, "body")}
+            if self.new.update(key, **values):
+                self.wrote_row(key, values, "updated")
         self.later.append(
             (
                 self.step + rng.randint(1, 6),
