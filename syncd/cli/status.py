@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import typer
 
 from syncd import config
 from syncd.cli import output
-from syncd.cli.findings import Line, number_of, problems
+from syncd.cli.findings import Line, local_time, number_of, problems
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
@@ -207,11 +206,11 @@ def _headline(one: _Status) -> Iterator[str]:
     if one.pending:
         yield f"{one.pending:,} pending"
     if one.last_cycle:
-        yield f"last change {_local(one.last_cycle)}"
+        yield f"last change {local_time(one.last_cycle)}"
     if one.agent is None:
         yield "no agent"
     elif one.agent.alive:
-        yield f"agent {one.agent.pid} since {_local(one.agent.since)}"
+        yield f"agent {one.agent.pid} since {local_time(one.agent.since)}"
     else:
         yield f"agent {one.agent.pid} stopped"
 
@@ -224,7 +223,7 @@ def _calls(one: _Status) -> Iterator[Line]:
         call = ["syncd", "run", *agent.roots, *(["--recursive"] if agent.recursive else [])]
         yield (
             f"  the agent (pid {agent.pid}) died or hangs: its last heartbeat was at "
-            f"{_local(agent.heartbeat)}",
+            f"{local_time(agent.heartbeat)}",
             Tone.BAD,
         )
         yield f"  → Start it again: {shlex.join(call)}", Tone.HINT
@@ -240,12 +239,3 @@ def _calls(one: _Status) -> Iterator[Line]:
             f"syncd run {project}",
             Tone.HINT,
         )
-
-
-def _local(moment: str) -> str:
-    """Return a time as a person reads it; as it is where it is none."""
-    try:
-        found = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    return found.astimezone().isoformat(" ", "seconds")
