@@ -19,8 +19,6 @@ from syncd.report import Report
 from syncd.store import DATABASE
 from tests.clients import NewClient, OldClient, Row
 
-ATTACHMENTS_SECTION = "\n\n## Attachments\n\n"
-
 Files = dict[str, tuple[bytes, int]]
 Tables = dict[str, list[tuple[Any, ...]]]
 
@@ -72,8 +70,10 @@ class Project:
     def heed(self, *paths: str) -> Report:
         """Run scoped cycles as the agent does: what vanished is looked at a second time."""
         report = self.scoped(*paths)
+        looks = 0
         while report.vanished and report.halt is None and report.error is None:
             report = self.scoped(gone=report.vanished)
+            assert (looks := looks + 1) < 9, f"looked at again and again: {report.vanished}"
         return report
 
     # The files

@@ -321,6 +321,18 @@ def test_g1_a_broken_file_that_was_renamed_keeps_its_row(synced: Project) -> Non
     assert rows == synced.rows()
 
 
+def test_g1_a_broken_file_that_was_copied_to_the_archive_keeps_its_row(synced: Project) -> None:
+    rows = synced.rows()
+    synced.write(AT_ONE, "")
+    synced.sync()
+    shutil.copy2(synced.file(AT_ONE), synced.file(f"inbox/.archive/{ONE}.md"))
+    synced.write("inbox/takes the inode.md", BY_HAND)
+    synced.file(AT_ONE).unlink()
+    synced.sync()
+    assert rows == {key: row for key, row in synced.rows().items() if key != "by-hand"}
+    assert_quiet(synced)
+
+
 def test_a_quarantined_file_that_is_deleted_is_a_deleted_message(synced: Project) -> None:
     synced.write(AT_ONE, "")
     synced.sync()
@@ -1961,6 +1973,30 @@ def test_a_vanished_file_is_not_gone_at_the_first_look(synced: Project) -> None:
     assert 1 == report.counts.rows_deleted
 
 
+@pytest.mark.parametrize("first", ["file", "row"])
+def test_a_message_that_went_on_both_sides_one_after_the_other_is_forgotten(
+    synced: Project, first: str
+) -> None:
+    as_row = f"messaging.db#{ONE}"
+    if first == "file":
+        synced.file(AT_ONE).unlink()
+        assert {AT_ONE} <= synced.scoped(AT_ONE).vanished
+        synced.new.delete(ONE)
+        report = synced.scoped(gone=[AT_ONE])
+    else:
+        synced.new.delete(ONE)
+        assert {as_row} <= synced.scoped().vanished
+        synced.file(AT_ONE).unlink()
+        report = synced.scoped(gone=[as_row])
+    looks = 0
+    while report.vanished:
+        report = synced.scoped(gone=report.vanished)
+        assert (looks := looks + 1) < 3
+    assert ONE not in {values[0].decode() for values in synced.tables()["syncd_baseline"]}
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 def test_a_file_that_came_back_before_the_second_look_was_never_gone(synced: Project) -> None:
     data = synced.file(AT_ONE).read_bytes()
     synced.file(AT_ONE).unlink()
@@ -2076,6 +2112,16 @@ def test_a_copy_in_the_outbox_of_what_others_sent_is_no_message_to_oneself(
     report = synced.sync()
     assert ["outbox/copy.md"] == [entry.path for entry in report.quarantined]
     assert "unread" == synced.row(ONE)["status"]
+    assert_quiet(synced)
+
+
+def test_a_copy_in_the_inbox_of_what_was_sent_to_others_is_no_message_to_oneself(
+    synced: Project,
+) -> None:
+    synced.write("inbox/copy.md", synced.text(f"outbox/{SENT}.md"))
+    report = synced.sync()
+    assert ["inbox/copy.md"] == [entry.path for entry in report.quarantined]
+    assert "sent" == synced.row(SENT)["status"]
     assert_quiet(synced)
 
 
