@@ -218,6 +218,8 @@ class Applier:
                 if task.changes_both:
                     self._change_row(task)
             for task in writes:
+                if task.dropped:
+                    continue  # its row never held this, so no rewrite may be measured by it
                 if task.record is not None:
                     self.store.save_version(task.record)
                 intended = replace(self._new_record(task), stamp=NO_STAMP)

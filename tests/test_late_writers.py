@@ -7,12 +7,16 @@ import os
 import random
 import sqlite3
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from syncd.config import load
 from syncd.cycle import Orders
 from syncd.project import run_pass
+from syncd.store import Row, Store
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent, wait_for
 from tests.test_agent import both_equal, project
@@ -48,6 +52,30 @@ def test_g8_a_stale_rewrite_keeps_what_sql_changed_meanwhile(tmp_path: Path) -> 
     row = NewClient(here).rows()[key]
     assert ("From SQL", "urgent", "read") == (row["body"], row["priority"], row["status"])
     assert b"From SQL" in path.read_bytes()
+    assert both_equal(here)
+
+
+def test_g8_what_was_only_meant_to_be_written_is_nothing_to_measure_a_rewrite_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, key, path = world(tmp_path)
+    path.write_bytes(stale_rewrite(path))
+    run_pass(here, CONFIG, Orders())
+    path.write_bytes(path.read_bytes().replace(b"# Hello", b"# By a person"))
+    NewClient(here).update(key, status="unread")
+    read_rows = Store.rows
+
+    def rows_and_then_sql_writes(store: Store, ids: Iterable[str]) -> dict[str, Row]:
+        found = read_rows(store, ids)
+        monkeypatch.undo()
+        NewClient(here).update(key, status="read")
+        return found
+
+    monkeypatch.setattr(Store, "rows", rows_and_then_sql_writes)
+    run_pass(here, CONFIG, Orders())
+    run_pass(here, CONFIG, Orders())
+    row = NewClient(here).rows()[key]
+    assert ("By a person", "read") == (row["subject"], row["status"])
     assert both_equal(here)
 
 
