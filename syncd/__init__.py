@@ -19,7 +19,8 @@ keeps the arrows so.
     orders        what a cycle is asked to do
     report        what a cycle did and found
     look          what changed since the baseline, found without reading what did not
-    store         the replica of SQLite: rows, baseline, feed, history, quarantine
+    store         the replica of SQLite: rows, baseline, feed, state
+    chronicle     what is kept for people: history, conflicts, quarantine, journal
     database      a project's database as a file: opening, transactions, errors
     tables        syncd's own tables and triggers
     files         the replica of files: scan, stable read, safe write
@@ -28,6 +29,7 @@ keeps the arrows so.
     names         names of files: messages, and syncd's own for a moment
     config        TOML, environment and flags → a frozen Config
     messaging     the new clients' API, with the contract's schema
+    journal       PURE: what a cycle does, told as entries of the journal
     guard         PURE: when a cycle may not act
     reconcile     PURE: baseline, file, row → outcome
     edit          PURE: edits of a file's bytes by span

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from syncd.apply import Found, row_key
+from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
 from syncd.files import FileReplica, Stamp
 from syncd.guard import Halt, guard, still_gone
@@ -19,7 +20,7 @@ from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import Quarantined
 from syncd.report import Report
-from syncd.store import DATABASE, QuarantineEntry, Store
+from syncd.store import DATABASE, Store
 
 Twins: TypeAlias = dict[str, tuple[str, Stamp]]
 

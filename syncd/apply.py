@@ -11,22 +11,24 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
+from syncd.chronicle import QuarantineEntry, now_text
 from syncd.edit import edit
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica, Stamp, Version, digest_of
+from syncd.journal import QUARANTINED, RELEASED, JournalEntry, entries_of
 from syncd.look import Look
 from syncd.markdown import Place, legacy_view, render
 from syncd.message import Mailbox, file_name, fingerprints, mailbox_at
 from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import Baseline, FileState, Outcome, Quarantined, Side, Step
 from syncd.report import OpenConflict, Report
-from syncd.store import DATABASE, QuarantineEntry, Record, Row, Store
+from syncd.store import DATABASE, Record, Row, Store
 
 _FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
@@ -82,13 +84,21 @@ class Applier:
     """Carries out the outcomes of one cycle on both replicas, and counts them."""
 
     def __init__(
-        self, project: Path, store: Store, files: FileReplica, report: Report, dry_run: bool
+        self,
+        project: Path,
+        store: Store,
+        files: FileReplica,
+        report: Report,
+        *,
+        dry_run: bool,
+        cause: str,
     ) -> None:
         self.project = project
         self.store = store
         self.files = files
         self.report = report
         self.dry_run = dry_run
+        self.cause = cause
         self.set_aside: dict[str, QuarantineEntry] = {}
         self.cleared: set[str] = set()
         self.twins: dict[str, tuple[str, Stamp]] = {}
@@ -306,6 +316,23 @@ class Applier:
                     self._change_row(task)
                 if not task.dropped:
                     self._save(task)
+            self.store.add_to_journal(self._told(work))
+
+    def _told(self, tasks: Iterable[Task]) -> Iterator[JournalEntry]:
+        """Yield what was done to these messages as entries of the journal."""
+        at = now_text()
+        for task in tasks:
+            if not task.dropped:
+                yield from entries_of(
+                    task.id,
+                    task.outcome,
+                    task.found.state if task.found else None,
+                    task.row.values if task.row else None,
+                    at=at,
+                    was_known=task.record is not None,
+                    path=task.path,
+                    cause=self.cause,
+                )
 
     def _has_news(self, task: Task) -> bool:
         outcome = task.outcome
@@ -395,8 +422,7 @@ class Applier:
         """Record what was set aside or came back, twins, and that the feed was heard."""
         cleared = (self.cleared | set(look.cleared)) & quarantine.keys() - self.set_aside.keys()
         news = [entry for path, entry in self.set_aside.items() if quarantine.get(path) != entry]
-        for path in cleared:
-            del quarantine[path]
+        released = [quarantine.pop(path) for path in cleared]
         quarantine.update(self.set_aside)
         later = self.report.unsettled | self.report.vanished
         heard = [entry for entry in look.feed if row_key(entry.id) not in later]
@@ -420,6 +446,13 @@ class Applier:
             for path, (message_id, stamp) in new_twins.items():
                 self.store.save_twin(path, message_id, stamp)
             self.store.consume_feed(heard)
+            self.store.add_to_journal(
+                JournalEntry(now_text(), entry.id, None, step, why=why, path=entry.path)
+                for step, entry, why in (
+                    *((QUARANTINED, entry, entry.problem.reason) for entry in news),
+                    *((RELEASED, entry, "") for entry in released),
+                )
+            )
 
 
 def mailbox_of_outcome(outcome: Outcome) -> Mailbox:

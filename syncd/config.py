@@ -34,6 +34,7 @@ _WHAT = {
     "idle_close_s": "seconds after which an unused connection is closed",
     "busy_wait_s": "seconds that a command waits for another pass to finish",
     "history_days": "days that the history is kept",
+    "journal_days": "days that the journal is kept",
 }
 
 
@@ -52,6 +53,7 @@ class Config:
     idle_close_s: float = 5.0
     busy_wait_s: float = 10.0
     history_days: float = 30.0
+    journal_days: float = 365.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,19 @@ from pathlib import Path
 
 from syncd.absence import Absence
 from syncd.apply import Applier, Found, Task, row_key
+from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.errors import MessageError
 from syncd.files import FileReplica, Stamp
+from syncd.guard import Halt
+from syncd.journal import FIRST_SYNC, HALTED, RESTORED, RESUMED, JournalEntry
 from syncd.look import Look, look_at, look_fully
 from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
 from syncd.orders import Orders as Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Quarantined, Step, reconcile
 from syncd.report import OpenConflict, Report
-from syncd.store import QuarantineEntry, Record, Row, Store, now_text
+from syncd.store import Record, Row, Store
 from syncd.strays import is_left_behind, rewritten_version, take_in
 
 _BATCH = 250
@@ -84,7 +87,9 @@ class _Cycle:
         self.config = config
         self.orders = orders
         self.report = Report(str(project))
-        self.applier = Applier(project, store, files, self.report, orders.dry_run)
+        self.applier = Applier(
+            project, store, files, self.report, dry_run=orders.dry_run, cause=self._cause()
+        )
         self.reader = Reader(
             files,
             self.applier.place,
@@ -92,6 +97,13 @@ class _Cycle:
             retry_s=config.retry_s,
             wait=orders.wait,
         )
+
+    def _cause(self) -> str:
+        """Return what the journal says of all that this cycle does, where that needs saying."""
+        if self.orders.restore:
+            return RESTORED
+        is_first = self.store.state("folders") is None
+        return self.orders.cause or (FIRST_SYNC if is_first else "")
 
     def run(self) -> Report:
         orders = self.orders
@@ -112,7 +124,8 @@ class _Cycle:
         if not orders.dry_run:
             self._record_state(look)
             if look.folders:
-                self.store.prune(self.config.history_days)
+                self.store.prune(self.config.history_days, self.config.journal_days)
+                self.store.prune_versions()
         self._summarise(state)
         return self.report
 
@@ -372,6 +385,8 @@ class _Cycle:
             with self.store.writing():
                 for name, value in changes.items():
                     self.store.set_state(name, value)
+                if "halt" in changes:
+                    self.store.add_to_journal([_halt_entry(halt)])
 
     def _summarise(self, state: _Pass) -> None:
         if self.report.halt is not None or self.orders.dry_run:
@@ -389,3 +404,9 @@ class _Cycle:
                 total += counts.rows_inserted - counts.rows_deleted
             deleted = counts.rows_deleted + counts.files_deleted
             counts.unchanged = max(0, total - (len(self.applier.touched) - deleted))
+
+
+def _halt_entry(halt: Halt | None) -> JournalEntry:
+    if halt is None:
+        return JournalEntry(now_text(), None, None, RESUMED)
+    return JournalEntry(now_text(), None, None, HALTED, why=halt.cause)

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from syncd.chronicle import HistoryEntry, now_text
 from syncd.errors import MessageError, StaleReplica, UsageError
 from syncd.files import FileReplica
+from syncd.journal import COMMANDED, JournalEntry
 from syncd.markdown import ParsedFile, Place, parse
 from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
 from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.names import in_utf8, is_message_name, is_utf8
-from syncd.reconcile import Side
+from syncd.reconcile import Side, Step
 from syncd.report import OpenConflict
-from syncd.store import HistoryEntry, Row, Store
+from syncd.store import Row, Store
 
 CURRENT = "current"
 
@@ -355,13 +357,19 @@ def _set_row(
         store.add_to_feed(message.id)
         if row is None:
             store.insert_row(message)
+            store.add_to_journal([_entry(message, Step.CREATE, ())])
             return False, None
         differing = _differing(row, message, fields)
         if not differing:
             return True, None
         before = store.keep_row(message.id, reason)
         store.update_row(row, message, differing)
+        store.add_to_journal([_entry(message, Step.UPDATE, differing)])
         return True, before
+
+
+def _entry(message: Message, step: Step, fields: Iterable[str]) -> JournalEntry:
+    return JournalEntry(now_text(), message.id, Side.DB, step, ",".join(fields), COMMANDED)
 
 
 def _differing(row: Row, message: Message, fields: Iterable[str]) -> list[str]:

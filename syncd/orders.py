@@ -13,7 +13,8 @@ class Orders:
     vanished paths that were already gone at an earlier look. ``one_way`` changes rows only and
     deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
     side; ``accept_deletes`` passes the guard. With ``wait`` the cycle itself looks twice, where
-    the agent would come back later.
+    the agent would come back later. ``cause`` is what the journal says of changes that a command
+    asked for.
     """
 
     paths: frozenset[str] | None = None
@@ -24,3 +25,4 @@ class Orders:
     restore: bool = False
     accept_deletes: bool = False
     wait: bool = True
+    cause: str = ""

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.apply import Applier
+from syncd.chronicle import now_text
 from syncd.edit import repair
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
+from syncd.journal import COMMANDED, JournalEntry
 from syncd.markdown import legacy_problem, parse
 from syncd.message import FIELDS
+from syncd.reconcile import Side, Step
 from syncd.report import Report
 from syncd.store import Store
 
@@ -34,7 +37,7 @@ def repair_files(
     afterwards. A file that syncd cannot read either is not touched and not named: it is in
     quarantine, with the reason.
     """
-    applier = Applier(project, store, files, Report(str(project)), dry_run)
+    applier = Applier(project, store, files, Report(str(project)), dry_run=dry_run, cause="")
     for path in sorted(files.scan().stamps):
         try:
             version = files.read(path)
@@ -54,7 +57,13 @@ def repair_files(
                     store.keep_file(message.id, path, version.data, "before a repair")
                 files.replace(path, data, seen=version)
                 files.settle()
+                with store.writing():
+                    store.add_to_journal([_entry(message.id, path)])
         except (MessageError, StaleReplica) as error:
             yield Repair(path, problem.sentence, error.sentence)
         else:
             yield Repair(path, problem.sentence)
+
+
+def _entry(message_id: str, path: str) -> JournalEntry:
+    return JournalEntry(now_text(), message_id, Side.FILE, Step.UPDATE, why=COMMANDED, path=path)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from syncd.chronicle import QuarantineEntry
 from syncd.errors import ExitCode
 from syncd.guard import Halt
-from syncd.store import QuarantineEntry
 
 
 class State(StrEnum):

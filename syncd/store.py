@@ -1,4 +1,4 @@
-"""The replica of SQLite: rows, and beside them the baseline, feed, history, and quarantine.
+"""The replica of SQLite: rows, and beside them the baseline, the feed and the state.
 
 Everything that syncd knows of a project lives in the project's own database, so that a row and
 its baseline commit together, and a database that is deleted, restored or replaced brings its own
@@ -15,25 +15,22 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from syncd.database import Database, translated
+from syncd.chronicle import Chronicle, now_text
+from syncd.database import translated
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import Stamp
 from syncd.message import FIELDS, Message, mailbox_at, values_of
-from syncd.messaging.schema import MESSAGE_COLUMNS
-from syncd.reconcile import Baseline, Conflict, Quarantined, Side
+from syncd.reconcile import Baseline
+from syncd.tables import COLUMNS
 
 DATABASE = "messaging.db"
 VERSION_MEMORY_S = 600.0
 """How long a replaced version is known as what an old client's late rewrite started from."""
 
-_COLUMN_OF = {"type": "message_type", "reply_to": "replied_to"}
-COLUMNS = ("id", *(_COLUMN_OF.get(name, name) for name in FIELDS))
 _SELECT_ROW = ", ".join(COLUMNS)
-_KEPT_ROW = ", ".join(COLUMNS[1:])
 _SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
 _IDS_AT_ONCE = 500
 
@@ -78,46 +75,12 @@ class FeedEntry:
     was: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineEntry:
-    """A file or row left alone. ``stamp`` is None when it must be looked at again each time."""
-
-    path: str
-    id: str | None
-    problem: Quarantined
-    stamp: Stamp | None
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One version in the history: a file's bytes with its path, or a row's values."""
-
-    version: int
-    id: str
-    at: str
-    side: str
-    reason: str
-    path: str | None
-    data: bytes | None
-    values: RowValues
-
-    @property
-    def row(self) -> RowValues:
-        """The row as `COLUMNS` has it; of a file's version all but the id is NULL."""
-        return (self.id, *self.values)
-
-
 def row_digest(values: RowValues) -> bytes:
     """Return the digest by which the baseline knows a row as spelled."""
     return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
 
 
-def now_text() -> str:
-    """Return the time in UTC as the contract writes it."""
-    return datetime.now(UTC).isoformat()
-
-
-class Store(Database):
+class Store(Chronicle):
     """One project's database, with all that syncd reads from it and writes into it."""
 
     # Rows
@@ -268,22 +231,15 @@ class Store(Database):
         rows = self.connection.execute(sql, (message_id,)).fetchall()
         return [(values[0], _record(values[1:])) for values in rows]
 
-    def prune(self, history_days: float) -> None:
-        """Drop versions and history that are past their time; writes nothing where there are none.
-
-        The last copy of an open conflict's loser stays, however old.
-        """
-        now = time.time()
-        kept_since = datetime.fromtimestamp(now - history_days * 86_400, UTC).isoformat()
-        old_history = "at < ? AND version NOT IN (SELECT version FROM syncd_conflicts)"
-        execute = self.connection.execute
-        oldest = execute("SELECT at FROM syncd_versions ORDER BY seq LIMIT 1").fetchone()
-        versions = oldest is not None and oldest[0] < now - VERSION_MEMORY_S
-        sql = f"SELECT 1 FROM syncd_history WHERE {old_history} LIMIT 1"
-        if versions or execute(sql, (kept_since,)).fetchone():
+    def prune_versions(self) -> None:
+        """Drop the versions that no late writer can start from any more."""
+        since = time.time() - VERSION_MEMORY_S
+        oldest = self.connection.execute(
+            "SELECT at FROM syncd_versions ORDER BY seq LIMIT 1"
+        ).fetchone()
+        if oldest is not None and oldest[0] < since:
             with self.writing():
-                execute("DELETE FROM syncd_versions WHERE at < ?", (now - VERSION_MEMORY_S,))
-                execute(f"DELETE FROM syncd_history WHERE {old_history}", (kept_since,))
+                self.connection.execute("DELETE FROM syncd_versions WHERE at < ?", (since,))
 
     def forget_record(self, message_id: str) -> None:
         self.connection.execute("DELETE FROM syncd_baseline WHERE id = ?", (message_id,))
@@ -299,6 +255,10 @@ class Store(Database):
         self.connection.executemany(
             "DELETE FROM syncd_feed WHERE seq = ?", [(entry.seq,) for entry in entries]
         )
+
+    def add_to_feed(self, message_id: str) -> None:
+        """Have the next cycle look at a message whose row syncd itself changed."""
+        self.connection.execute("INSERT INTO syncd_feed (id) VALUES (?)", (message_id,))
 
     # Twins
 
@@ -318,99 +278,6 @@ class Store(Database):
 
     def forget_twin(self, path: str) -> None:
         self.connection.execute("DELETE FROM syncd_twins WHERE path = ?", (path,))
-
-    # Quarantine
-
-    def quarantine(self) -> dict[str, QuarantineEntry]:
-        """Return everything that is left alone, by path (``messaging.db#id`` for rows)."""
-        sql = (
-            "SELECT path, id, line, reason, hint, size, mtime_ns, inode "
-            "FROM syncd_quarantine ORDER BY path"
-        )
-        return {
-            path: QuarantineEntry(
-                path,
-                key,
-                Quarantined(reason, line, hint),
-                Stamp(size, mtime_ns, inode) if size is not None else None,
-            )
-            for path, key, line, reason, hint, size, mtime_ns, inode in self.connection.execute(sql)
-        }
-
-    def save_quarantine(self, entry: QuarantineEntry) -> None:
-        stamp, problem = entry.stamp, entry.problem
-        numbers = (stamp.size, stamp.mtime_ns, stamp.inode) if stamp else (None, None, None)
-        self.connection.execute(
-            "INSERT OR REPLACE INTO syncd_quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(entry.path, entry.id, problem.line, problem.reason, problem.hint),
-                *(now_text(), *numbers),
-            ),
-        )
-
-    def forget_quarantine(self, path: str) -> None:
-        self.connection.execute("DELETE FROM syncd_quarantine WHERE path = ?", (path,))
-
-    # History and conflicts
-
-    def keep_file(self, message_id: str, path: str, data: bytes, reason: str) -> int:
-        """Add a file's bytes to the history; return the version's number."""
-        done = self.connection.execute(
-            "INSERT INTO syncd_history (id, at, side, reason, path, data) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (message_id, now_text(), Side.FILE, reason, path, data),
-        )
-        return done.lastrowid or 0
-
-    def keep_row(self, message_id: str, reason: str) -> int:
-        """Add the row as it stands to the history; return the version's number."""
-        others = ", ".join(MESSAGE_COLUMNS[1:])
-        done = self.connection.execute(
-            f"INSERT INTO syncd_history (id, at, side, reason, {others}) "
-            f"SELECT id, ?, ?, ?, {others} FROM messages WHERE id = ?",
-            (now_text(), Side.DB, reason, message_id),
-        )
-        return done.lastrowid or 0
-
-    def has_version(self, message_id: str, data: bytes) -> bool:
-        """Tell whether the history of a message holds a file of exactly these bytes."""
-        sql = "SELECT 1 FROM syncd_history WHERE id = ? AND data = ? LIMIT 1"
-        return self.connection.execute(sql, (message_id, data)).fetchone() is not None
-
-    def history(self, message_id: str | None = None) -> list[HistoryEntry]:
-        """Return all versions in the history, or those of one message, oldest first."""
-        sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
-        if message_id is None:
-            found = self.connection.execute(f"{sql} ORDER BY version")
-        else:
-            found = self.connection.execute(f"{sql} WHERE id = ? ORDER BY version", (message_id,))
-        return [_history_entry(values) for values in found]
-
-    def kept(self, version: int) -> HistoryEntry | None:
-        """Return one version of the history."""
-        sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
-        values = self.connection.execute(f"{sql} WHERE version = ?", (version,)).fetchone()
-        return _history_entry(values) if values is not None else None
-
-    def save_conflict(self, message_id: str, conflict: Conflict, version: int) -> None:
-        self.connection.execute(
-            "INSERT OR REPLACE INTO syncd_conflicts VALUES (?, ?, ?, ?, ?)",
-            (message_id, conflict.field, now_text(), conflict.winner, version),
-        )
-
-    def forget_conflict(self, message_id: str, field: str) -> None:
-        self.connection.execute(
-            "DELETE FROM syncd_conflicts WHERE id = ? AND field = ?", (message_id, field)
-        )
-
-    def add_to_feed(self, message_id: str) -> None:
-        """Have the next cycle look at a message whose row syncd itself changed."""
-        self.connection.execute("INSERT INTO syncd_feed (id) VALUES (?)", (message_id,))
-
-    def conflicts(self) -> list[tuple[str, str, str, str, int]]:
-        """Return id, field, time, winner and the loser's version of each open conflict."""
-        sql = "SELECT id, field, at, winner, version FROM syncd_conflicts ORDER BY at, id, field"
-        return self.connection.execute(sql).fetchall()
 
     # State
 
@@ -451,11 +318,6 @@ class Store(Database):
 
 
 _RECORD = "id, path, size, mtime_ns, inode, digest, status_said, status, fields, row_digest, view"
-
-
-def _history_entry(values: Sequence[Any]) -> HistoryEntry:
-    version, key, at, side, reason, path, data, *row = values
-    return HistoryEntry(version, key, at, side, reason, path, data, tuple(row))
 
 
 def _refusal(error: sqlite3.IntegrityError) -> MessageError:

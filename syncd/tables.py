@@ -10,9 +10,14 @@ from __future__ import annotations
 import sqlite3
 
 from syncd.errors import ReplicaError
+from syncd.message import FIELDS
 from syncd.messaging.schema import MESSAGE_COLUMNS, MESSAGES_DDL, create_contract
 
 VERSION = 1
+
+_COLUMN_OF = {"type": "message_type", "reply_to": "replied_to"}
+COLUMNS = ("id", *(_COLUMN_OF.get(name, name) for name in FIELDS))
+"""The columns that are kept in step: ``id``, and then that of each of `FIELDS`."""
 
 _ROW_COLUMNS = MESSAGE_COLUMNS[1:]
 _OTHER_COLUMNS = ", ".join(_ROW_COLUMNS)
@@ -51,6 +56,10 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS syncd_quarantine (
         path TEXT PRIMARY KEY, id TEXT, line INTEGER, reason TEXT, hint TEXT, since TEXT,
         size INTEGER, mtime_ns INTEGER, inode INTEGER)""",
+    # What was done to which message: `side` is the side that was written.
+    """CREATE TABLE IF NOT EXISTS syncd_journal (
+        seq INTEGER PRIMARY KEY, at TEXT, id TEXT, side TEXT, step TEXT, fields TEXT, why TEXT,
+        path TEXT, agent TEXT, project TEXT)""",
 )
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"

@@ -20,6 +20,7 @@ from syncd.cycle import Orders
 from syncd.errors import ExitCode, UsageError
 from syncd.find import project_around
 from syncd.history import in_step
+from syncd.journal import COMMANDED
 from syncd.names import CLAUDE_DIR
 from syncd.project import run_pass
 from syncd.reconcile import Side
@@ -77,7 +78,7 @@ def act(project: Path, settings: Config, action: Callable[[Store], None]) -> Rep
         else:
             troubled.append(report)
 
-    report = run_pass(project, settings, Orders(), before=before)
+    report = run_pass(project, settings, Orders(cause=COMMANDED), before=before)
     if troubled and report.halt is None and report.error is None:
         return troubled[0]  # what was in the way went away, but only after that
     return report

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from syncd.chronicle import QuarantineEntry
 from syncd.cli.output import Tone
 from syncd.reconcile import Side
 from syncd.report import Counts, Report
-from syncd.store import QuarantineEntry
 
 Line = tuple[str, Tone]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from syncd import history as past
+from syncd.chronicle import HistoryEntry
 from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
@@ -34,7 +35,7 @@ from syncd.cli.output import Tone
 from syncd.errors import MessageError, UsageError
 from syncd.files import FileReplica
 from syncd.history import Restored
-from syncd.store import HistoryEntry, Store
+from syncd.store import Store
 
 app = typer.Typer()
 

@@ -1,0 +1,218 @@
+"""What is kept for people: the history, open conflicts, the quarantine, and the journal.
+
+Nothing here decides what a cycle does to a message; it tells what was done, what was left alone,
+and how to get back what went.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any
+
+from syncd.database import Database
+from syncd.files import Stamp
+from syncd.journal import JournalEntry
+from syncd.messaging.schema import MESSAGE_COLUMNS
+from syncd.reconcile import Conflict, Quarantined, Side
+from syncd.tables import COLUMNS
+
+_KEPT_ROW = ", ".join(COLUMNS[1:])
+_JOURNAL = "at, id, side, step, fields, why, path, agent, project"
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineEntry:
+    """A file or row left alone. ``stamp`` is None when it must be looked at again each time."""
+
+    path: str
+    id: str | None
+    problem: Quarantined
+    stamp: Stamp | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One version in the history: a file's bytes with its path, or a row's values."""
+
+    version: int
+    id: str
+    at: str
+    side: str
+    reason: str
+    path: str | None
+    data: bytes | None
+    values: tuple[Any, ...]
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """The row as `COLUMNS` has it; of a file's version all but the id is NULL."""
+        return (self.id, *self.values)
+
+
+def now_text() -> str:
+    """Return the time in UTC as the contract writes it."""
+    return datetime.now(UTC).isoformat()
+
+
+class Chronicle(Database):
+    """A project's database, with what is kept in it for people."""
+
+    # Quarantine
+
+    def quarantine(self) -> dict[str, QuarantineEntry]:
+        """Return everything that is left alone, by path (``messaging.db#id`` for rows)."""
+        sql = (
+            "SELECT path, id, line, reason, hint, size, mtime_ns, inode "
+            "FROM syncd_quarantine ORDER BY path"
+        )
+        return {
+            path: QuarantineEntry(
+                path,
+                key,
+                Quarantined(reason, line, hint),
+                Stamp(size, mtime_ns, inode) if size is not None else None,
+            )
+            for path, key, line, reason, hint, size, mtime_ns, inode in self.connection.execute(sql)
+        }
+
+    def save_quarantine(self, entry: QuarantineEntry) -> None:
+        stamp, problem = entry.stamp, entry.problem
+        numbers = (stamp.size, stamp.mtime_ns, stamp.inode) if stamp else (None, None, None)
+        self.connection.execute(
+            "INSERT OR REPLACE INTO syncd_quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(entry.path, entry.id, problem.line, problem.reason, problem.hint),
+                *(now_text(), *numbers),
+            ),
+        )
+
+    def forget_quarantine(self, path: str) -> None:
+        self.connection.execute("DELETE FROM syncd_quarantine WHERE path = ?", (path,))
+
+    # History and conflicts
+
+    def keep_file(self, message_id: str, path: str, data: bytes, reason: str) -> int:
+        """Add a file's bytes to the history; return the version's number."""
+        done = self.connection.execute(
+            "INSERT INTO syncd_history (id, at, side, reason, path, data) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (message_id, now_text(), Side.FILE, reason, path, data),
+        )
+        return done.lastrowid or 0
+
+    def keep_row(self, message_id: str, reason: str) -> int:
+        """Add the row as it stands to the history; return the version's number."""
+        others = ", ".join(MESSAGE_COLUMNS[1:])
+        done = self.connection.execute(
+            f"INSERT INTO syncd_history (id, at, side, reason, {others}) "
+            f"SELECT id, ?, ?, ?, {others} FROM messages WHERE id = ?",
+            (now_text(), Side.DB, reason, message_id),
+        )
+        return done.lastrowid or 0
+
+    def has_version(self, message_id: str, data: bytes) -> bool:
+        """Tell whether the history of a message holds a file of exactly these bytes."""
+        sql = "SELECT 1 FROM syncd_history WHERE id = ? AND data = ? LIMIT 1"
+        return self.connection.execute(sql, (message_id, data)).fetchone() is not None
+
+    def history(self, message_id: str | None = None) -> list[HistoryEntry]:
+        """Return all versions in the history, or those of one message, oldest first."""
+        sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
+        if message_id is None:
+            found = self.connection.execute(f"{sql} ORDER BY version")
+        else:
+            found = self.connection.execute(f"{sql} WHERE id = ? ORDER BY version", (message_id,))
+        return [_history_entry(values) for values in found]
+
+    def kept(self, version: int) -> HistoryEntry | None:
+        """Return one version of the history."""
+        sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
+        values = self.connection.execute(f"{sql} WHERE version = ?", (version,)).fetchone()
+        return _history_entry(values) if values is not None else None
+
+    def save_conflict(self, message_id: str, conflict: Conflict, version: int) -> None:
+        self.connection.execute(
+            "INSERT OR REPLACE INTO syncd_conflicts VALUES (?, ?, ?, ?, ?)",
+            (message_id, conflict.field, now_text(), conflict.winner, version),
+        )
+
+    def forget_conflict(self, message_id: str, field: str) -> None:
+        self.connection.execute(
+            "DELETE FROM syncd_conflicts WHERE id = ? AND field = ?", (message_id, field)
+        )
+
+    def conflicts(self) -> list[tuple[str, str, str, str, int]]:
+        """Return id, field, time, winner and the loser's version of each open conflict."""
+        sql = "SELECT id, field, at, winner, version FROM syncd_conflicts ORDER BY at, id, field"
+        return self.connection.execute(sql).fetchall()
+
+    # Journal
+
+    def add_to_journal(self, entries: Iterable[JournalEntry]) -> None:
+        sql = f"INSERT INTO syncd_journal ({_JOURNAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self.connection.executemany(sql, (_JOURNAL_VALUES(entry) for entry in entries))
+
+    def journal(
+        self,
+        *,
+        message_id: str | None = None,
+        since: str = "",
+        after: int = 0,
+        last: int | None = None,
+    ) -> list[JournalEntry]:
+        """Return what was done, oldest first.
+
+        Only to one message, since an ISO 8601 time in UTC, after an entry's ``seq``, or the
+        ``last`` so many, where asked.
+        """
+        sql = (
+            f"SELECT {_JOURNAL}, seq FROM syncd_journal "
+            "WHERE seq > ? AND at >= ? AND (? IS NULL OR id = ?) ORDER BY seq DESC LIMIT ?"
+        )
+        values = (after, since, message_id, message_id, -1 if last is None else last)
+        found = self.connection.execute(sql, values).fetchall()
+        return [JournalEntry(*entry) for entry in reversed(found)]
+
+    # Pruning
+
+    def prune(self, history_days: float, journal_days: float) -> None:
+        """Drop history and journal that are past their time; writes nothing where there is none.
+
+        The last copy of an open conflict's loser stays, however old; so does the last entry of
+        the journal for each side, which tells when it was last changed.
+        """
+        execute = self.connection.execute
+        now = time.time()
+        old = (
+            (
+                "syncd_history",
+                "at < ? AND version NOT IN (SELECT version FROM syncd_conflicts)",
+                history_days,
+            ),
+            (
+                "syncd_journal",
+                "at < ? AND seq NOT IN (SELECT max(seq) FROM syncd_journal GROUP BY side)",
+                journal_days,
+            ),
+        )
+        for table, condition, days in old:
+            kept_since = datetime.fromtimestamp(now - days * 86_400, UTC).isoformat()
+            oldest = execute(f"SELECT at FROM {table} ORDER BY rowid LIMIT 1").fetchone()
+            if oldest is None or oldest[0] >= kept_since:
+                continue
+            values = (kept_since,)
+            if execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1", values).fetchone():
+                with self.writing():
+                    execute(f"DELETE FROM {table} WHERE {condition}", values)
+
+
+_JOURNAL_VALUES = attrgetter(*_JOURNAL.split(", "))
+
+
+def _history_entry(values: Sequence[Any]) -> HistoryEntry:
+    version, key, at, side, reason, path, data, *row = values
+    return HistoryEntry(version, key, at, side, reason, path, data, tuple(row))

@@ -1,0 +1,114 @@
+"""PURE: what a cycle does to a message, told as entries of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from syncd.message import FIELDS, Mailbox, mailbox_at, values_of
+from syncd.reconcile import FileState, Outcome, Side, Step
+
+FIRST_SYNC = "first sync"
+RESTORED = "restored"
+COMMANDED = "by a command"
+_OWN_CAUSES = frozenset({FIRST_SYNC, RESTORED, COMMANDED})
+
+QUARANTINED = "quarantine"
+RELEASED = "release"
+HALTED = "halt"
+RESUMED = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One step that a cycle took, or (``side`` is None) something that it noted.
+
+    ``side`` is the side that was written: what came from a file was written into the database.
+    ``step`` says what was done there, to which ``fields``, and ``why`` what asked for it.
+    ``agent`` and ``project`` tell whose change it was, as far as a message can tell. ``seq``
+    orders the entries of one project; it is 0 before an entry is written.
+    """
+
+    at: str
+    id: str | None
+    side: str | None
+    step: str
+    fields: str = ""
+    why: str = ""
+    path: str | None = None
+    agent: str | None = None
+    project: str | None = None
+    seq: int = 0
+
+    @property
+    def is_by_a_client(self) -> bool:
+        """Tell whether a client's or person's change led to it, no first sync and no command."""
+        return self.side is not None and self.why not in _OWN_CAUSES
+
+
+def entries_of(
+    message_id: str,
+    outcome: Outcome,
+    file: FileState | None,
+    row: Sequence[Any] | None,
+    *,
+    at: str,
+    was_known: bool,
+    path: str,
+    cause: str = "",
+) -> Iterator[JournalEntry]:
+    """Yield one entry for each side that an outcome writes.
+
+    ``row`` has the columns as they stand; ``was_known`` tells whether there was a baseline.
+    ``cause`` says why, where it is not just that somebody changed the other side.
+    """
+    if outcome.message is not None:
+        values = values_of(outcome.message)
+    else:
+        values = values_of(file.message) if file is not None else tuple(row or ())[1:]
+    conflicts = {conflict.field for conflict in outcome.conflicts}
+    for side, step, fields in (
+        (Side.DB, outcome.row, outcome.row_fields),
+        (Side.FILE, outcome.file, outcome.file_fields),
+    ):
+        if step is Step.NONE:
+            continue
+        lost = _named(conflicts & fields)
+        agent, project = _whose(values, path, step)
+        yield JournalEntry(
+            at,
+            message_id,
+            side,
+            step,
+            _named(fields),
+            cause or (f"conflict: {lost}" if lost else _why(side, step, was_known)),
+            path or None,
+            agent,
+            project,
+        )
+
+
+def _named(fields: set[str] | frozenset[str]) -> str:
+    return ",".join(name for name in FIELDS if name in fields) if fields else ""
+
+
+def _why(written: Side, step: Step, was_known: bool) -> str:
+    cause, other = ("file", "row") if written is Side.DB else ("row", "file")
+    if step is Step.CREATE:
+        return f"the {cause} changed, the {other} was gone" if was_known else f"new {cause}"
+    return f"the {cause} was deleted" if step is Step.DELETE else f"the {cause} changed"
+
+
+def _whose(values: Sequence[Any], path: str, step: Step) -> tuple[str | None, str | None]:
+    """Return agent and project of who most likely made a change.
+
+    A new message is its sender's. What stands in the outbox is changed by the sender, what was
+    received by the one that it is for.
+    """
+    if not values:
+        return None, None
+    from_project, from_agent, to_project, to_agent = values[:4]
+    if step is Step.CREATE or (path and mailbox_at(path) is Mailbox.OUTBOX):
+        return from_agent, from_project
+    return to_agent, to_project

@@ -1,0 +1,128 @@
+"""The journal: what a cycle did to which message, in which direction, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syncd.journal import JournalEntry
+from syncd.store import DATABASE, Store
+from tests.projects import Project
+
+ONE = "msg-20260220-000001-00000000"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path / "p")
+    made.receive(1)
+    made.sync()
+    return made
+
+
+def database(project: Project) -> Path:
+    return project.base / DATABASE
+
+
+def told(project: Project, after: int = 1) -> list[tuple[str | None, str | None, str, str, str]]:
+    """Return what the journal has after the first sync of the one message."""
+    with Store.open_readonly(database(project)) as store:
+        entries = store.journal(after=after)
+    return [(entry.id, entry.side, entry.step, entry.fields, entry.why) for entry in entries]
+
+
+def test_a_first_sync_is_told_as_such_with_the_sender_as_origin(project: Project) -> None:
+    with Store.open_readonly(database(project)) as store:
+        (entry,) = store.journal()
+    assert (ONE, "db", "create", "first sync") == (entry.id, entry.side, entry.step, entry.why)
+    assert (f"inbox/{ONE}.md", "pm", str(project.other)) == (
+        entry.path,
+        entry.agent,
+        entry.project,
+    )
+    assert not entry.is_by_a_client
+
+
+def test_a_files_change_is_told_as_a_write_into_the_database(project: Project) -> None:
+    project.edit(f"inbox/{ONE}.md", "# Subject 1", "# Object")
+    project.sync()
+    assert [(ONE, "db", "update", "subject", "the file changed")] == told(project)
+
+
+def test_a_rows_change_is_told_as_a_write_into_the_files(project: Project) -> None:
+    project.new.update(ONE, priority="urgent", body="Other words")
+    project.sync()
+    assert [(ONE, "file", "update", "priority,body", "the row changed")] == told(project)
+
+
+def test_a_conflict_is_told_with_its_fields(project: Project) -> None:
+    project.edit(f"inbox/{ONE}.md", "# Subject 1", "# By file")
+    project.new.update(ONE, subject="By SQL")
+    project.sync()
+    ((key, _, step, fields, why),) = told(project)
+    assert (ONE, "update", "subject", "conflict: subject") == (key, step, fields, why)
+
+
+def test_deletions_are_told_by_the_side_that_began(project: Project) -> None:
+    two = project.receive(2)
+    project.receive(3)
+    project.sync()
+    project.new.delete(ONE)
+    project.file(f"inbox/{two}.md").unlink()
+    project.sync()
+    assert {
+        (ONE, "file", "delete", "the row was deleted"),
+        (two, "db", "delete", "the file was deleted"),
+    } == {(key, side, step, why) for key, side, step, _, why in told(project, after=3)}
+
+
+def test_quarantine_and_release_are_told_with_the_reason(project: Project) -> None:
+    path = project.base / "inbox" / "odd.md"
+    path.write_bytes(b"---\nid: [\n---\n")
+    project.sync()
+    path.unlink()
+    project.sync()
+    (entered, reason), (left, _) = [(step, why) for _, _, step, _, why in told(project)]
+    assert ("quarantine", "release") == (entered, left)
+    assert reason
+
+
+def test_a_halt_and_its_end_are_told(project: Project) -> None:
+    inbox = project.base / "inbox"
+    inbox.rename(project.path / "away")
+    assert project.cycle().halt is not None
+    (project.path / "away").rename(inbox)
+    project.sync()
+    assert ["halt", "resume"] == [step for _, _, step, _, _ in told(project)]
+
+
+def test_a_cycle_without_work_tells_nothing(project: Project) -> None:
+    project.sync()
+    assert [] == told(project)
+
+
+def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
+    project.receive(2)
+    project.sync()
+    project.new.update(ONE, priority="urgent")
+    project.sync()
+    project.sql("UPDATE syncd_journal SET at = '2001-01-01T00:00:00+00:00'")
+    project.sync()
+    assert [("db", "new file"), ("file", "the row changed")] == [
+        (side, why) for _, side, _, _, why in told(project)
+    ]
+
+
+def test_the_journal_can_be_asked_by_message_time_and_number(project: Project) -> None:
+    with Store.open(database(project)) as store, store.writing():
+        store.add_to_journal(
+            JournalEntry(f"2026-01-0{day}T00:00:00+00:00", f"m{day % 2}", "db", "update")
+            for day in range(1, 7)
+        )
+    with Store.open_readonly(database(project)) as store:
+        days = [entry.at[8:10] for entry in store.journal(message_id="m1", since="2026-01-02")]
+        assert ["03", "05"] == days
+        assert ["05", "06"] == [entry.at[8:10] for entry in store.journal(last=2)]
+        (last,) = store.journal(last=1)
+        assert [] == store.journal(after=last.seq)
