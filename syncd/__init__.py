@@ -10,6 +10,7 @@ keeps the arrows so.
     heartbeat     the agent's sign of life, for commands to find it
     repair        files that syncd can read and the old client cannot
     history       undoing: versions, restore, conflicts resolved
+    follow        the journal as it grows
     project       taking turns on a project, running a pass over it
     cycle         one cycle: look, reconcile, guard, apply, record
     absence       what is gone, told from what moved or cannot be read

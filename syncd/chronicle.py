@@ -7,7 +7,7 @@ and how to get back what went.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -21,6 +21,7 @@ from syncd.reconcile import Conflict, Quarantined, Side
 from syncd.tables import COLUMNS
 
 _KEPT_ROW = ", ".join(COLUMNS[1:])
+_SOME = 1000
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -162,20 +163,38 @@ class Chronicle(Database):
         message_id: str | None = None,
         since: str = "",
         after: int = 0,
+        first: int | None = None,
         last: int | None = None,
     ) -> list[JournalEntry]:
         """Return what was done, oldest first.
 
         Only to one message, since an ISO 8601 time in UTC, after an entry's ``seq``, or the
-        ``last`` so many, where asked.
+        ``first`` or ``last`` so many, where asked.
         """
+        order, most = ("", first) if first is not None else (" DESC", last)
         sql = (
             f"SELECT {_JOURNAL}, seq FROM syncd_journal "
-            "WHERE seq > ? AND at >= ? AND (? IS NULL OR id = ?) ORDER BY seq DESC LIMIT ?"
+            f"WHERE seq > ? AND at >= ? AND (? IS NULL OR id = ?) ORDER BY seq{order} LIMIT ?"
         )
-        values = (after, since, message_id, message_id, -1 if last is None else last)
+        values = (after, since, message_id, message_id, -1 if most is None else most)
         found = self.connection.execute(sql, values).fetchall()
-        return [JournalEntry(*entry) for entry in reversed(found)]
+        return [JournalEntry(*entry) for entry in (reversed(found) if order else found)]
+
+    def each_entry(
+        self, *, message_id: str | None = None, since: str = "", after: int = 0
+    ) -> Iterator[JournalEntry]:
+        """Yield what `journal` returns, with some at a time in memory."""
+        while True:
+            some = self.journal(message_id=message_id, since=since, after=after, first=_SOME)
+            yield from some
+            if len(some) < _SOME:
+                return
+            after = some[-1].seq
+
+    def last_entry_until(self, at: str) -> int:
+        """Return the ``seq`` of the last entry that is not later than a time; 0 for none."""
+        sql = "SELECT max(seq) FROM syncd_journal WHERE at <= ?"
+        return int(self.connection.execute(sql, (at,)).fetchone()[0] or 0)
 
     # Pruning
 

@@ -56,16 +56,17 @@ class Resolved:
 # Finding
 
 
-def find(store: Store, text: str) -> str:
+def find(store: Store, text: str, *, also: str = "") -> str:
     """Return the id of the message that ``text`` is, or begins; raises `UsageError` for none.
 
-    Known are the messages that stand, and those of which the history has a version.
+    Known are the messages that stand, those of which the history has a version, and those in the
+    table ``also``.
     """
     found: list[str] = []
     if text and is_utf8(text):
         begins = "typeof(id) = 'text' AND substr(id, 1, ?1) = ?2"
-        tables = ("messages", "syncd_baseline", "syncd_history")
-        sql = " UNION ".join(f"SELECT id FROM {table} WHERE {begins}" for table in tables)
+        tables = ("messages", "syncd_baseline", "syncd_history", also)
+        sql = " UNION ".join(f"SELECT id FROM {table} WHERE {begins}" for table in tables if table)
         found = [key for (key,) in store.connection.execute(sql, (len(text), text))]
     return choose(
         text,

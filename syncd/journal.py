@@ -13,6 +13,8 @@ FIRST_SYNC = "first sync"
 RESTORED = "restored"
 COMMANDED = "by a command"
 _OWN_CAUSES = frozenset({FIRST_SYNC, RESTORED, COMMANDED})
+_CONFLICT = "conflict: "
+_WAS_GONE = " was gone"
 
 QUARANTINED = "quarantine"
 RELEASED = "release"
@@ -44,7 +46,25 @@ class JournalEntry:
     @property
     def is_by_a_client(self) -> bool:
         """Tell whether a client's or person's change led to it, no first sync and no command."""
-        return self.side is not None and self.why not in _OWN_CAUSES
+        return bool(self.origins)
+
+    @property
+    def origins(self) -> tuple[Side, ...]:
+        """Return the sides on which clients or people made the change that led to it."""
+        return origins_of(self.side, self.why)
+
+
+def origins_of(side: str | None, why: str | None) -> tuple[Side, ...]:
+    """Return where the change came from that had ``side`` written: one side, both, or neither.
+
+    Both is a conflict, or a change of what was deleted on the other side: only one side is written
+    then, and both were changed. Neither is what syncd did of its own or for a command.
+    """
+    if side not in tuple(Side) or why in _OWN_CAUSES:
+        return ()
+    if why is not None and (why.startswith(_CONFLICT) or why.endswith(_WAS_GONE)):
+        return tuple(Side)
+    return (Side.FILE if side == Side.DB else Side.DB,)
 
 
 def entries_of(
@@ -82,7 +102,7 @@ def entries_of(
             side,
             step,
             _named(fields),
-            cause or (f"conflict: {lost}" if lost else _why(side, step, was_known)),
+            cause or (f"{_CONFLICT}{lost}" if lost else _why(side, step, was_known)),
             path or None,
             agent,
             project,
@@ -96,7 +116,7 @@ def _named(fields: set[str] | frozenset[str]) -> str:
 def _why(written: Side, step: Step, was_known: bool) -> str:
     cause, other = ("file", "row") if written is Side.DB else ("row", "file")
     if step is Step.CREATE:
-        return f"the {cause} changed, the {other} was gone" if was_known else f"new {cause}"
+        return f"the {cause} changed, the {other}{_WAS_GONE}" if was_known else f"new {cause}"
     return f"the {cause} was deleted" if step is Step.DELETE else f"the {cause} changed"
 
 

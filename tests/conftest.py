@@ -1,8 +1,17 @@
-"""Settings that all tests share."""
+"""Settings and fixtures that all tests share."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from syncd.cli import main
+from tests.calls import Call, Result
+from tests.projects import Project
+from tests.running import environment
 
 settings.register_profile(
     "syncd",
@@ -12,3 +21,36 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("syncd")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the user's own settings away, and let nothing wait."""
+    where = tmp_path / "home"
+    surroundings = environment(where, gone_s=0, retry_s=0)
+    for name in [name for name in os.environ if name.startswith(("SYNCD_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(where)
+    return where
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Return an empty project, which the current folder lies in."""
+    project = Project(tmp_path / "shop")
+    monkeypatch.chdir(project.path)
+    return project
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Call:
+    """Return a function that runs a command line in this process."""
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Result(code, *capfd.readouterr())
+
+    return run

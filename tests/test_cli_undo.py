@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import shlex
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from fixtures.make_world import WORLD
 from syncd.cli import main
+from tests.calls import Call, Result, on_a_terminal
 from tests.clients import parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, nothing_written
-from tests.running import RunningAgent, environment, syncd, wait_for
+from tests.running import RunningAgent, syncd, wait_for
+
+pytestmark = pytest.mark.usefixtures("home")
 
 COMMANDS = ["conflicts", "resolve", "history", "show", "restore", "repair"]
 COMMENTED = """---
@@ -43,55 +41,6 @@ owner: Mira
 
 Run it twice.
 """
-
-
-class Result(NamedTuple):
-    """What a call ended with."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-Call = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the user's own settings away, and let nothing wait."""
-    where = tmp_path / "home"
-    surroundings = environment(where, gone_s=0, retry_s=0)
-    for name in [name for name in os.environ if name.startswith(("SYNCD_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    for name, value in surroundings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(where)
-    return where
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Return an empty project, which the current folder lies in."""
-    project = Project(tmp_path / "shop")
-    monkeypatch.chdir(project.path)
-    return project
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Call:
-    """Return a function that runs a command line in this process."""
-
-    def run(*arguments: object) -> Result:
-        capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return Result(code, *capfd.readouterr())
-
-    return run
 
 
 def type_in(call: Call, output: str, words: str) -> Result:
@@ -500,18 +449,6 @@ def test_show_prints_the_bytes_that_stand_now_and_those_of_a_version(
     with_escapes = on_a_terminal(home, shop, "show", "by-hand", "--version", number)
     assert "\\x1b[31m \\u202e\tend" in with_escapes
     assert "Run it twice.\\r\r\n" in with_escapes
-
-
-def on_a_terminal(home: Path, project: Project, *arguments: str) -> str:
-    """Return what a command writes to a terminal, whose line ends are CR LF."""
-    mine, theirs = pty.openpty()
-    try:
-        command = [sys.executable, "-m", "syncd", *arguments, "--project", str(project.path)]
-        subprocess.run(command, env=environment(home), stdout=theirs, timeout=30, check=True)
-        return os.read(mine, 65536).decode()
-    finally:
-        os.close(mine)
-        os.close(theirs)
 
 
 def test_show_without_a_file_shows_the_row_and_in_json_both(call: Call, shop: Project) -> None:

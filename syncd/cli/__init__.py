@@ -6,11 +6,13 @@
     status     status
     conflicts  conflicts, resolve
     undo       history, show, restore
+    log        log
     repair     repair
     settings   config show
     projects   which projects a call means, and the exit code over all of them
     acts       one project and message: which, and changing something on both sides
     findings   what a cycle or a look found, as lines for people
+    when       moments as a person writes them
     options    the options and arguments that commands share
     output     lines, colours, JSON, progress: all that leaves goes through here
 

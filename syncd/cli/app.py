@@ -22,6 +22,7 @@ _MODULES = {
     "sync": "cycles",
     "migrate": "cycles",
     "status": "status",
+    "log": "log",
     "conflicts": "conflicts",
     "resolve": "conflicts",
     "history": "undo",

@@ -21,9 +21,9 @@ _VERBS = {
 }
 
 
-def number_of(number: int, noun: str) -> str:
+def number_of(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def local_time(moment: str) -> str:

@@ -1,0 +1,59 @@
+"""The journal as it grows, beside whoever writes it, also when the database is replaced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from syncd.database import translated
+from syncd.errors import SyncdError
+from syncd.journal import JournalEntry
+from syncd.store import Store
+
+POLL_S = 0.2
+
+
+def follow(
+    path: Path,
+    *,
+    message_id: str | None = None,
+    since: str = "",
+    on_trouble: Callable[[SyncdError], None] = lambda error: None,
+) -> Iterator[JournalEntry]:
+    """Yield the journal of the database at ``path``, oldest first, and then what is added; endless.
+
+    A database that is gone, or cannot be read for a time, is waited for; ``on_trouble`` hears why,
+    once a cause. In one that took the place of another, only what is later than the last entry
+    that was yielded is new.
+    """
+    seen_until = ""
+    told = ""
+    while True:
+        try:
+            with Store.open_readonly(path) as store, translated(path):
+                after = store.last_entry_until(seen_until) if seen_until else 0
+                for entry in _entries(store, message_id, since, after):
+                    told, seen_until = "", max(seen_until, str(entry.at))
+                    yield entry
+        except SyncdError as error:
+            if error.sentence != told:
+                told = error.sentence
+                on_trouble(error)
+        time.sleep(POLL_S)
+
+
+def _entries(
+    store: Store, message_id: str | None, since: str, after: int
+) -> Iterator[JournalEntry]:
+    """Yield entries for as long as this is the database that stands at its path."""
+    # For tables that are missing, temporary ones stand in, which would hide those that somebody
+    # creates later; so a changed schema is a reason to open anew.
+    schema = store.schema_version()
+    version = -1
+    while store.is_current() and store.schema_version() == schema:
+        if version != (version := store.data_version()):
+            for entry in store.each_entry(message_id=message_id, since=since, after=after):
+                after = entry.seq
+                yield entry
+        time.sleep(POLL_S)
