@@ -8,6 +8,7 @@ keeps the arrows so.
     job           one project of the agent: its wakes, its cycles, what is left for later
     watch         watchdog and the database's bell → wakes
     heartbeat     the agent's sign of life, for commands to find it
+    verify        both sides read in full and proved equal, without the baseline
     repair        files that syncd can read and the old client cannot
     history       undoing: versions, restore, conflicts resolved
     follow        the journal as it grows

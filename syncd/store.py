@@ -103,6 +103,10 @@ class Store(Chronicle):
             if known is None or row_digest(tuple(values)) != known:
                 yield values[0]
 
+    def all_rows(self) -> Iterator[RowValues]:
+        """Yield every row, with one at a time in memory."""
+        return self.connection.execute(f"SELECT {_SELECT_ROW} FROM messages")
+
     def all_row_ids(self) -> Iterator[object]:
         """Yield the id of every row."""
         return (found[0] for found in self.connection.execute("SELECT id FROM messages"))

@@ -8,6 +8,7 @@
     undo       history, show, restore
     log        log
     repair     repair
+    verify     verify
     settings   config show
     projects   which projects a call means, and the exit code over all of them
     acts       one project and message: which, and changing something on both sides

@@ -30,6 +30,7 @@ _MODULES = {
     "restore": "undo",
     "resume": "cycles",
     "repair": "repair",
+    "verify": "verify",
     "config": "settings",
     "message": "messages",
 }

@@ -63,7 +63,7 @@ def problems(report: Report) -> Iterator[Line]:
         for way in report.halt.ways_out(report.path):
             yield f"  → {way}", Tone.HINT
     for entry in report.quarantined:
-        yield f"  {_quarantined(entry)}", Tone.ATTENTION
+        yield f"  {quarantined(entry)}", Tone.ATTENTION
     for conflict in report.conflicts:
         winner, loser = ("file", "row") if conflict.winner == Side.FILE else ("row", "file")
         yield (
@@ -73,7 +73,8 @@ def problems(report: Report) -> Iterator[Line]:
         )
 
 
-def _quarantined(entry: QuarantineEntry) -> str:
+def quarantined(entry: QuarantineEntry) -> str:
+    """Return in one line what is left alone, why, and the way out."""
     problem = entry.problem
     place = f"{entry.path}:{problem.line}" if problem.line is not None else entry.path
     hint = f" → {problem.hint}" if problem.hint else ""

@@ -1,0 +1,178 @@
+"""``syncd verify``: both sides read in full, and proved equal."""
+
+from __future__ import annotations
+
+import json as encoder
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from syncd import config
+from syncd.cli import output
+from syncd.cli.acts import opened
+from syncd.cli.findings import Line, number_of, quarantined
+from syncd.cli.options import Command, Json, Paths, Recursive
+from syncd.cli.output import Tone
+from syncd.cli.projects import chosen_projects, worst
+from syncd.errors import BusyError, ConfigError, ExitCode, StaleReplica, SyncdError
+from syncd.heartbeat import agent_for
+from syncd.report import State
+from syncd.verify import Difference, Verification
+from syncd.verify import verify as verify_project
+
+app = typer.Typer()
+
+_PATIENCE_S = 0.2
+_AGENT_NEEDS_S = 1.0
+"""What an agent needs, beside its second look at what is gone, to carry a change over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """One project: what was found, or (``error``) why it could not be read."""
+
+    project: Path
+    found: Verification | None = None
+    error: str | None = None
+    hint: str = ""
+    code: ExitCode = ExitCode.ERROR
+
+    @property
+    def state(self) -> State:
+        if self.found is None:
+            return State.ERROR
+        return State.IN_SYNC if self.found.is_equal else State.ATTENTION
+
+    def as_json(self) -> dict[str, Any]:
+        found = self.found
+        entry: dict[str, Any] = {"path": str(self.project), "state": str(self.state)}
+        if found is not None:
+            entry |= {
+                "files": found.files,
+                "rows": found.rows,
+                "equal": found.equal,
+                "differences": [_as_json(one) for one in found.differences],
+                "quarantined": [
+                    {
+                        "path": one.path,
+                        "line": one.problem.line,
+                        "reason": one.problem.reason,
+                        "mend": one.problem.hint,
+                    }
+                    for one in found.quarantined
+                ],
+                "twins": list(found.twins),
+                "strays": list(found.strays),
+            }
+        return entry | {"error": self.error}
+
+
+@app.command(cls=Command, epilog="Example: syncd verify ~/work --recursive")
+def verify(paths: Paths = None, recursive: Recursive = False, json: Json = False) -> int:
+    """Read every file and every row in full and tell where they differ. Changes nothing.
+
+    Neither stamps nor what earlier cycles noted are trusted. A change that an agent is just
+    carrying over is no difference: what differs is looked at again until it stands still.
+    """
+    started = time.monotonic()
+    projects = chosen_projects(paths, recursive=recursive)
+    results = []
+    for project in projects:
+        results.append(_verify(project))
+        if not json:
+            _print(results[-1])
+    if json:
+        entries = [one.as_json() for one in results]
+        output.print_json(time.monotonic() - started, projects=entries)
+    return worst(one.code for one in results)
+
+
+def _verify(project: Path) -> _Result:
+    try:
+        settings = config.load(project)
+        agent = agent_for(project)
+        works = agent is not None and agent.alive
+        patience_s = settings.gone_s + _AGENT_NEEDS_S if works else _PATIENCE_S
+        with opened(project) as store:
+            found = verify_project(
+                project, store, max_bytes=settings.max_bytes, patience_s=patience_s
+            )
+    except (ConfigError, BusyError, StaleReplica) as error:
+        return _Result(project, None, error.sentence, error.hint, error.exit_code)
+    except SyncdError as error:
+        return _Result(project, None, error.sentence, error.hint)
+    except OSError as error:  # one broken project never stops the rest
+        return _Result(project, None, output.os_sentence(error))
+    except sqlite3.Error as error:
+        return _Result(project, None, f"the database of {project}: {error}")
+    return _Result(project, found, code=ExitCode.IN_SYNC if found.is_equal else ExitCode.ATTENTION)
+
+
+def _as_json(one: Difference) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "field": one.field,
+        "file": one.file,
+        "row": one.row,
+        "path": one.path,
+        "what": one.what,
+        "moving": one.is_moving,
+        "mend": one.hint,
+    }
+
+
+def _print(one: _Result) -> None:
+    if one.found is None:
+        output.tell(f"{one.project}: {one.error}", Tone.BAD)
+        if one.hint:
+            output.tell(f"  → {one.hint}", Tone.HINT)
+        return
+    tone = Tone.GOOD if one.found.is_equal else Tone.ATTENTION
+    output.say(f"{one.project}: {', '.join(_headline(one.found))}", tone)
+    for text, tone in _lines(one.found):
+        output.say(text, tone)
+
+
+def _headline(found: Verification) -> Iterator[str]:
+    yield "equal" if found.is_equal else "not equal" if found.differences else "equal otherwise"
+    yield f"{number_of(found.files, 'file')} and {number_of(found.rows, 'row')} read"
+    if not found.is_equal:
+        yield f"{number_of(found.equal, 'message')} equal"
+    if found.differences:
+        yield number_of(len(found.differences), "difference")
+    if found.quarantined:
+        yield f"{len(found.quarantined):,} quarantined"
+    if found.twins:
+        yield number_of(len(found.twins), "twin")
+
+
+def _lines(found: Verification) -> Iterator[Line]:
+    for one in found.differences:
+        yield f"  {_difference(one)}", Tone.ATTENTION
+    for hint in dict.fromkeys(one.hint for one in found.differences):
+        yield f"  → {hint}", Tone.HINT
+    for entry in found.quarantined:
+        yield f"  {quarantined(entry)}", Tone.ATTENTION
+    for path in found.strays:
+        yield (
+            f"  {path}: a temporary file of syncd's own → The next cycle takes it in.",
+            (Tone.ATTENTION),
+        )
+
+
+def _difference(one: Difference) -> str:
+    moving = " (it is still changing)" if one.is_moving else ""
+    where = f", {one.path}" if one.path is not None else ""
+    if one.field is None:
+        return f"{one.id}{where}: {one.what}{moving}"
+    values = f"file {_value(one.file)}, row {_value(one.row)}"
+    return f"{one.id}{where}: {one.what}{moving}: {values}"
+
+
+def _value(value: str | None) -> str:
+    return "nothing" if value is None else encoder.dumps(value, ensure_ascii=False)
