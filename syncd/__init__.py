@@ -4,6 +4,7 @@ The map of the code, from the top down. Each module imports only from modules be
 keeps the arrows so.
 
     cli           talks to people: the only place that prints, exits, or imports typer and rich
+    service       the agent as a service: systemd's unit, launchd's property list
     agent         many projects: wakes, timers, signals, the service manager
     job           one project of the agent: its wakes, its cycles, what is left for later
     watch         watchdog and the database's bell → wakes

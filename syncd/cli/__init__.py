@@ -9,6 +9,7 @@
     log        log
     repair     repair
     verify     verify
+    service    service install, uninstall, show
     settings   config show
     projects   which projects a call means, and the exit code over all of them
     acts       one project and message: which, and changing something on both sides

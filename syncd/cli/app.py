@@ -31,6 +31,7 @@ _MODULES = {
     "resume": "cycles",
     "repair": "repair",
     "verify": "verify",
+    "service": "service",
     "config": "settings",
     "message": "messages",
 }
