@@ -20,10 +20,15 @@
 
 What a person reads as an answer goes to stdout, all other words to stderr. A call never ends in a
 traceback for anything that a person can cause.
+
+A short command spends most of its time on imports, so a module imports at its top only what every
+call of its command needs; what few calls need stands where it is used. What is no more than a few
+values together is a `NamedTuple`, which is defined in a seventh of the time of a frozen dataclass.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +38,9 @@ _READER_GONE = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own; return the exit code."""
+    # A start makes thousands of objects that live to the end, and no garbage. Looking for some is a
+    # tenth of the time of a short command; `Command` turns it on again.
+    gc.disable()
     from syncd.cli import output
     from syncd.errors import ExitCode, SyncdError
 
@@ -54,4 +62,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.ERROR
     finally:
         output.finish()
+        gc.freeze()
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -14,6 +15,10 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> Any:
         return _read_quickly(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        gc.enable()
+        return super().invoke(ctx)
 
 
 class Group(TyperGroup):
