@@ -35,6 +35,7 @@ keeps the arrows so.
     journal       PURE: what a cycle does, told as entries of the journal
     guard         PURE: when a cycle may not act
     reconcile     PURE: baseline, file, row → outcome
+    sides         PURE: the two sides of a message, and what can be known of one
     edit          PURE: edits of a file's bytes by span
     markdown      PURE: bytes ⇄ message
     front_matter  PURE: the YAML of a file, read and written

@@ -18,8 +18,8 @@ from syncd.guard import Halt, guard, still_gone
 from syncd.look import Look, losses
 from syncd.orders import Orders
 from syncd.reader import Reader
-from syncd.reconcile import Quarantined
 from syncd.report import Report
+from syncd.sides import Quarantined
 from syncd.store import DATABASE, Store
 
 Twins: TypeAlias = dict[str, tuple[str, Stamp]]

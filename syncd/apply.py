@@ -26,8 +26,9 @@ from syncd.look import Look
 from syncd.markdown import Place, legacy_view, render
 from syncd.message import Mailbox, file_name, fingerprints, mailbox_at
 from syncd.names import in_utf8, is_utf8
-from syncd.reconcile import Baseline, FileState, Outcome, Quarantined, Side, Step
+from syncd.reconcile import FileState, Outcome, Step
 from syncd.report import OpenConflict, Report
+from syncd.sides import Baseline, Quarantined, Side
 from syncd.store import DATABASE, Record, Row, Store
 
 _FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.database import Database
 from syncd.files import Stamp
-from syncd.journal import JournalEntry
 from syncd.messaging.schema import MESSAGE_COLUMNS
-from syncd.reconcile import Conflict, Quarantined, Side
+from syncd.sides import Quarantined, Side
 from syncd.tables import COLUMNS
+
+if TYPE_CHECKING:
+    from syncd.journal import JournalEntry
+    from syncd.reconcile import Conflict
 
 _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineEntry:
+class QuarantineEntry(NamedTuple):
     """A file or row left alone. ``stamp`` is None when it must be looked at again each time."""
 
     path: str
@@ -35,8 +36,7 @@ class QuarantineEntry:
     stamp: Stamp | None
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """One version in the history: a file's bytes with its path, or a row's values."""
 
     version: int
@@ -177,6 +177,8 @@ class Chronicle(Database):
             f"WHERE seq > ? AND at >= ? AND (? IS NULL OR id = ?) ORDER BY seq{order} LIMIT ?"
         )
         values = (after, since, message_id, message_id, -1 if most is None else most)
+        from syncd.journal import JournalEntry  # what only looks at a project does without
+
         found = self.connection.execute(sql, values).fetchall()
         return [JournalEntry(*entry) for entry in (reversed(found) if order else found)]
 

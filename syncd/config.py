@@ -7,16 +7,14 @@ is an error that names the nearest known one.
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.errors import ConfigError
-from syncd.reconcile import Side
+from syncd.sides import Side
 
 PROJECT_FILE = Path(".claude-mpm") / "syncd.toml"
 ENVIRONMENT_PREFIX = "SYNCD_"
@@ -56,8 +54,7 @@ class Config:
     journal_days: float = 365.0
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """A setting's value and where it came from."""
 
     name: str
@@ -112,11 +109,15 @@ def load_with_origins(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    import tomllib  # most have no such file, and every command would pay for it
+
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
@@ -131,6 +132,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _checked(name: str, value: Any, source: str) -> Any:
     if name not in _WHAT:
+        import difflib
+
         near = difflib.get_close_matches(name, _WHAT, n=1, cutoff=0.0)[0]
         raise ConfigError(
             f"unknown setting {name!r} ({source})", hint=f"The nearest known one is {near!r}."

@@ -23,8 +23,9 @@ from syncd.look import Look, look_at, look_fully
 from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
 from syncd.orders import Orders as Orders
 from syncd.reader import Reader
-from syncd.reconcile import NOTHING, Quarantined, Step, reconcile
+from syncd.reconcile import NOTHING, Step, reconcile
 from syncd.report import OpenConflict, Report
+from syncd.sides import Quarantined
 from syncd.store import Record, Row, Store
 from syncd.strays import is_left_behind, rewritten_version, take_in
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.message import FOLDERS
@@ -30,17 +28,18 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What a file system says of a version of a file; equal stamps mean the same bytes."""
+class Stamp(NamedTuple):
+    """What a file system says of a version of a file; equal stamps mean the same bytes.
+
+    A tuple, as a look makes and compares one for every file.
+    """
 
     size: int
     mtime_ns: int
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """A file's bytes as read, with their stamp and digest."""
 
     data: bytes
@@ -48,16 +47,14 @@ class Version:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FolderState:
+class FolderState(NamedTuple):
     """A mailbox folder as found: its identity, or (``trouble``) why it cannot be used."""
 
     identity: tuple[int, int] | None
     trouble: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(NamedTuple):
     """What all mailbox folders hold: stamps of regular files, reasons for what is none.
 
     Paths count from ``.claude-mpm``. ``strays`` are temporary files of an earlier pass.
@@ -175,6 +172,8 @@ class FileReplica:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise MessageError("it is not a regular file") from error
             if error.errno in (errno.EACCES, errno.EPERM):
+                import shlex  # every command that only looks would pay for it
+
                 raise MessageError(
                     "it cannot be read: permission denied",
                     hint=f"chmod u+r {shlex.quote(str(self._base / path))}",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from syncd.reconcile import Side
+from syncd.sides import Side
 
 FREE_DELETES = 20
 FREE_SHARE = 0.25

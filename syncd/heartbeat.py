@@ -12,11 +12,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from syncd.errors import ReplicaError, UsageError
 
@@ -24,8 +22,7 @@ BEAT_S = 10.0
 STALE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class AgentInfo:
+class AgentInfo(NamedTuple):
     """An agent as its file tells; ``alive`` is False for one that died or hangs.
 
     ``last_full_compare`` has times by project, ``troubles`` an error and its hint for each project
@@ -146,6 +143,8 @@ def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
     with door:
         fcntl.flock(door, fcntl.LOCK_EX)
         _refuse_second(roots, recursive)
+        from hashlib import blake2b  # only an agent of one's own has a file to name
+
         names = sorted(map(str, roots))
         digest = blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
         path = folder / f"{digest}.json"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd.message import FIELDS, Mailbox, mailbox_at, values_of
-from syncd.reconcile import FileState, Outcome, Side, Step
+from syncd.reconcile import FileState, Outcome, Step
+from syncd.sides import Side
 
 FIRST_SYNC = "first sync"
 RESTORED = "restored"

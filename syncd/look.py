@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from syncd.files import FileReplica, FolderState, Scan, Stamp
-from syncd.guard import Gone
 from syncd.message import FOLDERS, Mailbox, mailbox_of
 from syncd.names import is_stray, is_utf8
-from syncd.reconcile import Side
+from syncd.sides import Side
 from syncd.store import DATABASE, FeedEntry, Store
+
+if TYPE_CHECKING:
+    from syncd.guard import Gone
 
 
 @dataclass(slots=True)
@@ -155,6 +158,8 @@ def losses(
 
     ``gone_files`` has the former path of each message that stands in no file any more.
     """
+    from syncd.guard import Gone  # most looks miss nothing
+
     expected = store.count_by_folder()
     both_gone = gone_files.keys() & look.gone_rows
     by_folder = Counter(

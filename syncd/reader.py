@@ -10,7 +10,8 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica, Stamp
 from syncd.markdown import Place, parse
 from syncd.message import mailbox_at
-from syncd.reconcile import FileState, Quarantined
+from syncd.reconcile import FileState
+from syncd.sides import Quarantined
 
 KEPT_AT_ONCE = 250
 

@@ -8,13 +8,12 @@ the versions that a step would destroy and that the history keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from syncd.message import (
     FIELDS,
     TEXT_FIELDS,
-    Fingerprints,
     Mailbox,
     Message,
     fingerprint,
@@ -23,13 +22,9 @@ from syncd.message import (
     status_in,
     values_of,
 )
+from syncd.sides import Baseline, Quarantined, Side
 
 _STATUS = FIELDS.index("status")
-
-
-class Side(StrEnum):
-    FILE = "file"
-    DB = "db"
 
 
 class Step(StrEnum):
@@ -42,20 +37,6 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """The last state of a message on which both sides agreed.
-
-    ``status_said`` is the front matter's word then, ``status`` the agreed one, ``fields`` one
-    fingerprint a field.
-    """
-
-    mailbox: Mailbox
-    status_said: str | None
-    status: str
-    fields: Fingerprints
-
-
-@dataclass(frozen=True, slots=True)
 class FileState:
     """A file as read: ``message.status`` is what folder and front matter say without a baseline."""
 
@@ -63,19 +44,6 @@ class FileState:
     message: Message
     said: frozenset[str]
     status_said: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A side that cannot be understood; ``line`` counts from 1 where one can be named.
-
-    ``in_bytes`` is False where the cause lies around the file, and can go without a change to it.
-    """
-
-    reason: str
-    line: int | None = None
-    hint: str = ""
-    in_bytes: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

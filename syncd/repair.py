@@ -14,8 +14,9 @@ from syncd.files import FileReplica
 from syncd.journal import COMMANDED, JournalEntry
 from syncd.markdown import legacy_problem, parse
 from syncd.message import FIELDS
-from syncd.reconcile import Side, Step
+from syncd.reconcile import Step
 from syncd.report import Report
+from syncd.sides import Side
 from syncd.store import Store
 
 

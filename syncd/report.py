@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syncd.chronicle import QuarantineEntry
 from syncd.errors import ExitCode
-from syncd.guard import Halt
+
+if TYPE_CHECKING:
+    from syncd.chronicle import QuarantineEntry
+    from syncd.guard import Halt
 
 
 class State(StrEnum):
@@ -46,8 +48,7 @@ class Counts:
         return ", ".join(named) or "nothing to do"
 
 
-@dataclass(frozen=True, slots=True)
-class OpenConflict:
+class OpenConflict(NamedTuple):
     """A conflict that nobody has resolved yet; ``version`` is the loser's in the history."""
 
     id: str

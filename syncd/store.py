@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import Stamp
 from syncd.message import FIELDS, Message, mailbox_at, values_of
-from syncd.reconcile import Baseline
+from syncd.sides import Baseline
 from syncd.tables import COLUMNS
 
 DATABASE = "messaging.db"
@@ -38,8 +38,7 @@ RowValues = tuple[Any, ...]
 """A row as it stands: ``id`` and then the columns of `FIELDS`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row as read, with what a compare-and-set needs to recognise it."""
 
     values: RowValues
@@ -66,8 +65,7 @@ class Record:
     view: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FeedEntry:
+class FeedEntry(NamedTuple):
     """An id that a host touched; ``was`` is the status of a row that it deleted."""
 
     seq: int

@@ -17,7 +17,8 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica, Version
 from syncd.markdown import legacy_view, parse
 from syncd.message import Message, mailbox_at, message_from_row
-from syncd.reconcile import Baseline, FileState, Outcome, Side, reconcile_late
+from syncd.reconcile import FileState, Outcome, reconcile_late
+from syncd.sides import Baseline, Side
 from syncd.store import Record, Store
 
 _SURE_S = 60.0

@@ -23,7 +23,7 @@ from syncd.files import FileReplica, Scan
 from syncd.markdown import Place, parse
 from syncd.message import FIELDS, Mailbox, Message, mailbox_at, message_from_row, values_of
 from syncd.names import in_utf8, is_utf8
-from syncd.reconcile import Quarantined
+from syncd.sides import Quarantined
 from syncd.store import Row, RowValues, Store
 
 _AT_ONCE = 500

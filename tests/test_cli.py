@@ -183,6 +183,22 @@ def test_reading_arguments_needs_no_pydantic(world: Path) -> None:
     assert "0 False" == done.stdout.splitlines()[-1]
 
 
+def test_a_status_in_sync_comes_without_what_it_does_not_need(world: Path) -> None:
+    heavy = {
+        *("rich", "yaml", "frontmatter", "pydantic", "watchdog", "tomllib", "shlex", "logging"),
+        *("concurrent.futures", "syncd.reconcile", "syncd.guard", "syncd.journal", "syncd.cycle"),
+    }
+    code = (
+        "import sys; from syncd.cli import main; code = main(['status', sys.argv[1]]); "
+        f"print(code, *{heavy!r} & sys.modules.keys())"
+    )
+    assert 0 == main(["sync", str(world / "apex")])
+    command = [sys.executable, "-c", code, str(world / "apex")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "0" == done.stdout.splitlines()[-1]
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_help_has_an_example(syncd: Call, command: list[str]) -> None:
     result = syncd(*command, "--help")

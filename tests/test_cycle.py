@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from syncd.message import FIELDS, FOLDERS, file_name
-from syncd.reconcile import Side
 from syncd.report import State
+from syncd.sides import Side
 from tests.clients import SCHEMA, NewClient, OldClient, Row, parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, moment, nothing_written, settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.guard import Gone, Halt, guard
-from syncd.reconcile import Side
+from syncd.sides import Side
 
 
 @pytest.fixture(params=Side)

@@ -18,18 +18,8 @@ from syncd.message import (
     mailbox_of,
     status_in,
 )
-from syncd.reconcile import (
-    NOTHING,
-    Baseline,
-    Conflict,
-    FileState,
-    Kept,
-    Outcome,
-    Quarantined,
-    Side,
-    Step,
-    reconcile,
-)
+from syncd.reconcile import NOTHING, Conflict, FileState, Kept, Outcome, Step, reconcile
+from syncd.sides import Baseline, Quarantined, Side
 
 ALL = frozenset(FIELDS)
 

@@ -23,8 +23,8 @@ from syncd.history import in_step
 from syncd.journal import COMMANDED
 from syncd.names import CLAUDE_DIR
 from syncd.project import run_pass
-from syncd.reconcile import Side
 from syncd.report import Report, worst_exit_code
+from syncd.sides import Side
 from syncd.store import DATABASE, Store
 
 SIDES: dict[str, str] = {Side.FILE: "file", Side.DB: "row"}

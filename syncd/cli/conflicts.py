@@ -28,8 +28,8 @@ from syncd.cli.options import Command, Json, OnePath
 from syncd.cli.output import Tone
 from syncd.errors import ExitCode, MessageError, SyncdError, UsageError
 from syncd.history import CURRENT, Resolved
-from syncd.reconcile import Side
 from syncd.report import OpenConflict, Report
+from syncd.sides import Side
 from syncd.store import Store
 
 app = typer.Typer()

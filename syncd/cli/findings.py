@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from syncd.chronicle import QuarantineEntry
 from syncd.cli.output import Tone
-from syncd.reconcile import Side
 from syncd.report import Counts, Report
+
+if TYPE_CHECKING:
+    from syncd.chronicle import QuarantineEntry
+from syncd.sides import Side
 
 Line = tuple[str, Tone]
 

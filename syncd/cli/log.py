@@ -23,7 +23,8 @@ from syncd.errors import SyncdError
 from syncd.follow import follow as follow_journal
 from syncd.journal import COMMANDED, HALTED, QUARANTINED, RELEASED, RESUMED, JournalEntry
 from syncd.names import CLAUDE_DIR
-from syncd.reconcile import Side, Step
+from syncd.reconcile import Step
+from syncd.sides import Side
 from syncd.store import DATABASE, Store
 
 app = typer.Typer()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any, TextIO, TypeVar
@@ -59,6 +58,8 @@ def shown(text: str) -> str:
     """Return a text with every character that is not seen as itself written as an escape."""
     if text.isprintable():
         return text
+    import unicodedata  # nearly all that is printed has no need of it
+
     return "".join(
         _escaped(character) if unicodedata.category(character) in _UNSEEN else character
         for character in text

@@ -5,7 +5,6 @@ Everything here reads only, needs no agent, and works beside one.
 
 from __future__ import annotations
 
-import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -23,12 +22,11 @@ from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
 from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError
 from syncd.files import FileReplica
-from syncd.guard import Halt
 from syncd.heartbeat import AgentInfo, agent_for
 from syncd.look import look_fully
 from syncd.names import CLAUDE_DIR
-from syncd.reconcile import Side
 from syncd.report import OpenConflict, Report, State, worst_exit_code
+from syncd.sides import Side
 from syncd.store import DATABASE, Store
 from syncd.tables import is_ready
 
@@ -144,6 +142,8 @@ def _read(result: _Status, store: Store, files: FileReplica) -> None:
     found.conflicts = [OpenConflict(*values) for values in store.conflicts()]
     halt = store.state("halt")
     if halt is not None:
+        from syncd.guard import Halt  # needed by few
+
         cause, side, gone, expected = halt
         found.halt = Halt(cause, Side(side), gone, expected)
     result.never_synced = not is_ready(store.connection) and store.state("folders") is None
@@ -217,6 +217,10 @@ def _headline(one: _Status) -> Iterator[str]:
 
 def _calls(one: _Status) -> Iterator[Line]:
     """Yield what needs a person beside conflicts, quarantine and the halt, each with a way out."""
+    if not (one.is_new or one.is_waiting or one.has_lost_its_agent):
+        return
+    import shlex  # nearly every status ends above
+
     agent = one.agent
     project = shlex.quote(str(one.project))
     if agent is not None and not agent.alive:
