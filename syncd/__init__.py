@@ -27,6 +27,7 @@ keeps the arrows so.
     database      a project's database as a file: opening, transactions, errors
     tables        syncd's own tables and triggers
     files         the replica of files: scan, stable read, safe write
+    attributes    what a file has beside its bytes: permissions, owner, access lists
     syscalls      leases and renames that Python lacks
     find          finding projects
     names         names of files: messages, and syncd's own for a moment

@@ -6,11 +6,12 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
 from syncd import tables
+from syncd.attributes import give_to_owner_of
 from syncd.errors import BusyError, ReplicaError, StaleReplica
 from syncd.syscalls import no_checkpoint
 
@@ -43,6 +44,8 @@ class Database:
             # Opened all the same, SQLite would make its -wal and -shm as unwritable as the file
             # is, and leave them so.
             raise ReplicaError(f"{path} cannot be written", hint=_MAY_WRITE)
+        if create and os.geteuid() == 0:
+            _create_for_owner(path)
         with translated(path):
             connection = _connect(path, mode)
             try:
@@ -177,6 +180,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _create_for_owner(path: Path) -> None:
+    """Create an empty database that is its folder's owner's; SQLite's other files follow it."""
+    with suppress(OSError):  # it exists, or SQLite will say what is wrong
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        give_to_owner_of(path.parent, path)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

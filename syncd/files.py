@@ -17,6 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from syncd.attributes import Attributes, attributes_of, give, give_to_owner_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, in_utf8, is_stray, is_utf8, temporary_name
@@ -208,7 +209,7 @@ class FileReplica:
         folder, name = _split(path)
         with self._changing("write", path):
             fd = self._folder(folder, make=True)
-            temp, stamp = self._temporary(fd, data, mode=0o666)
+            temp, stamp = self._temporary(fd, data)
             try:
                 rename_new(fd, temp, fd, name)
             except OSError as error:
@@ -231,8 +232,7 @@ class FileReplica:
         folder, name = _split(path)
         with self._changing("replace", path):
             fd = self._folder(folder)
-            mode = stat.S_IMODE(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
-            temp, stamp = self._temporary(fd, data, mode=mode)
+            temp, stamp = self._temporary(fd, data, like=attributes_of(fd, name))
             try:
                 exchange(fd, temp, name)
             except OSError:
@@ -335,13 +335,17 @@ class FileReplica:
                 return False
             raise
 
-    def _temporary(self, dir_fd: int, data: bytes, *, mode: int) -> tuple[str, Stamp]:
+    def _temporary(
+        self, dir_fd: int, data: bytes, *, like: Attributes | None = None
+    ) -> tuple[str, Stamp]:
         name = temporary_name()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with _opened(name, flags, dir_fd, mode) as fd:
-                if mode != 0o666:
-                    os.fchmod(fd, mode)
+            with _opened(name, flags, dir_fd, 0o600 if like else 0o666) as fd:
+                if like is not None:
+                    give(fd, like)
+                else:
+                    give_to_owner_of(dir_fd, fd)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(fd, view) :]
@@ -382,6 +386,7 @@ class FileReplica:
             parent = parent / part
             with suppress(FileExistsError):
                 os.mkdir(parent)
+                give_to_owner_of(parent.parent, parent)
 
     def _forget(self, folder: str) -> None:
         fd = self._fds.pop(folder, None)

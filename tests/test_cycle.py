@@ -924,13 +924,6 @@ def test_g13_a_move_by_sql_keeps_every_byte_and_the_name(project: Project) -> No
     assert_quiet(project)
 
 
-def test_g13_permissions_of_an_edited_file_stay(synced: Project) -> None:
-    synced.file(AT_ONE).chmod(0o640)
-    synced.new.update(ONE, subject="Better")
-    synced.sync()
-    assert 0o640 == stat.S_IMODE(synced.file(AT_ONE).stat().st_mode)
-
-
 NO_DATE = BY_HAND.replace("created_at: 2026-02-20T20:15:00Z\n", "")
 
 
