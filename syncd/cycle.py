@@ -110,7 +110,9 @@ class _Cycle:
         orders = self.orders
         absence = Absence(self.store, self.files, self.reader, self.config, orders, self.report)
         if orders.paths is None or absence.needs_full_look():
-            look = look_fully(self.store, self.files, trust_stamps=orders.trust_stamps)
+            look = look_fully(
+                self.store, self.files, trust_stamps=orders.trust_stamps, fresh=orders.fresh
+            )
         else:
             look = look_at(self.store, self.files, orders.paths)
         state = _Pass(look, self.store.quarantine(), self.store.twins() if look.paths else {})
@@ -128,6 +130,7 @@ class _Cycle:
                 self.store.prune(self.config.history_days, self.config.journal_days)
                 self.store.prune_versions()
         self._summarise(state)
+        self.report.fresh = self.files.fresh
         return self.report
 
     def _apply(self, state: _Pass) -> None:

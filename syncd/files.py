@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
@@ -25,6 +26,8 @@ from syncd.syscalls import exchange, is_being_written, is_open_nowhere_else, ren
 
 MAX_BYTES = 16 * 1024 * 1024
 
+TICK_S = 0.01
+_COARSE_TICK_S = 2.0
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -38,6 +41,16 @@ class Stamp(NamedTuple):
     size: int
     mtime_ns: int
     inode: int
+
+    def is_fresh(self) -> bool:
+        """Tell whether the file may change once more and still have this stamp.
+
+        RACE: file systems take the time from a clock that ticks every 1 to 10 ms (older ones: in
+        whole seconds), so a change of the same size within the tick goes unseen. Git calls such a
+        file "racily clean" (its Documentation/technical/racy-git).
+        """
+        tick_s = TICK_S if self.mtime_ns % 1_000_000_000 else _COARSE_TICK_S
+        return abs(time.time() - self.mtime_ns / 1e9) < tick_s
 
 
 class Version(NamedTuple):
@@ -85,6 +98,8 @@ class FileReplica:
         self._base = project / CLAUDE_DIR
         self._max_bytes = max_bytes
         self._fds: dict[str, int] = {}
+        self.fresh: set[str] = set()
+        """Paths whose stamps do not vouch for their bytes: they were looked at too early."""
         self._dirty: set[str] = set()
         self._displaced: list[tuple[str, str, bytes]] = []
 
@@ -199,6 +214,8 @@ class FileReplica:
             after = os.fstat(fd)
             stamp = stamp_of(after)
             if stamp == (stamp_of(before)) and (len(data) == after.st_size):
+                if stamp.is_fresh():
+                    self.fresh.add(path)
                 return Version(data, stamp, digest_of(data))
         raise StaleReplica(f"{self._base / path} is being written")
 
@@ -241,6 +258,8 @@ class FileReplica:
             self._dirty.add(folder)
             if self._is_version(fd, temp, seen):
                 self._displaced.append((folder, temp, seen.digest))
+                if stamp.is_fresh():
+                    self.fresh.add(path)
                 return stamp
             exchange(fd, temp, name)
             if os.stat(temp, dir_fd=fd, follow_symlinks=False).st_ino != stamp.inode:
@@ -265,6 +284,8 @@ class FileReplica:
                 if not os.path.samestat(mine, found):
                     raise StaleReplica(f"{self._base / to} exists already") from error
                 os.unlink(name, dir_fd=fd)  # a crash cut off a move by link and unlink
+            if path in self.fresh:
+                self.fresh.add(to)
             self._dirty |= {folder, to_folder}
             found = os.stat(to_name, dir_fd=to_fd, follow_symlinks=False)
             return stamp_of(found)

@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class Job:
     paths: set[str] = field(default_factory=set)
     quiet_at: dict[str, float] = field(default_factory=dict)
     vanished: dict[str, float] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
     bell: bool = False
     listen_until: float = 0.0
     listened: int = 0
@@ -112,7 +113,7 @@ class Job:
             if due:
                 self.due = None
             if full:
-                return Orders(gone=gone, wait=False)
+                return Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
             paths |= {path for path in gone if not path.startswith(DATABASE)}
             return Orders(paths=frozenset(paths), gone=gone, wait=False)
 
@@ -190,7 +191,7 @@ class Job:
         try:
             if self.store is not None and not self.store.is_current():
                 self.close()
-                orders = Orders(gone=orders.gone, wait=False)
+                orders = replace(orders, paths=None)
             if self.store is None:
                 self.store = Store.open(self.project / CLAUDE_DIR / DATABASE)
             schema = self.store.schema_version()
@@ -199,7 +200,7 @@ class Job:
                 and self.versions[1] != schema
                 and orders.paths is not None
             ):
-                orders = Orders(gone=orders.gone, wait=False)
+                orders = replace(orders, paths=None)
             # Read before the cycle: a commit during it must count as news afterwards.
             data = self.store.data_version()
             report = run_pass(self.project, self.config, orders, store=self.store)
@@ -236,6 +237,9 @@ class Job:
         with self.lock:
             for path in report.vanished:
                 self.vanished.setdefault(path, now)
+            if report.error is None and report.halt is None:
+                self.fresh -= orders.fresh
+            self.fresh |= report.fresh
             if report.error is not None:
                 self.close()
                 self.versions = None

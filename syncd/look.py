@@ -52,17 +52,23 @@ _FOLDER_ORDER = {folder: number for number, folder in enumerate(FOLDERS)}
 # Inbox before outbox: of the two copies of a message to oneself the first read is the message.
 
 
-def look_fully(store: Store, files: FileReplica, *, trust_stamps: bool = True) -> Look:
+def look_fully(
+    store: Store,
+    files: FileReplica,
+    *,
+    trust_stamps: bool = True,
+    fresh: frozenset[str] = frozenset(),
+) -> Look:
     """Compare everything: stamps of all files and digests of all rows against the baseline.
 
-    Without ``trust_stamps`` every file is read again.
+    Without ``trust_stamps`` every file is read again; the ``fresh`` ones are in any case.
     """
     look = Look()
     scan = files.scan()
     look.folders = scan.folders
     look.strays = scan.strays
     look.odd_paths = scan.odd
-    _compare_files(store, scan, look, trust_stamps=trust_stamps)
+    _compare_files(store, scan, look, trust_stamps=trust_stamps, fresh=fresh)
     with store.reading():
         _note_feed(store, look)
         _note_rows(look, store.changed_rows())
@@ -71,7 +77,9 @@ def look_fully(store: Store, files: FileReplica, *, trust_stamps: bool = True) -
     return look
 
 
-def _compare_files(store: Store, scan: Scan, look: Look, *, trust_stamps: bool) -> None:
+def _compare_files(
+    store: Store, scan: Scan, look: Look, *, trust_stamps: bool, fresh: frozenset[str]
+) -> None:
     known: dict[str, Stamp] = {}
     shared: set[str] = set()
     for path, key, stamp in store.stamps():
@@ -90,7 +98,7 @@ def _compare_files(store: Store, scan: Scan, look: Look, *, trust_stamps: bool) 
             same = known[path] == stamp and path not in shared
         else:
             same = path in twins and twins[path][1] == stamp
-        if not (same and trust_stamps):
+        if not (same and trust_stamps) or path in fresh:
             look.paths.append(path)
     look.paths.sort(key=_order)
     look.twins_gone = [path for path in twins if path not in scan.stamps]

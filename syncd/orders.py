@@ -10,7 +10,8 @@ class Orders:
     """What a cycle is asked to do.
 
     ``paths`` limits it to these files and the ids in the feed (None: everything). ``gone`` are
-    vanished paths that were already gone at an earlier look. ``one_way`` changes rows only and
+    vanished paths that were already gone at an earlier look; ``fresh`` are those that an earlier
+    look read too early to trust their stamps. ``one_way`` changes rows only and
     deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
     side; ``accept_deletes`` passes the guard. With ``wait`` the cycle itself looks twice, where
     the agent would come back later. ``cause`` is what the journal says of changes that a command
@@ -19,6 +20,7 @@ class Orders:
 
     paths: frozenset[str] | None = None
     gone: frozenset[str] = frozenset()
+    fresh: frozenset[str] = frozenset()
     trust_stamps: bool = True
     one_way: bool = False
     dry_run: bool = False

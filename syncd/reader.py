@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from syncd.apply import Found
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import FileReplica, Stamp
+from syncd.files import TICK_S, FileReplica, Stamp, Version
 from syncd.markdown import Place, parse
 from syncd.message import mailbox_at
 from syncd.reconcile import FileState
@@ -57,7 +57,7 @@ class Reader:
         while True:
             problem: Quarantined | None = None
             try:
-                version = self._files.read(path)
+                version = self._read_settled(path)
                 parsed = parse(version.data, self._place(path, version.stamp.mtime_ns))
                 mailbox = mailbox_at(path)
                 state = FileState(mailbox, parsed.message, parsed.said, parsed.status_said)
@@ -74,6 +74,15 @@ class Reader:
                 self._unsettled.add(path)
                 return None
             time.sleep(0.02)
+
+    def _read_settled(self, path: str) -> Version:
+        """Read a file, with ``wait`` so long after its last change that a later one will show."""
+        version = self._files.read(path)
+        if self._wait and path in self._files.fresh:
+            time.sleep(TICK_S)
+            self._files.fresh.discard(path)
+            version = self._files.read(path)
+        return version
 
     def _is_young(self, path: str) -> bool:
         """Tell whether a file was written so lately that its writer may not be done."""

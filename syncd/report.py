@@ -63,7 +63,8 @@ class Report:
     """What one cycle did in one project.
 
     ``unsettled`` are paths and ids to come back to soon, ``vanished`` paths to look at a second
-    time, ``late`` displaced files that somebody still had open.
+    time, ``fresh`` ones to read again at the next full compare, ``late`` displaced files that
+    somebody still had open.
     """
 
     path: str
@@ -76,6 +77,7 @@ class Report:
     busy: bool = False
     unsettled: set[str] = field(default_factory=set)
     vanished: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
     late: list[str] = field(default_factory=list)
 
     @property

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from syncd.files import TICK_S
 from syncd.message import FIELDS, FOLDERS, file_name
 from syncd.report import State
 from syncd.sides import Side
@@ -1955,6 +1957,29 @@ def test_g11_a_cycle_that_knows_nothing_of_the_files_ends_as_a_full_one(
     scoped.sync()
     assert end_state(full) == end_state(scoped)
     assert_quiet(scoped)
+
+
+def test_g11_a_change_within_the_same_tick_of_the_clock_is_found_without_its_event(
+    synced: Project,
+) -> None:
+    path = synced.write(AT_ONE, synced.text(AT_ONE).replace("Subject 1", "Version 1"))
+    second = int(time.time())  # of a file system that keeps times in whole seconds
+    os.utime(path, (second, second))
+    seen = synced.scoped(AT_ONE)
+    assert {AT_ONE} == seen.fresh
+    synced.edit(AT_ONE, "Version 1", "Version 2")
+    os.utime(path, (second, second))
+    assert 1 == synced.sync(fresh=frozenset(seen.fresh)).counts.rows_updated
+    assert "Version 2" == synced.row(ONE)["subject"]
+    assert_quiet(synced)
+
+
+def test_g11_a_command_waits_until_a_later_change_of_what_it_read_would_show(
+    synced: Project,
+) -> None:
+    synced.edit(AT_ONE, "Subject 1", "Version 1")
+    assert set() == synced.sync().fresh
+    assert time.time() - synced.file(AT_ONE).stat().st_mtime > TICK_S
 
 
 def test_a_vanished_file_is_not_gone_at_the_first_look(synced: Project) -> None:
