@@ -14,6 +14,7 @@ keeps the arrows so.
     history       undoing: versions, restore, conflicts resolved
     follow        the journal as it grows
     project       taking turns on a project, running a pass over it
+    seen          what a project looked like when nothing was left to do
     cycle         one cycle: look, reconcile, guard, apply, record
     absence       what is gone, told from what moved or cannot be read
     strays        what late writers left, merged against the version that they started from

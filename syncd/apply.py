@@ -12,6 +12,7 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -106,12 +107,13 @@ class Applier:
         self.touched: set[str] = set()
         self.would_conflict: list[OpenConflict] = []
         self._taken: set[str] = set()
+        self._own_path = in_utf8(str(project))
 
     def place(self, path: str, written_ns: int = 0) -> Place:
         """Return what a file's surroundings say where its front matter is silent."""
         seconds = max(_FIRST_SECOND, min(written_ns // 1_000_000_000, _LAST_SECOND))
         moment = datetime.fromtimestamp(seconds, UTC)
-        return Place(path, mailbox_at(path), in_utf8(str(self.project)), moment.isoformat())
+        return Place(path, mailbox_at(path), self._own_path, moment.isoformat())
 
     def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
         """Leave a row alone, with the reason."""
@@ -312,28 +314,41 @@ class Applier:
         if not work:
             return
         with self.store.writing():
+            self._insert_rows([task for task in work if task.outcome.row is Step.CREATE])
             for task in work:
-                if not task.changes_both:
+                if not task.changes_both and task.written_row is None:
                     self._change_row(task)
-                if not task.dropped:
-                    self._save(task)
-            self.store.add_to_journal(self._told(work))
+            done = [task for task in work if not task.dropped]
+            self.store.save_records(
+                self._new_record(task) for task in done if not (task.partial or task.outcome.forget)
+            )
+            for task in done:
+                self._settle(task)
+            self.store.add_to_journal(self._told(done))
+
+    def _insert_rows(self, tasks: Sequence[Task]) -> None:
+        """Insert many rows at once; where one of them cannot be, each is left to be tried alone."""
+        new = [task for task in tasks if task.written_row is None and not task.changes_both]
+        messages = [task.outcome.message for task in new if task.outcome.message is not None]
+        if len(messages) > 1:
+            with suppress(StaleReplica):
+                for task, row in zip(new, self.store.insert_rows(messages), strict=True):
+                    task.written_row = row
 
     def _told(self, tasks: Iterable[Task]) -> Iterator[JournalEntry]:
         """Yield what was done to these messages as entries of the journal."""
         at = now_text()
         for task in tasks:
-            if not task.dropped:
-                yield from entries_of(
-                    task.id,
-                    task.outcome,
-                    task.found.state if task.found else None,
-                    task.row.values if task.row else None,
-                    at=at,
-                    was_known=task.record is not None,
-                    path=task.path,
-                    cause=self.cause,
-                )
+            yield from entries_of(
+                task.id,
+                task.outcome,
+                task.found.state if task.found else None,
+                task.row.values if task.row else None,
+                at=at,
+                was_known=task.record is not None,
+                path=task.path,
+                cause=self.cause,
+            )
 
     def _has_news(self, task: Task) -> bool:
         outcome = task.outcome
@@ -343,12 +358,10 @@ class Applier:
             return False
         return task.record is None or self._new_record(task) != task.record
 
-    def _save(self, task: Task) -> None:
+    def _settle(self, task: Task) -> None:
         outcome = task.outcome
         if outcome.forget:
             self.store.forget_record(task.id)
-        elif not task.partial:
-            self.store.save_record(self._new_record(task))
         if outcome.file in (Step.CREATE, Step.UPDATE) or task.was_intended:
             self.store.settle_intents(task.id, drop=outcome.file is not Step.UPDATE)
 

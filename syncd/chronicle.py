@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.database import Database
@@ -155,7 +154,7 @@ class Chronicle(Database):
 
     def add_to_journal(self, entries: Iterable[JournalEntry]) -> None:
         sql = f"INSERT INTO syncd_journal ({_JOURNAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self.connection.executemany(sql, (_JOURNAL_VALUES(entry) for entry in entries))
+        self.connection.executemany(sql, (entry[:-1] for entry in entries))
 
     def journal(
         self,
@@ -229,9 +228,6 @@ class Chronicle(Database):
             if execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1", values).fetchone():
                 with self.writing():
                     execute(f"DELETE FROM {table} WHERE {condition}", values)
-
-
-_JOURNAL_VALUES = attrgetter(*_JOURNAL.split(", "))
 
 
 def _history_entry(values: Sequence[Any]) -> HistoryEntry:

@@ -69,6 +69,12 @@ def user_file(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "syncd" / "config.toml"
 
 
+def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the user's state: agents' signs of life, and what may be forgotten."""
+    base = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "syncd"
+
+
 def load(
     project: Path | None = None,
     *,

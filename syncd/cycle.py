@@ -7,7 +7,7 @@ is applied in batches whose order survives a crash at any point (`syncd.apply`).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from syncd.apply import Applier, Found, Task, row_key
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.errors import MessageError
-from syncd.files import FileReplica, Stamp
+from syncd.files import FileReplica, Scan, Stamp
 from syncd.guard import Halt
 from syncd.journal import FIRST_SYNC, HALTED, RESTORED, RESUMED, JournalEntry
 from syncd.look import Look, look_at, look_fully
@@ -50,15 +50,23 @@ class _Pass:
     done: set[str] = field(default_factory=set)
 
 
-def run(project: Path, store: Store, config: Config, orders: Orders) -> Report:
+def run(
+    project: Path,
+    store: Store,
+    config: Config,
+    orders: Orders,
+    is_known: Callable[[Scan], bool] | None = None,
+) -> Report:
     """Run one cycle over a project whose lock the caller holds; return what it did.
+
+    ``is_known`` may tell of a scan that nothing was written since a pass left nothing to do.
 
     Raises `ReplicaError` or `BusyError` when a side as a whole cannot be used; what was applied
     by then is recorded. A single bad file or row never raises: it is quarantined.
     """
     orders = _with_decision(store, orders)
     with FileReplica(project, max_bytes=config.max_bytes) as files:
-        return _Cycle(project, store, files, config, orders).run()
+        return _Cycle(project, store, files, config, orders).run(is_known)
 
 
 def _with_decision(store: Store, orders: Orders) -> Orders:
@@ -106,12 +114,16 @@ class _Cycle:
         is_first = self.store.state("folders") is None
         return self.orders.cause or (FIRST_SYNC if is_first else "")
 
-    def run(self) -> Report:
+    def run(self, is_known: Callable[[Scan], bool] | None) -> Report:
         orders = self.orders
         absence = Absence(self.store, self.files, self.reader, self.config, orders, self.report)
         if orders.paths is None or absence.needs_full_look():
             look = look_fully(
-                self.store, self.files, trust_stamps=orders.trust_stamps, fresh=orders.fresh
+                self.store,
+                self.files,
+                trust_stamps=orders.trust_stamps,
+                fresh=orders.fresh,
+                is_known=is_known,
             )
         else:
             look = look_at(self.store, self.files, orders.paths)
@@ -186,13 +198,15 @@ class _Cycle:
                 state.done.add(at[path].id)
         ids = {found.state.message.id for found in founds}
         records, rows = self.store.records(ids), self.store.rows(ids)
+        intended = self.store.intended(ids)
         tasks = []
         for found in founds:
             key = found.state.message.id
             if self._is_first(state, found, records.get(key)):
                 state.claimed[key] = found.path
                 state.fileless.discard(key)
-                tasks.append(self._task(key, found, rows.get(key), records.get(key)))
+                intent = intended.get((key, found.version.digest))
+                tasks.append(self._task(key, found, rows.get(key), records.get(key), intent))
                 state.done.add(key)
         self.applier.apply([task for task in tasks if task is not None])
 
@@ -268,6 +282,7 @@ class _Cycle:
     def _take_ids(self, state: _Pass, ids: Sequence[str]) -> None:
         """Compare these messages, whose rows or whose files' absence gave the reason to look."""
         records, rows = self.store.records(ids), self.store.rows(ids)
+        intended = self.store.intended(ids)
         tasks = []
         for key in ids:
             record, row = records.get(key), rows.get(key)
@@ -276,7 +291,8 @@ class _Cycle:
                 continue
             found = self._file_of(state, key, record, row)
             if isinstance(found, Found) or found is None:
-                tasks.append(self._task(key, found, row, record))
+                intent = intended.get((key, found.version.digest)) if found else None
+                tasks.append(self._task(key, found, row, record, intent))
         self.applier.apply([task for task in tasks if task is not None])
 
     def _file_of(
@@ -320,8 +336,15 @@ class _Cycle:
         return None
 
     def _task(
-        self, key: str, found: Found | None, row: Row | None, record: Record | None
+        self,
+        key: str,
+        found: Found | None,
+        row: Row | None,
+        record: Record | None,
+        intended: Record | None,
     ) -> Task | None:
+        """Return what is to be done with a message; ``intended`` is the version that was to be
+        written when its file's bytes are those of it, and a crash may have come in between."""
         message: Message | Quarantined | None = None
         if row is not None:
             try:
@@ -332,9 +355,9 @@ class _Cycle:
                 return None
         rewritten, agreed = None, record
         if found is not None and (record is None or record.digest != found.version.digest):
-            intended = self.store.intended(key, found.version.digest)
-            rewritten = rewritten_version(self.store, found, record) if not intended else None
-            if intended is not None:
+            if intended is None:
+                rewritten = rewritten_version(self.store, found, record)
+            else:
                 # Where the bytes came to be but not the move, it is still to be done.
                 base = replace(intended.baseline, mailbox=found.state.mailbox)
                 agreed = replace(intended, baseline=base)
@@ -347,6 +370,7 @@ class _Cycle:
             rewrite_of=rewritten.baseline if rewritten else None,
         )
         if self.orders.one_way:
+            self.report.is_partial |= outcome.file is not Step.NONE or outcome.row is Step.DELETE
             if outcome.row is Step.DELETE or outcome.file in (Step.CREATE, Step.DELETE):
                 return None
             if outcome.file is Step.UPDATE:

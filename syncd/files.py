@@ -9,11 +9,13 @@ are what the plan was made from and nobody has it open any more.
 from __future__ import annotations
 
 import errno
+import marshal
 import os
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -21,7 +23,14 @@ from typing import NamedTuple, Self
 from syncd.attributes import Attributes, attributes_of, give, give_to_owner_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR, in_utf8, is_stray, is_utf8, temporary_name
+from syncd.names import (
+    CLAUDE_DIR,
+    TEMP_SUFFIX,
+    in_utf8,
+    is_stray,
+    is_utf8,
+    temporary_name,
+)
 from syncd.syscalls import exchange, is_being_written, is_open_nowhere_else, rename_new
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -68,22 +77,80 @@ class FolderState(NamedTuple):
     trouble: str = ""
 
 
-class Scan(NamedTuple):
-    """What all mailbox folders hold: stamps of regular files, reasons for what is none.
+Listed = tuple[str, int, int, int, int, int]
 
-    Paths count from ``.claude-mpm``. ``strays`` are temporary files of an earlier pass.
+
+class Scan:
+    """What all mailbox folders hold: their entries as listed, and what follows from them.
+
+    ``listed`` has name, mode, size, mtime, inode and ctime of each entry that may concern us, by
+    folder; ``folders`` whether each could be listed. Paths count from ``.claude-mpm``.
     """
 
-    stamps: dict[str, Stamp]
-    odd: dict[str, str]
-    folders: dict[str, FolderState]
-    strays: list[str]
+    def __init__(self) -> None:
+        self.folders: dict[str, FolderState] = {}
+        self.listed: dict[str, list[Listed]] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all that was listed: the same one means the same files, unchanged.
+
+        It goes by the order of the listing too, which no file system changes without a reason.
+        """
+        states = [(folder, state.identity) for folder, state in self.folders.items()]
+        return blake2b(marshal.dumps((self.listed, states), 2), digest_size=16).hexdigest()
+
+    @cached_property
+    def newest_ns(self) -> int:
+        """The latest time at which any of it was written, made or renamed, in ns of the epoch."""
+        return max((entry[5] for entries in self.listed.values() for entry in entries), default=0)
+
+    @cached_property
+    def stamps(self) -> dict[str, Stamp]:
+        """The stamp of every regular file that can be a message."""
+        return {
+            f"{folder}/{name}": Stamp(size, _in_64_bits(mtime_ns), inode)
+            for folder, entries in self.listed.items()
+            for name, mode, size, mtime_ns, inode, _ in entries
+            if name.endswith(".md") and stat.S_ISREG(mode) and (name.isascii() or is_utf8(name))
+        }
+
+    @cached_property
+    def odd(self) -> dict[str, str]:
+        """Why an entry that is named like a message cannot be one."""
+        found = {}
+        for folder, entries in self.listed.items():
+            for name, mode, *_ in entries:
+                if name.endswith(TEMP_SUFFIX):
+                    continue
+                if not is_utf8(name):
+                    found[f"{folder}/{in_utf8(name)}"] = "its name is not UTF-8"
+                elif not stat.S_ISREG(mode) and not name.startswith("."):
+                    found[f"{folder}/{name}"] = _not_regular(mode)
+        return found  # an editor's lock is a hidden link, and no concern of ours
+
+    @cached_property
+    def strays(self) -> list[str]:
+        """Temporary files of an earlier pass."""
+        return [
+            f"{folder}/{name}"
+            for folder, entries in self.listed.items()
+            for name, *_ in entries
+            if name.endswith(TEMP_SUFFIX)
+        ]
+
+
+_MOST = 2**63 - 1
+
+
+def _in_64_bits(time_ns: int) -> int:
+    """Return a time as the database holds it: one that no 64 bits hold counts as the last."""
+    return max(-_MOST, min(time_ns, _MOST))
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
-    """Return a file's stamp; a time that no 64 bits hold counts as the last that they do."""
-    limit = 2**63 - 1
-    return Stamp(found.st_size, max(-limit, min(found.st_mtime_ns, limit)), found.st_ino)
+    """Return a file's stamp."""
+    return Stamp(found.st_size, _in_64_bits(found.st_mtime_ns), found.st_ino)
 
 
 def digest_of(data: bytes) -> bytes:
@@ -115,38 +182,20 @@ class FileReplica:
 
     def scan(self) -> Scan:
         """List all mailbox folders. Reads no file; raises nothing for a folder in trouble."""
-        result = Scan({}, {}, {}, [])
+        result = Scan()
         for folder in FOLDERS:
             self._forget(folder)
+            entries = result.listed[folder] = []
             try:
                 fd = self._folder(folder)
                 found = os.fstat(fd)
                 result.folders[folder] = FolderState((found.st_dev, found.st_ino))
-                self._list(folder, fd, result)
+                _list(fd, entries)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     raise _replica_error(error, "look at", self._base / folder) from error
                 result.folders[folder] = FolderState(None, _folder_trouble(error))
         return result
-
-    def _list(self, folder: str, fd: int, result: Scan) -> None:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                name = entry.name
-                if is_stray(name):
-                    result.strays.append(f"{folder}/{name}")
-                elif name.endswith(".md"):
-                    try:
-                        found = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    path = f"{folder}/{name}"
-                    if not is_utf8(name):
-                        result.odd[f"{folder}/{in_utf8(name)}"] = "its name is not UTF-8"
-                    elif stat.S_ISREG(found.st_mode):
-                        result.stamps[path] = stamp_of(found)
-                    elif not name.startswith("."):  # an editor's lock is a hidden link
-                        result.odd[path] = _not_regular(found.st_mode)
 
     def look(self, path: str) -> Stamp | str | None:
         """Return a path's stamp, why it is no message file, or None when it is not there."""
@@ -180,8 +229,11 @@ class FileReplica:
         """
         folder, name = _split(path)
         try:
-            with _opened(name, _READ, self._folder(folder)) as fd:
+            fd = os.open(name, _READ, dir_fd=self._folder(folder))
+            try:
                 return self._stable(fd, path)
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -198,8 +250,8 @@ class FileReplica:
             raise _replica_error(error, "read", self._base / path) from error
 
     def _stable(self, fd: int, path: str) -> Version:
+        before = os.fstat(fd)
         for _ in range(3):
-            before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 raise MessageError(_not_regular(before.st_mode))
             if before.st_size > self._max_bytes:
@@ -209,14 +261,14 @@ class FileReplica:
                 )
             if is_being_written(fd):
                 break
-            os.lseek(fd, 0, os.SEEK_SET)
-            data = _read_all(fd, before.st_size + 1)
+            data = os.pread(fd, before.st_size + 1, 0)
             after = os.fstat(fd)
             stamp = stamp_of(after)
-            if stamp == (stamp_of(before)) and (len(data) == after.st_size):
+            if stamp == stamp_of(before) and len(data) == after.st_size:
                 if stamp.is_fresh():
                     self.fresh.add(path)
                 return Version(data, stamp, digest_of(data))
+            before = after
         raise StaleReplica(f"{self._base / path} is being written")
 
     # Changing
@@ -422,6 +474,23 @@ class FileReplica:
             raise StaleReplica(f"{self._base / path} is gone") from error
         except OSError as error:
             raise _replica_error(error, verb, self._base / path) from error
+
+
+def _list(fd: int, listed: list[Listed]) -> None:
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.endswith(".md") or is_stray(name):
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                listed.append(
+                    (
+                        *(name, found.st_mode, found.st_size, found.st_mtime_ns),
+                        *(found.st_ino, found.st_ctime_ns),
+                    )
+                )
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from syncd.config import state_folder
 from syncd.errors import ReplicaError, UsageError
 
 BEAT_S = 10.0
@@ -44,12 +45,6 @@ class AgentInfo(NamedTuple):
         if self.recursive:
             folders |= {str(folder) for folder in project.parents}
         return not folders.isdisjoint(self.roots)
-
-
-def state_folder() -> Path:
-    """Return the folder of the user's state."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "syncd"
 
 
 def agents() -> list[AgentInfo]:

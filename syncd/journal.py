@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.message import FIELDS, Mailbox, mailbox_at, values_of
 from syncd.reconcile import FileState, Outcome, Step
@@ -23,8 +22,7 @@ HALTED = "halt"
 RESUMED = "resume"
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
+class JournalEntry(NamedTuple):
     """One step that a cycle took, or (``side`` is None) something that it noted.
 
     ``side`` is the side that was written: what came from a file was written into the database.

@@ -16,6 +16,7 @@ from syncd.database import translated
 from syncd.errors import BusyError, ReplicaError, SyncdError, UsageError
 from syncd.names import CLAUDE_DIR
 from syncd.report import Report
+from syncd.seen import Seen
 from syncd.store import DATABASE, Store
 
 
@@ -70,8 +71,12 @@ def run_pass(
             if store is not None:
                 return _run(project, store, config, orders, before)
             path = project / CLAUDE_DIR / DATABASE
+            seen = Seen(project, config)
             with Store.open_readonly(path) if orders.dry_run else Store.open(path) as opened:
-                return _run(project, opened, config, orders, before)
+                report = _run(project, opened, config, orders, before, seen)
+            if not orders.dry_run:
+                seen.remember(report)
+            return report
     except UsageError:
         raise
     except SyncdError as error:
@@ -86,6 +91,7 @@ def _run(
     config: Config,
     orders: Orders,
     before: Callable[[Store], None] | None,
+    seen: Seen | None = None,
 ) -> Report:
     if not orders.dry_run:
         store.prepare()
@@ -93,7 +99,7 @@ def _run(
     with translated(store.path):
         if before is not None:
             before(store)
-        return cycle.run(project, store, config, orders)
+        return cycle.run(project, store, config, orders, seen.knows if seen else None)
 
 
 def _refuse_shared(project: Path, store: Store) -> None:

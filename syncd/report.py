@@ -64,7 +64,8 @@ class Report:
 
     ``unsettled`` are paths and ids to come back to soon, ``vanished`` paths to look at a second
     time, ``fresh`` ones to read again at the next full compare, ``late`` displaced files that
-    somebody still had open.
+    somebody still had open. ``is_partial`` tells that a one-way cycle left something for one in
+    both directions.
     """
 
     path: str
@@ -79,6 +80,7 @@ class Report:
     vanished: set[str] = field(default_factory=set)
     fresh: set[str] = field(default_factory=set)
     late: list[str] = field(default_factory=list)
+    is_partial: bool = False
 
     @property
     def state(self) -> State:

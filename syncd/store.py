@@ -31,6 +31,7 @@ VERSION_MEMORY_S = 600.0
 """How long a replaced version is known as what an old client's late rewrite started from."""
 
 _SELECT_ROW = ", ".join(COLUMNS)
+_INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
 _IDS_AT_ONCE = 500
 
@@ -91,15 +92,13 @@ class Store(Chronicle):
             found[values[0]] = Row(values[:-1], values[-1])
         return found
 
-    def changed_rows(self) -> Iterator[object]:
-        """Yield the ids of all rows that differ from the baseline; any type, also NULL."""
+    def changed_rows(self) -> list[object]:
+        """Return the ids of all rows that differ from the baseline; any type, also NULL."""
         columns = ", ".join(f"m.{column}" for column in COLUMNS)
         sql = (
             f"SELECT {columns}, b.row_digest FROM messages m LEFT JOIN syncd_baseline b USING (id)"
         )
-        for *values, known in self.connection.execute(sql):
-            if known is None or row_digest(tuple(values)) != known:
-                yield values[0]
+        return [row[0] for row in self.connection.execute(sql) if row_digest(row[:-1]) != row[-1]]
 
     def all_rows(self) -> Iterator[RowValues]:
         """Yield every row, with one at a time in memory."""
@@ -120,16 +119,23 @@ class Store(Chronicle):
     def insert_row(self, message: Message) -> Row:
         """Insert a row; raises `StaleReplica` when one of that id came in between."""
         values = (message.id, *values_of(message))
-        marks = ", ".join("?" * len(values))
         try:
-            self.connection.execute(
-                f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({marks})", values
-            )
+            self.connection.execute(_INSERT_ROW, values)
         except sqlite3.IntegrityError as error:
             if self.rows([message.id]):
                 raise StaleReplica(f"a row {message.id!r} exists already") from error
             raise _refusal(error) from error
         return Row(values)
+
+    def insert_rows(self, messages: Sequence[Message]) -> list[Row]:
+        """Insert many rows, all or none; raises `StaleReplica` when that cannot be done."""
+        rows = [Row((message.id, *values_of(message))) for message in messages]
+        try:
+            with self.all_or_nothing():
+                self.connection.executemany(_INSERT_ROW, [row.values for row in rows])
+        except sqlite3.IntegrityError as error:
+            raise StaleReplica("one of the rows exists already, or is refused") from error
+        return rows
 
     def update_row(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
         """Set these fields where the row is still as seen, else raise `StaleReplica`.
@@ -203,10 +209,10 @@ class Store(Chronicle):
         sql = f"SELECT {folder}, count(*) FROM syncd_baseline GROUP BY 1"
         return dict(self.connection.execute(sql).fetchall())
 
-    def save_record(self, record: Record) -> None:
-        """Make this a message's baseline."""
+    def save_records(self, records: Iterable[Record]) -> None:
+        """Make these the baselines of their messages."""
         sql = f"INSERT OR REPLACE INTO syncd_baseline ({_RECORD}) VALUES ({_marks(_RECORD)})"
-        self.connection.execute(sql, _record_values(record))
+        self.connection.executemany(sql, map(_record_values, records))
 
     def save_version(self, record: Record, *, intent: bool = False) -> None:
         """Remember, for a while, a file version that is being replaced, or about to be written."""
@@ -221,11 +227,11 @@ class Store(Chronicle):
             sql = "UPDATE syncd_versions SET intent = 0 WHERE id = ? AND intent"
         self.connection.execute(sql, (message_id,))
 
-    def intended(self, message_id: str, digest: bytes) -> Record | None:
-        """Return what syncd was about to write, if it is a file of this digest: a crash's trace."""
-        sql = f"SELECT {_RECORD} FROM syncd_versions WHERE id = ? AND intent AND digest = ?"
-        values = self.connection.execute(sql, (message_id, digest)).fetchone()
-        return _record(values) if values is not None else None
+    def intended(self, ids: Iterable[str]) -> dict[tuple[str, bytes], Record]:
+        """Return what syncd was about to write, by id and the file's digest: a crash's traces."""
+        sql = f"SELECT {_RECORD} FROM syncd_versions WHERE intent AND id IN "
+        found = map(_record, self._select_in(sql, ids))
+        return {(record.id, record.digest): record for record in found}
 
     def versions(self, message_id: str) -> list[tuple[float, Record]]:
         """Return the versions written or replaced lately, with the time of that, newest first."""

@@ -75,7 +75,7 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
         return
     key = parsed.message.id
     record = store.records([key]).get(key)
-    if store.intended(key, version.digest) is not None:
+    if (key, version.digest) in store.intended([key]):
         applier.remove_stray(key, path, version, "")  # ours: a crash came before it had its name
         return
     state = FileState(mailbox_at(path), parsed.message, parsed.said, parsed.status_said)

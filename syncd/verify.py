@@ -165,7 +165,7 @@ class _Verifier:
         self._store = store
         self._replica = replica
         self._files = _Files()
-        self._scan = Scan({}, {}, {}, [])
+        self._scan = Scan()
         self._doubts: dict[str, _Doubt] = {}
         self._unread: dict[str, _Doubt] = {}
         self._known: dict[str, QuarantineEntry] = {}

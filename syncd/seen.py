@@ -1,0 +1,98 @@
+"""What a large project looked like when a pass last left nothing to do.
+
+As a file is known by its stamp, a whole project is known by the stamps of its files and of its
+database: while all of them are the same, nothing was written, and there is nothing to compare.
+SQLite commits into the ``-wal`` or, at a checkpoint, into the file itself, and either moves its
+times. What is remembered is a cache in the user's state folder: without it, or where anything
+differs, the full compare decides.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import astuple
+from hashlib import blake2b
+from pathlib import Path
+
+from syncd.config import Config, state_folder
+from syncd.files import Scan
+from syncd.names import CLAUDE_DIR, in_utf8
+from syncd.report import Report
+from syncd.store import DATABASE, Store
+from syncd.tables import VERSION
+
+FEWEST = 1000
+"""A project of fewer files is compared in some milliseconds, and nothing is kept of it."""
+
+_TICK_S = 0.02
+# RACE: a write within one tick of the file system's clock (4 ms on most systems) of our look leaves
+# the times as they are. So nothing is remembered that was written less than this before the look.
+
+
+class Seen:
+    """What is remembered of one project, for the length of one pass."""
+
+    def __init__(self, project: Path, config: Config) -> None:
+        self._database = project / CLAUDE_DIR / DATABASE
+        self._settings = repr((VERSION, astuple(config)))
+        name = blake2b(os.fsencode(project), digest_size=16).hexdigest()
+        self._path = state_folder() / "seen" / name
+        self._before = self._state_of_database()
+        self._scan: Scan | None = None
+        self._looked_at_ns = 0
+        self._known = False
+
+    def knows(self, scan: Scan) -> bool:
+        """Tell whether nothing was written since a pass left nothing to do here."""
+        self._looked_at_ns = time.time_ns()
+        self._scan = scan
+        with suppress(OSError, UnicodeDecodeError):
+            self._known = self._path.read_text("ascii") == self._token(scan, self._before)
+        return self._known
+
+    def remember(self, report: Report) -> None:
+        """Note how things look now, after a pass and with the database closed, if all is done."""
+        scan = self._scan
+        if scan is None or self._known or not _is_done(report):
+            return
+        if sum(map(len, scan.listed.values())) < FEWEST:
+            return
+        if not 0 <= scan.newest_ns < self._looked_at_ns - _TICK_S * 1e9:
+            return
+        state = self._state_of_database()
+        if state != self._before:
+            time.sleep(_TICK_S)
+            with Store.open_readonly(self._database) as store:
+                is_heard = not store.feed()  # what others wrote while we did is in the feed
+            if not is_heard or state != self._state_of_database():
+                return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self._path.with_suffix(f".{os.getpid()}")
+            draft.write_text(self._token(scan, state), "ascii")
+            draft.replace(self._path)
+
+    def _token(self, scan: Scan, database: tuple[object, ...]) -> str:
+        whole = repr((scan.digest, database, self._settings, in_utf8(str(self._database))))
+        return blake2b(whole.encode(), digest_size=16).hexdigest()
+
+    def _state_of_database(self) -> tuple[object, ...]:
+        return tuple(map(_state_of, (self._database, Path(f"{self._database}-wal"))))
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_done(report: Report) -> bool:
+    """Tell whether a pass left nothing to come back to."""
+    looked_at_again = any(entry.stamp is None for entry in report.quarantined)
+    trouble = report.error is not None or report.halt is not None
+    left = report.unsettled or report.vanished or report.late or report.is_partial
+    return not (looked_at_again or trouble or left or report.fresh)
