@@ -52,8 +52,14 @@ class RunningAgent:
     """``syncd run`` as a child, started and ready (a context manager that stops it)."""
 
     def __init__(
-        self, home: Path, *roots: Path, options: tuple[str, ...] = (), **settings: object
+        self,
+        home: Path,
+        *roots: Path,
+        options: tuple[str, ...] = (),
+        ready_s: float = 30.0,
+        **settings: object,
     ) -> None:
+        self._ready_s = ready_s
         settings = {"gone_s": 0.1, "retry_s": 0.1, "discover_s": 0.3} | settings
         self._command = [sys.executable, "-m", "syncd", "run", *map(str, roots), *options]
         self._environment = environment(home, **settings)
@@ -70,7 +76,7 @@ class RunningAgent:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        wait_for(lambda: self.is_ready or self.process.poll() is not None, 30)
+        wait_for(lambda: self.is_ready or self.process.poll() is not None, self._ready_s)
         assert self.is_ready, self.log
         return self
 

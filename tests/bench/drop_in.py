@@ -1,0 +1,109 @@
+"""``drop-in``: many messages at once while the agent runs, against ``migrate`` of the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from tests.bench import children
+from tests.bench.bulk import in_turn, migrated
+from tests.bench.children import wait_until
+from tests.bench.corpus import INBOX, Letter, letters, write
+from tests.bench.figures import Result, Samples
+from tests.bench.workshop import Workshop, count_files, count_rows, database_of
+from tests.clients import row_of
+
+_IN_ONE_TRANSACTION = 500
+
+
+def drop_in(workshop: Workshop) -> Iterator[Result]:
+    """Measure how long many new files take to be rows, and many new rows to be files."""
+    messages = workshop.scale.small
+    for what, drop in (("files", dropped_files), ("rows", dropped_rows)):
+        project = workshop.folder / "dropped"
+        floors, ours = in_turn(
+            workshop.scale.repeat_long,
+            lambda: _migrate_of_the_same(workshop, messages),
+            lambda: _settled(workshop, messages, drop),  # noqa: B023
+        )
+        result = Result(
+            name="drop-in",
+            what=f"{messages:,} {what} dropped in while the agent runs",
+            ours=Samples.of(ours, "s"),
+            floor=Samples.of(floors, "s"),
+            floor_is="`syncd migrate` of the same messages",
+            did={"ours": min(count_files(project), count_rows(database_of(project)))},
+        )
+        result.did["floor"] = messages
+        result.limit_ratio(1.5, "migrate")
+        yield result
+
+
+def _migrate_of_the_same(workshop: Workshop, messages: int) -> float:
+    project = workshop.once(
+        f"inbox-{messages}",
+        lambda made: write(made / ".claude-mpm", _news(workshop, messages)),
+    )
+    return migrated(workshop, project, messages).seconds
+
+
+def _news(workshop: Workshop, messages: int) -> Iterator[Letter]:
+    return letters(workshop.folder / "dropped", messages, seed=7, folders=(INBOX,))
+
+
+def _settled(
+    workshop: Workshop, messages: int, drop: Callable[[Workshop, Path, int], float]
+) -> float:
+    project = workshop.fresh("dropped")
+    with children.agent(workshop.home, project):
+        return drop(workshop, project, messages)
+
+
+def dropped_files(workshop: Workshop, project: Path, messages: int) -> float:
+    """Move files into the inbox of a watched project; return the seconds until all are rows."""
+    staged = workshop.folder / "staged"
+    shutil.rmtree(staged, ignore_errors=True)
+    write(staged, _news(workshop, messages))
+    os.sync()
+    names = os.listdir(staged / INBOX)
+    inbox = project / ".claude-mpm" / INBOX
+    with closing(sqlite3.connect(database_of(project), timeout=1.0)) as reader:
+        query = "SELECT count(*) FROM messages WHERE to_agent != 'neighbour'"
+        started = time.perf_counter()
+        for name in names:
+            os.rename(f"{staged}/{INBOX}/{name}", f"{inbox}/{name}")
+        seen = wait_until(
+            lambda: reader.execute(query).fetchone()[0] == messages,
+            f"{messages:,} rows",
+            every_s=0.02,
+        )
+    return seen - started
+
+
+def dropped_rows(workshop: Workshop, project: Path, messages: int) -> float:
+    """Insert rows into a watched project; return the seconds until all are files."""
+    news = list(_news(workshop, messages))
+    rows = [row_of(letter.message) for letter in news]
+    missing = [f"{project}/.claude-mpm/{letter.path}" for letter in news]
+
+    def all_there() -> bool:
+        while missing and os.path.exists(missing[-1]):
+            missing.pop()
+        return not missing
+
+    names, marks = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
+    values = [tuple(row.values()) for row in rows]
+    started = time.perf_counter()
+    with closing(sqlite3.connect(database_of(project), timeout=1.0)) as writer:
+        for first in range(0, messages, _IN_ONE_TRANSACTION):
+            with writer:
+                writer.executemany(
+                    f"INSERT INTO messages ({names}) VALUES ({marks})",
+                    values[first : first + _IN_ONE_TRANSACTION],
+                )
+    return wait_until(all_there, f"{messages:,} files", every_s=0.02) - started

@@ -1,0 +1,168 @@
+"""The floors: the least work that could do the same, each as a process with no syncd in it.
+
+``python -m tests.bench.floors NAME ARGUMENT…``. One that ends prints one JSON object; one that
+stays prints ``ready``, ends with its standard input, and prints the object then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tests.bench.corpus import FOLDERS
+
+Answer = dict[str, Any]
+
+_PATIENCE_S = 0.05
+
+
+def _files(project: Path) -> list[str]:
+    found = []
+    for folder in FOLDERS:
+        with os.scandir(project / ".claude-mpm" / folder) as entries:
+            found += [entry.path for entry in entries if entry.name.endswith(".md")]
+    return found
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open a database with the contract's tables, in WAL, synced at each commit."""
+    from tests.clients import SCHEMA
+
+    connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    for statement in SCHEMA:
+        connection.execute(statement)
+    connection.commit()
+    return connection
+
+
+def read_and_insert(project: str, source: str, target: str) -> Answer:
+    """Read every file, and insert the rows of ``source`` into a new database at once."""
+    with closing(sqlite3.connect(source)) as kept:
+        rows = kept.execute("SELECT * FROM messages").fetchall()
+    started = time.perf_counter()
+    size = 0
+    for path in _files(Path(project)):
+        with open(path, "rb") as file:
+            size += len(file.read())
+    with closing(connect(target)) as connection, connection:
+        marks = ", ".join("?" * len(rows[0]))
+        connection.executemany(f"INSERT INTO messages VALUES ({marks})", rows)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "files_bytes": size, "rows": len(rows)}
+
+
+def scan(project: str) -> Answer:
+    """List every mailbox and stat every file in it."""
+    started = time.perf_counter()
+    files = 0
+    for folder in FOLDERS:
+        with os.scandir(f"{project}/.claude-mpm/{folder}") as entries:
+            for entry in entries:
+                if entry.name.endswith(".md"):
+                    entry.stat(follow_symlinks=False)
+                    files += 1
+    return {"seconds": time.perf_counter() - started, "files": files}
+
+
+def file_to_row(project: str) -> Answer:
+    """Watch the inbox; read each file that was written and insert one row, synced."""
+    from watchdog.events import FileClosedEvent, FileSystemEvent
+
+    connection = connect(f"{project}/.claude-mpm/messaging.db")
+    done = 0
+
+    def on_file(event: FileSystemEvent) -> None:
+        nonlocal done
+        path = os.fsdecode(event.src_path)
+        with open(path, "rb") as file:
+            text = file.read().decode()
+        connection.execute(
+            "INSERT INTO messages (id, from_project, to_project, subject, body, created_at)"
+            " VALUES (?, '/p/a', '/p/b', '', ?, '2026-02-20T00:00:00+00:00')",
+            (Path(path).stem, text),
+        )
+        connection.commit()
+        done += 1
+
+    _watch(f"{project}/.claude-mpm/inbox", FileClosedEvent, on_file)
+    connection.close()
+    return {"rows": done}
+
+
+def row_to_file(project: str) -> Answer:
+    """Watch the write-ahead log; write each new row to a temporary file, sync it, rename it."""
+    from watchdog.events import FileModifiedEvent, FileSystemEvent
+
+    folder = f"{project}/.claude-mpm"
+    connection = connect(f"{folder}/messaging.db")
+    (last,) = connection.execute("SELECT max(rowid) FROM messages").fetchone()
+    last = last or 0
+    done = 0
+
+    def on_log(event: FileSystemEvent) -> None:
+        nonlocal last, done
+        if not os.fsdecode(event.src_path).endswith("-wal"):
+            return
+        # The log is written before the commit can be seen: look until it can.
+        deadline = time.perf_counter() + _PATIENCE_S
+        while time.perf_counter() < deadline:
+            rows = connection.execute(
+                "SELECT rowid, id, subject, body FROM messages WHERE rowid > ?", (last,)
+            ).fetchall()
+            for number, key, subject, body in rows:
+                text = f"---\nid: {key}\n---\n\n# {subject}\n\n{body}"
+                _replace(f"{folder}/inbox/{key}.md", text.encode())
+                last, done = number, done + 1
+            if rows:
+                return
+            time.sleep(0.0001)
+
+    _watch(folder, FileModifiedEvent, on_log)
+    connection.close()
+    return {"files": done}
+
+
+def _replace(path: str, data: bytes) -> None:
+    with open(f"{path}.tmp", "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(f"{path}.tmp", path)
+
+
+def _watch(folder: str, kind: type[Any], on_event: Callable[[Any], None]) -> None:
+    """Call ``on_event`` for events of one kind directly in a folder until the input ends."""
+    from watchdog.events import FileSystemEventHandler
+    from watchdog.observers import Observer
+
+    class Handler(FileSystemEventHandler):
+        def on_any_event(self, event: Any) -> None:
+            on_event(event)
+
+    observer = Observer()
+    observer.schedule(Handler(), folder, event_filter=[kind])
+    observer.start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    observer.stop()
+    observer.join()
+
+
+FLOORS: dict[str, Callable[..., Answer]] = {
+    "read-and-insert": read_and_insert,
+    "scan": scan,
+    "file-to-row": file_to_row,
+    "row-to-file": row_to_file,
+}
+
+if __name__ == "__main__":
+    print(json.dumps(FLOORS[sys.argv[1]](*sys.argv[2:])))
