@@ -10,6 +10,7 @@ keeps the arrows so.
     watch         watchdog and the database's bell → wakes
     heartbeat     the agent's sign of life, for commands to find it
     verify        both sides read in full and proved equal, without the baseline
+    inventory     every file read in full: which are one message, and what it says
     repair        files that syncd can read and the old client cannot
     history       undoing: versions, restore, conflicts resolved
     follow        the journal as it grows

@@ -2,27 +2,25 @@
 
 A cycle trusts stamps and digests of what it has seen before; this does not. What differs is looked
 at again until it has stood still for a while, so that a change that somebody is just carrying over
-is no difference. Of a message no more is kept than digests.
+is no difference.
 """
 
 from __future__ import annotations
 
-import marshal
 import shlex
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from syncd.apply import row_key
 from syncd.chronicle import QuarantineEntry
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import FileReplica, Scan
-from syncd.markdown import Place, parse
-from syncd.message import FIELDS, Mailbox, Message, mailbox_at, message_from_row, values_of
-from syncd.names import in_utf8, is_utf8
+from syncd.files import FileReplica
+from syncd.inventory import Inventory
+from syncd.message import FIELDS, Message, message_from_row
+from syncd.names import CLAUDE_DIR, is_utf8
 from syncd.sides import Quarantined
 from syncd.store import Row, RowValues, Store
 
@@ -31,7 +29,6 @@ _LONGEST_PAUSE_S = 0.5
 _SHORTEST_PAUSE_S = 0.02
 _WIDTH = 60
 _FOLDER_HINT = "Put a folder there that syncd's user may read."
-_DATE = FIELDS.index("created_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +61,27 @@ class Difference:
 class Verification:
     """What a full reading of both sides found.
 
-    ``files`` and ``rows`` were read, ``equal`` messages are the same on both sides. ``quarantined``
-    are files and rows that no message can be read from, and second files with an id that is taken;
-    ``twins`` outbox copies of messages to oneself, ``strays`` temporary files that syncd left.
+    ``files`` and ``rows`` were read, ``equal`` messages are the same on both sides.
+    ``unreadable_files`` and ``unreadable_rows`` are those that no message can be read from,
+    ``seconds`` further files with an id that is taken; ``twins`` outbox copies of messages to
+    oneself, ``strays`` temporary files that syncd left.
     """
 
     files: int
     rows: int
     equal: int
     differences: tuple[Difference, ...]
-    quarantined: tuple[QuarantineEntry, ...]
+    unreadable_files: tuple[QuarantineEntry, ...]
+    unreadable_rows: tuple[QuarantineEntry, ...]
+    seconds: tuple[QuarantineEntry, ...]
     twins: tuple[str, ...]
     strays: tuple[str, ...]
+
+    @property
+    def quarantined(self) -> list[QuarantineEntry]:
+        """All that a cycle would leave alone, in order of path."""
+        found = (*self.unreadable_files, *self.unreadable_rows, *self.seconds)
+        return sorted(found, key=lambda entry: entry.path)
 
     @property
     def is_equal(self) -> bool:
@@ -92,26 +98,7 @@ def verify(project: Path, store: Store, *, max_bytes: int, patience_s: float = 0
     `StaleReplica` when the database is replaced meanwhile.
     """
     with FileReplica(project, max_bytes=max_bytes) as files:
-        return _Verifier(project, store, files).run(patience_s)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What is kept of a file that was read; ``is_dated`` tells whether it states its date."""
-
-    id: str
-    digest: bytes
-    is_dated: bool
-    to_oneself: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Copies:
-    """The files of one id: the one that stands for it, twins, and others."""
-
-    main: str | None = None
-    twins: Sequence[str] = ()
-    seconds: Sequence[str] = ()
+        return _Verifier(project, store, Inventory(project, files)).run(patience_s)
 
 
 @dataclass(slots=True)
@@ -127,56 +114,23 @@ class _Doubt:
         return self
 
 
-@dataclass(slots=True)
-class _Files:
-    """The files as read so far: by path, and the paths of each id in the order of folders."""
-
-    seen: dict[str, _Seen] = field(default_factory=dict)
-    unreadable: dict[str, Quarantined] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)
-    more: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, path: str, seen: _Seen) -> None:
-        self.seen[path] = seen
-        if self.first.setdefault(seen.id, path) != path:
-            self.more.setdefault(seen.id, []).append(path)
-
-    def forget(self, path: str) -> None:
-        self.unreadable.pop(path, None)
-        seen = self.seen.pop(path, None)
-        if seen is None:
-            return
-        others = [other for other in self.paths_of(seen.id) if other != path]
-        self.first.pop(seen.id, None)
-        self.more.pop(seen.id, None)
-        for other in others:
-            self.add(other, self.seen[other])
-
-    def paths_of(self, key: str) -> list[str]:
-        first = self.first.get(key)
-        return [first, *self.more.get(key, ())] if first is not None else []
-
-
 class _Verifier:
     """What `verify` works with, and the looks that it takes."""
 
-    def __init__(self, project: Path, store: Store, replica: FileReplica) -> None:
+    def __init__(self, project: Path, store: Store, files: Inventory) -> None:
         self._project = project
         self._store = store
-        self._replica = replica
-        self._files = _Files()
-        self._scan = Scan()
+        self._files = files
         self._doubts: dict[str, _Doubt] = {}
         self._unread: dict[str, _Doubt] = {}
-        self._known: dict[str, QuarantineEntry] = {}
-        self._odd_rows = False
+        self._has_odd_ids = False
         self._rows = 0
         self._equal = 0
 
     def run(self, patience_s: float) -> Verification:
-        self._read_all()
-        strays = set(self._scan.strays)
-        counted = len(self._files.seen)
+        self._files.read_all()
+        strays = set(self._files.scan.strays)
+        number = len(self._files.seen)
         self._compare_all()
         self._store.is_current()  # from here on it must stay the one that it is
         deadline = time.monotonic() + max(1.0, 10 * patience_s)
@@ -193,53 +147,16 @@ class _Verifier:
             raise StaleReplica(
                 f"{self._store.path} was replaced meanwhile", hint="Verify once more."
             )
-        return self._told(counted, strays & set(self._scan.strays), patience_s)
-
-    # The first look, at everything
-
-    def _read_all(self) -> None:
-        self._scan = self._replica.scan()
-        for path in _in_order(self._scan.stamps):
-            self._read(path)
-
-    def _read(self, path: str) -> None:
-        """Read a file and keep what it takes to compare it; a file that is gone leaves nothing."""
-        message = self._message_at(path)
-        if isinstance(message, Quarantined):
-            if not path.rpartition("/")[2].startswith("."):  # else an editor's own file
-                self._files.unreadable[path] = message
-        elif message is not None:
-            found, is_dated = message
-            seen = _Seen(
-                found.id,
-                _digest(found, is_dated=is_dated),
-                is_dated,
-                found.from_project == found.to_project,
-            )
-            self._files.add(path, seen)
-
-    def _message_at(self, path: str) -> tuple[Message, bool] | Quarantined | None:
-        """Return the message in a file and whether it states its date; None when it is gone."""
-        try:
-            data = self._replica.read(path).data
-            place = Place(path, mailbox_at(path), in_utf8(str(self._project)), "")
-            parsed = parse(data, place)
-        except FileNotFoundError:
-            return None
-        except StaleReplica:
-            return Quarantined("it is being written", hint="Verify again when it is done.")
-        except MessageError as error:
-            return Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
-        return parsed.message, "created_at" in parsed.said
+        return self._told(number, strays & set(self._files.scan.strays), patience_s)
 
     def _compare_all(self) -> None:
-        alone = set(self._files.first)
+        alone = self._files.ids()
         with self._store.reading():
             for values in self._store.all_rows():
                 self._rows += 1
                 key = values[0]
                 if not (isinstance(key, str) and is_utf8(key)):
-                    self._odd_rows = True
+                    self._has_odd_ids = True
                     continue
                 alone.discard(key)
                 if self._agrees(key, values):
@@ -248,25 +165,11 @@ class _Verifier:
                     self._doubts[key] = _Doubt()
         self._doubts |= {key: _Doubt() for key in alone}
 
-    # What does not agree, until it stands still
-
     def _look_again(self) -> None:
         """Look once more at what does not agree, and at the files that moved or changed since."""
-        before, self._scan = self._scan, self._replica.scan()
-        again = set(self._files.unreadable)
-        again |= {path for path in before.stamps if path not in self._scan.stamps}
-        again |= {
-            path for path, stamp in self._scan.stamps.items() if before.stamps.get(path) != stamp
-        }
-        unreadable = set(self._files.unreadable)
-        for path in _in_order(again):
-            self._files.forget(path)
-            if path in self._scan.stamps:
-                self._read(path)
-                if path in unreadable and path in self._files.seen:
-                    self._doubts.setdefault(self._files.seen[path].id, _Doubt())
-        now = time.monotonic()
-        stamps = self._scan.stamps
+        for key in self._files.read_changed():
+            self._doubts.setdefault(key, _Doubt())
+        now, stamps = time.monotonic(), self._files.scan.stamps
         self._unread = {
             path: self._unread.get(path, _Doubt()).seen((stamps.get(path), problem), now)
             for path, problem in self._files.unreadable.items()
@@ -289,117 +192,110 @@ class _Verifier:
 
     def _agrees(self, key: str, values: RowValues | None) -> bool:
         """Tell whether a message is the same on both sides, in one file and one row, or in none."""
-        paths = self._files.paths_of(key)
         if values is None:
-            return not paths
+            return not self._files.paths_of(key)
         try:
             message = message_from_row(values)
         except MessageError:
             return False
-        copies = self._copies(paths, message)
-        return (
-            copies.main is not None and not copies.seconds and self._is_equal(copies.main, message)
-        )
-
-    def _is_equal(self, path: str, message: Message) -> bool:
-        seen = self._files.seen[path]
-        return seen.digest == _digest(message, is_dated=seen.is_dated)
-
-    def _copies(self, paths: list[str], row: Message | None) -> _Copies:
-        """Tell the files of an id apart: the message is the one that the row equals, or the first.
-
-        The outbox copy of a message to oneself is a twin where another file has the message.
-        """
-        if len(paths) < 2:
-            return _Copies(paths[0] if paths else None)
-        at_home = [path for path in paths if mailbox_at(path) is not Mailbox.OUTBOX]
-        twins = [
-            path
-            for path in paths
-            if at_home and path not in at_home and self._files.seen[path].to_oneself
-        ]
-        others = [path for path in _in_order(paths) if path not in twins]
-        same = [path for path in others if row is not None and self._is_equal(path, row)]
-        main = (same or others)[0]
-        return _Copies(main, twins, [path for path in others if path != main])
+        copies = self._files.copies(key, message)
+        if copies.main is None or copies.seconds:
+            return False
+        return self._files.is_equal(copies.main, message)
 
     # The report
 
-    def _told(self, counted: int, strays: Collection[str], patience_s: float) -> Verification:
-        differences: list[Difference] = []
-        set_aside = list(self._unreadable())
+    def _told(self, number: int, strays: Collection[str], patience_s: float) -> Verification:
+        report = _Told(self._project, self._store, self._files)
         now = time.monotonic()
-        self._known = self._store.quarantine()
         for key, row in self._rows_of(self._doubts):
-            moving = now - self._doubts[key].since < patience_s
-            for found in self._details(key, row, is_moving=moving):
-                if isinstance(found, Difference):
-                    differences.append(found)
-                else:
-                    set_aside.append(found)
-        twins = [path for key in self._files.more for path in self._twins_of(key)]
+            report.tell(key, row, is_moving=now - self._doubts[key].since < patience_s)
+        if self._has_odd_ids:
+            report.tell_odd_ids()
         return Verification(
-            files=counted,
+            files=number,
             rows=self._rows,
             equal=self._equal,
-            differences=tuple(differences),
-            quarantined=tuple(sorted(set_aside, key=lambda entry: entry.path)),
-            twins=tuple(sorted(twins)),
+            differences=tuple(report.differences),
+            unreadable_files=tuple(report.unreadable_files()),
+            unreadable_rows=tuple(report.unreadable_rows),
+            seconds=tuple(report.seconds),
+            twins=tuple(
+                path
+                for key in self._files.shared_ids()
+                for path in self._files.copies(key, None).twins
+            ),
             strays=tuple(sorted(strays)),
         )
 
-    def _twins_of(self, key: str) -> Sequence[str]:
-        return self._copies(self._files.paths_of(key), None).twins
 
-    def _unreadable(self) -> Iterator[QuarantineEntry]:
-        for path, problem in self._files.unreadable.items():
-            yield QuarantineEntry(path, None, problem, None)
-        for path, reason in self._scan.odd.items():
-            problem = Quarantined(reason, hint="Put a plain file with a plain name there.")
-            yield QuarantineEntry(path, None, problem, None)
-        for folder, state in self._scan.folders.items():
-            if state.trouble not in ("", "is missing"):
-                problem = Quarantined(f"it {state.trouble}", hint=_FOLDER_HINT)
-                yield QuarantineEntry(folder, None, problem, None)
-        if self._odd_rows:
-            with self._store.reading():
-                for key in self._store.all_row_ids():
-                    if not (isinstance(key, str) and is_utf8(key)):
-                        problem = Quarantined("the id is no text", hint="Give the row such an id.")
-                        yield QuarantineEntry(row_key(key), None, problem, None)
+class _Told:
+    """What does not agree in the end, told in full and each with its mend."""
 
-    def _details(
-        self, key: str, row: Row | None, *, is_moving: bool
-    ) -> Iterator[Difference | QuarantineEntry]:
-        paths = self._files.paths_of(key)
+    def __init__(self, project: Path, store: Store, files: Inventory) -> None:
+        self._store = store
+        self._files = files
+        self._base = project / CLAUDE_DIR
+        self._quoted = shlex.quote(str(project))
+        self._quarantine = store.quarantine()
+        self._is_halted = store.state("halt") is not None
+        self.differences: list[Difference] = []
+        self.unreadable_rows: list[QuarantineEntry] = []
+        self.seconds: list[QuarantineEntry] = []
+
+    def tell(self, key: str, row: Row | None, *, is_moving: bool) -> None:
+        """Tell of one message what does not agree."""
         message = None
         if row is not None:
             try:
                 message = message_from_row(row.values)
             except MessageError as error:
                 problem = Quarantined(error.sentence, hint=error.hint or "Mend the row with SQL.")
-                yield QuarantineEntry(row_key(key), key, problem, None)
-        copies = self._copies(paths, message)
-        for path in copies.seconds:
-            yield QuarantineEntry(path, key, self._second(key, path, copies.main or ""), None)
+                self.unreadable_rows.append(QuarantineEntry(row_key(key), key, problem, None))
+        copies = self._files.copies(key, message)
+        self.seconds += [
+            QuarantineEntry(path, key, self._second(key, path, copies.main or ""), None)
+            for path in copies.seconds
+        ]
+        path = copies.main
         if row is not None and message is None:
             return
-        hint = self._hint(key, copies.main, row)
-        found = self._message_at(copies.main) if copies.main is not None else None
-        if isinstance(found, Quarantined):
-            yield QuarantineEntry(copies.main or "", key, found, None)
-        elif found is None or message is None:
-            if found is not None or message is not None:
-                where = copies.main if found is not None else None
-                yield Difference(key, None, None, None, where, message is not None, hint, is_moving)
-        else:
-            for name, file_value, row_value in _differing(*found, message):
-                yield Difference(
-                    key, name, file_value, row_value, copies.main, True, hint, is_moving
+        if message is None or path is None:
+            if message is not None or path is not None:
+                hint = self._hint(key, path, row)
+                self.differences.append(
+                    Difference(key, None, None, None, path, row is not None, hint, is_moving)
                 )
+            return
+        found = self._files.message_at(path)
+        if isinstance(found, tuple):
+            differing = list(_differing(*found, message))
+            hint = self._hint(key, path, row) if differing else ""
+            self.differences += [
+                Difference(key, *values, path, True, hint, is_moving) for values in differing
+            ]
+
+    def tell_odd_ids(self) -> None:
+        """Tell of the rows whose id is no text."""
+        with self._store.reading():
+            for key in self._store.all_row_ids():
+                if not (isinstance(key, str) and is_utf8(key)):
+                    problem = Quarantined("the id is no text", hint="Give the row such an id.")
+                    self.unreadable_rows.append(QuarantineEntry(row_key(key), None, problem, None))
+
+    def unreadable_files(self) -> Iterator[QuarantineEntry]:
+        """Yield files and folders in which no message can be read."""
+        problems = dict(self._files.unreadable)
+        for path, reason in self._files.scan.odd.items():
+            problems[path] = Quarantined(reason, hint="Put a plain file with a plain name there.")
+        for folder, state in self._files.scan.folders.items():
+            if state.trouble not in ("", "is missing"):
+                problems[folder] = Quarantined(f"it {state.trouble}", hint=_FOLDER_HINT)
+        for path in sorted(problems):
+            yield QuarantineEntry(path, None, problems[path], None)
 
     def _second(self, key: str, path: str, main: str) -> Quarantined:
-        stamps = self._scan.stamps
+        stamps = self._files.scan.stamps
         if path in stamps and stamps[path] == stamps.get(main):
             return Quarantined(f"it is {main} under another name", hint="Delete one of the two.")
         return Quarantined(
@@ -409,45 +305,26 @@ class _Verifier:
 
     def _hint(self, key: str, path: str | None, row: Row | None) -> str:
         """Return how a difference is mended; here the baseline is asked, for what a cycle sees."""
-        project = shlex.quote(str(self._project))
-        if self._store.state("halt") is not None:
-            return f"The project is halted; the ways out: syncd status {project}"
+        if self._is_halted:
+            return f"The project is halted; the ways out: syncd status {self._quoted}"
         for place in (path, row_key(key)):
-            entry = self._known.get(place) if place is not None else None
+            entry = self._quarantine.get(place) if place is not None else None
             if entry is not None:
                 return f"{entry.path} is quarantined: {entry.problem.reason}. {entry.problem.hint}"
-        record = self._store.records([key]).get(key)
-        if path is None and record is not None and record.path in self._files.unreadable:
+        record = self._store.records([key]).get(key) if row is not None else None
+        if record is not None and path is None and record.path in self._files.unreadable:
             return f"Its file may be {record.path}, which cannot be read: mend that one."
-        if path is not None and row is not None and record is not None:
-            same_row = record.row_digest == row.digest
-            if same_row and (record.path, record.stamp) == (path, self._scan.stamps.get(path)):
-                file = shlex.quote(f"{self._project}/.claude-mpm/{path}")
+        if record is not None and row is not None and path == record.path:
+            stamp = self._files.scan.stamps.get(path)
+            if (record.row_digest, record.stamp) == (row.digest, stamp):
                 return (
                     "The file changed under the stamp that it had, which no cycle notices: "
-                    f"touch {file} && syncd sync {project}"
+                    f"touch {shlex.quote(str(self._base / path))} && syncd sync {self._quoted}"
                 )
         return (
-            f"See what a cycle would do: syncd sync {project} --dry-run; "
-            f"then do it: syncd sync {project}"
+            f"See what a cycle would do: syncd sync {self._quoted} --dry-run; "
+            f"then do it: syncd sync {self._quoted}"
         )
-
-
-def _in_order(paths: Iterable[str]) -> list[str]:
-    """Return paths as a cycle takes them: inbox, archive, outbox."""
-    order = {mailbox: number for number, mailbox in enumerate(Mailbox)}
-    return sorted(paths, key=lambda path: (order[mailbox_at(path)], path))
-
-
-def _digest(message: Message, *, is_dated: bool) -> bytes:
-    """Return a digest of all values; of the date only where the file states one.
-
-    The date of a message whose file has none is the row's alone.
-    """
-    values = list(values_of(message))
-    if not is_dated:
-        values[_DATE] = None
-    return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
 
 
 def _differing(

@@ -1,0 +1,173 @@
+"""Every file read in full: what is kept of each to compare it, and which of them are one message.
+
+Of a file no more is kept than a digest of its values, so that a mailbox of any size fits.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from syncd.errors import MessageError, StaleReplica
+from syncd.files import FileReplica, Scan
+from syncd.markdown import Place, parse
+from syncd.message import FIELDS, Mailbox, Message, mailbox_at, values_of
+from syncd.names import in_utf8
+from syncd.sides import Quarantined
+
+_DATE = FIELDS.index("created_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is kept of a file that was read; ``is_dated`` tells whether it states its date."""
+
+    id: str
+    digest: bytes
+    is_dated: bool
+    to_oneself: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """The files of one id: the one that stands for it, twins, and others."""
+
+    main: str | None = None
+    twins: Sequence[str] = ()
+    seconds: Sequence[str] = ()
+
+
+class Inventory:
+    """All files of a project by path and by id, as read; ``unreadable`` has those that cannot be.
+
+    ``scan`` is how the folders looked last.
+    """
+
+    def __init__(self, project: Path, replica: FileReplica) -> None:
+        self._project = project
+        self._replica = replica
+        self.scan = Scan()
+        self.seen: dict[str, Seen] = {}
+        self.unreadable: dict[str, Quarantined] = {}
+        self._first: dict[str, str] = {}
+        self._more: dict[str, list[str]] = {}
+
+    def read_all(self) -> None:
+        """Read every file there is."""
+        self.scan = self._replica.scan()
+        for path in in_order(self.scan.stamps):
+            self._read(path)
+
+    def read_changed(self) -> set[str]:
+        """Read what came, went or changed since the last look, and what was unreadable then.
+
+        Returns the ids of messages that can be read now and could not before.
+        """
+        before, self.scan = self.scan.stamps, self._replica.scan()
+        stamps = self.scan.stamps
+        unreadable = set(self.unreadable)
+        again = unreadable | {path for path in before if path not in stamps}
+        again |= {path for path, stamp in stamps.items() if before.get(path) != stamp}
+        for path in in_order(again):
+            self._forget(path)
+            if path in stamps:
+                self._read(path)
+        return {self.seen[path].id for path in unreadable if path in self.seen}
+
+    def message_at(self, path: str) -> tuple[Message, bool] | Quarantined | None:
+        """Return the message in a file and whether it states its date; None when it is gone."""
+        try:
+            data = self._replica.read(path).data
+            parsed = parse(data, Place(path, mailbox_at(path), in_utf8(str(self._project)), ""))
+        except FileNotFoundError:
+            return None
+        except StaleReplica:
+            return Quarantined("it is being written", hint="Look again when it is done.")
+        except MessageError as error:
+            return Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
+        return parsed.message, "created_at" in parsed.said
+
+    def ids(self) -> set[str]:
+        """Return the ids of all files."""
+        return set(self._first)
+
+    def shared_ids(self) -> list[str]:
+        """Return the ids that stand in several files."""
+        return sorted(self._more)
+
+    def paths_of(self, key: str) -> list[str]:
+        """Return the files that have an id."""
+        first = self._first.get(key)
+        return [first, *self._more.get(key, ())] if first is not None else []
+
+    def is_equal(self, path: str, message: Message) -> bool:
+        """Tell whether a file says what ``message`` does, the date aside that it does not state."""
+        seen = self.seen[path]
+        return seen.digest == _digest(message, is_dated=seen.is_dated)
+
+    def copies(self, key: str, row: Message | None) -> Copies:
+        """Tell the files of an id apart: the message is the one that the row equals, or the first.
+
+        The outbox copy of a message to oneself is a twin where another file has the message.
+        """
+        paths = self.paths_of(key)
+        if len(paths) < 2:
+            return Copies(paths[0] if paths else None)
+        at_home = [path for path in paths if mailbox_at(path) is not Mailbox.OUTBOX]
+        twins = [
+            path for path in paths if at_home and path not in at_home and self._is_to_oneself(path)
+        ]
+        others = [path for path in in_order(paths) if path not in twins]
+        same = [path for path in others if row is not None and self.is_equal(path, row)]
+        main = (same or others)[0]
+        return Copies(main, twins, [path for path in others if path != main])
+
+    def _is_to_oneself(self, path: str) -> bool:
+        return self.seen[path].to_oneself
+
+    def _read(self, path: str) -> None:
+        message = self.message_at(path)
+        if isinstance(message, Quarantined):
+            if not path.rpartition("/")[2].startswith("."):  # else an editor's own file
+                self.unreadable[path] = message
+        elif message is not None:
+            found, is_dated = message
+            digest = _digest(found, is_dated=is_dated)
+            to_oneself = found.from_project == found.to_project
+            self._add(path, Seen(found.id, digest, is_dated, to_oneself))
+
+    def _add(self, path: str, seen: Seen) -> None:
+        self.seen[path] = seen
+        if self._first.setdefault(seen.id, path) != path:
+            self._more.setdefault(seen.id, []).append(path)
+
+    def _forget(self, path: str) -> None:
+        self.unreadable.pop(path, None)
+        seen = self.seen.pop(path, None)
+        if seen is None:
+            return
+        others = [other for other in self.paths_of(seen.id) if other != path]
+        self._first.pop(seen.id, None)
+        self._more.pop(seen.id, None)
+        for other in others:
+            self._add(other, self.seen[other])
+
+
+def in_order(paths: Iterable[str]) -> list[str]:
+    """Return paths as a cycle takes them: inbox, archive, outbox."""
+    order = {mailbox: number for number, mailbox in enumerate(Mailbox)}
+    return sorted(paths, key=lambda path: (order[mailbox_at(path)], path))
+
+
+def _digest(message: Message, *, is_dated: bool) -> bytes:
+    """Return a digest of all values; of the date only where the file states one.
+
+    The date of a message whose file has none is the row's alone.
+    """
+    values = list(values_of(message))
+    if not is_dated:
+        values[_DATE] = None
+    return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
