@@ -42,6 +42,7 @@ keeps the arrows so.
     edit          PURE: edits of a file's bytes by span
     markdown      PURE: bytes ⇄ message
     front_matter  PURE: the YAML of a file, read and written
+    canonical     PURE: front matter as the old client writes it, without a YAML parser
     message       PURE: the message, its fields in normal form
     errors        the hierarchy, exit codes, hints
 

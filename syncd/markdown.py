@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from syncd import front_matter
+from syncd import canonical, front_matter
+from syncd.canonical import Canonical
 from syncd.errors import MessageError
 from syncd.front_matter import REQUIRED_KEYS, FrontMatter, MessageHandler
 from syncd.message import (
@@ -111,10 +112,38 @@ def decode(data: bytes) -> str:
 
 def parse(data: bytes, place: Place) -> ParsedFile:
     """Read a file's bytes as a message; raises `MessageError` with the line where that fails."""
-    if not data.strip():
+    if not data or data.isspace():
         raise MessageError("the file is empty", hint="Delete it, or write a message into it.")
     text = decode(data)
+    head = canonical.read(text)
+    if head is not None:
+        return _read_canonical(text, head, place)
     return read_text(text, front_matter.read(text), place)
+
+
+_ALL_SAID = frozenset(("id", *FIELDS))
+
+
+def _read_canonical(text: str, head: Canonical, place: Place) -> ParsedFile:
+    """Read a file's text, whose front matter is canonical: `read_text` says the same of it."""
+    parts = cut(text, head.text_start, None, keyed=False)
+    message = Message(
+        id=head.id,
+        from_project=head.from_project,
+        from_agent=head.from_agent,
+        to_project=head.to_project,
+        to_agent=head.to_agent,
+        type=head.type,
+        priority=head.priority,
+        subject=parts.heading[2:].strip(),
+        body=normal_body(parts.body),
+        status=status_in(place.mailbox, head.status),
+        created_at=head.created_at,
+        reply_to=head.reply_to or None,
+        metadata=head.metadata,
+        attachments=json_text(_ITEM.findall(parts.section)) if parts.section else None,
+    )
+    return ParsedFile(message, _ALL_SAID, head.status)
 
 
 def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:

@@ -12,7 +12,10 @@ import syncd
 
 PACKAGE = Path(syncd.__file__).parent
 MAP = re.findall(r"^    (\w+) +\S", syncd.__doc__ or "", re.MULTILINE)
-PURE = {"guard", "reconcile", "sides", "edit", "markdown", "front_matter", "message", "errors"}
+PURE = {
+    *("guard", "reconcile", "sides", "edit", "markdown", "front_matter", "canonical"),
+    *("message", "errors"),
+}
 EFFECTS = {
     *("os", "io", "time", "logging", "sqlite3", "pathlib", "subprocess", "threading", "socket"),
     *("random", "tempfile", "shutil", "fcntl", "select", "signal", "sys", "watchdog"),

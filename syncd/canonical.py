@@ -1,0 +1,287 @@
+r"""PURE: front matter exactly as the old client writes it, read without a YAML parser.
+
+Most files are never touched by a person, and a YAML parser spends on each of them several times
+what all the rest costs. The old client always writes the same keys, by the alphabet, in PyYAML's
+block style and in ASCII. `read` knows that form and nothing else: it returns what `front_matter`
+would have read, or None, and then the YAML parser decides. So it may refuse what it likes, but
+must never read a text in another way; a property test compares the two.
+
+What makes that safe is that each rule admits only texts that have one meaning in YAML 1.1:
+
+- Only printable ASCII, spaces and ``\n``: no tabs, other breaks, comments, anchors, tags, merge
+  keys, block scalars, or flow collections but ``[]`` and ``{}``.
+- A value without quotes starts with a letter, a digit, ``/``, ``_`` or ``(`` (or is a number),
+  ends in neither space nor colon, and holds neither ``": "`` nor ``" #"``.
+- In ``metadata``, where types count, it is text only when no pattern for numbers, dates, booleans
+  and null can match it, and a number only in the shape in which PyYAML prints numbers.
+- Each line of ``metadata`` stands in the very column in which PyYAML puts it.
+- No line but the last ends in ``---``, which is where the old client looks for the end.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from syncd.message import json_text, normal_timestamp
+
+_MAX_CHARS = 32 * 1024
+_MAX_COLUMN = 40
+
+# Scalars on one line. Repeats are possessive (++, *+): what was taken is not given back, so that
+# a match takes linear time.
+_WORDS = r"[!-9;-~]*+(?:(?::(?![ \n])|\ ++(?![\n#]))[!-9;-~]*+)*+"
+_PLAIN = rf"[A-Za-z0-9/_(]{_WORDS}"
+_SINGLE = r"'(?:[ -&(-~]++|'')*+'"
+_DOUBLE = r'"(?:[ !#-\[\]-~]++|\\[ -~])*+"'
+
+# Outside `metadata` a value is the text that is written, whatever its type; only null is none.
+# The parser refuses numbers beyond a thousand digits: what may be a long one is left to it.
+_TEXT = rf"(?!(?:null|Null|NULL|[0-9][^\n]{{99,}})\n)(?:{_PLAIN}|{_SINGLE}|{_DOUBLE})"
+
+_FRONT_MATTER = re.compile(
+    rf"""
+    ---\n
+    created_at:\ '([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:.+-]++)'\n
+    from_agent:\ ({_TEXT})\n
+    from_project:\ ({_TEXT})\n
+    id:\ ({_TEXT})\n
+    (?:metadata:\n((?:(?:\ [^\n]*+)?\n)++))?
+    priority:\ ({_TEXT})\n
+    reply_to:\ (null|{_TEXT})\n
+    status:\ ({_TEXT})\n
+    to_agent:\ ({_TEXT})\n
+    to_project:\ ({_TEXT})\n
+    type:\ ({_TEXT})\n
+    ---\n
+    """,
+    re.VERBOSE,
+)
+
+
+class Canonical(NamedTuple):
+    """What a canonical front matter says, and where the text behind it begins.
+
+    ``metadata`` is JSON text in normal form; the other values are texts.
+    """
+
+    created_at: str
+    from_agent: str
+    from_project: str
+    id: str
+    metadata: str | None
+    priority: str
+    reply_to: str | None
+    status: str
+    to_agent: str
+    to_project: str
+    type: str
+    text_start: int
+
+
+class _NotCanonical(Exception):
+    """What is read here may mean something else to a YAML parser."""
+
+
+def read(text: str) -> Canonical | None:
+    """Read the front matter of a file's text; None unless it is canonical beyond doubt."""
+    found = _FRONT_MATTER.match(text, 0, _MAX_CHARS)
+    if found is None or text.find("---\n", 4) + 4 != found.end():
+        return None
+    created, from_agent, from_project, message_id, block, *rest = found.groups()
+    priority, reply_to, status, to_agent, to_project, type_ = rest
+    try:
+        return Canonical(
+            normal_timestamp(created),
+            _text(from_agent),
+            _text(from_project),
+            _text(message_id),
+            None if block is None else json_text(_metadata(block)),
+            _text(priority),
+            None if reply_to == "null" else _text(reply_to),
+            _text(status),
+            _text(to_agent),
+            _text(to_project),
+            _text(type_),
+            found.end(),
+        )
+    except (_NotCanonical, ValueError):
+        return None
+
+
+# Scalars ----------------------------------------------------------------------------------------
+
+_FOLD = re.compile(r"\ *+\n[ \n]*+")
+_ESCAPE = re.compile(
+    r"""
+    \\ (?: (\n\ *+)(?!\n) | x([0-9A-F]{2}) | u([0-9A-F]{4}) | U([0-9A-F]{8}) | ([\n -~]) )
+    | (\ *+\n[ \n]*+)
+    """,
+    re.VERBOSE,
+)
+_ESCAPES = dict(
+    zip('0abtnvfre "\\N_LP', '\0\a\b\t\n\v\f\r\x1b "\\\x85\xa0\u2028\u2029', strict=True)
+)
+
+
+def _text(raw: str) -> str:
+    if raw[0] == "'":
+        inner = raw[1:-1]
+        if "\n" in inner:
+            inner = _FOLD.sub(_unfolded, inner)
+        return inner.replace("''", "'")
+    if raw[0] == '"':
+        return _ESCAPE.sub(_unescaped, raw[1:-1])
+    return raw
+
+
+def _unfolded(fold: re.Match[str]) -> str:
+    """Return what a fold stands for: one break is a space, of several breaks the first is none."""
+    breaks = fold.group().count("\n")
+    return "\n" * (breaks - 1) if breaks > 1 else " "
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    broken_line, x, u, long_u, letter, fold = found.groups()
+    if fold:
+        return _unfolded(found)
+    if broken_line:
+        return ""
+    if letter:
+        if letter not in _ESCAPES:
+            raise _NotCanonical
+        return _ESCAPES[letter]
+    code = int(x or u or long_u, 16)
+    if 0xD800 <= code < 0xE000 or code > 0x10FFFF:
+        raise _NotCanonical
+    return chr(code)
+
+
+_CONSTANTS: dict[str, Any] = {"null": None, "true": True, "false": False}
+_TYPED_WORDS = frozenset({*_CONSTANTS, "yes", "no", "on", "off"})
+_INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,20}(?:e[-+][0-9]{2})?")
+# Of what starts with a digit, all that YAML 1.1 takes for a number or a date, and more.
+_NUMBER_OR_DATE = re.compile(
+    r"""
+    0b[01_]*+
+    | 0x[0-9A-Fa-f_]*+
+    | [0-9][0-9_]*+ (?::[0-9]++)*+ (?:\.[0-9_]*+)? (?:[Ee][-+][0-9]++)?
+    | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[ -~]*+
+    """,
+    re.VERBOSE,
+)
+
+
+def _value(raw: str) -> Any:
+    """Return the value of a scalar, or of ``[]`` and ``{}``, as YAML 1.1 types it."""
+    first = raw[0]
+    if first in "'\"":
+        return _text(raw)
+    if first.isalpha():
+        if raw.lower() not in _TYPED_WORDS:
+            return raw
+        if raw not in _CONSTANTS:
+            raise _NotCanonical
+        return _CONSTANTS[raw]
+    if first in "/_(":
+        return raw
+    if raw == "[]":
+        return []
+    if raw == "{}":
+        return {}
+    if _INT.fullmatch(raw):
+        return int(raw)
+    if _FLOAT.fullmatch(raw):
+        return float(raw)
+    if first == "-" or _NUMBER_OR_DATE.fullmatch(raw):
+        raise _NotCanonical
+    return raw
+
+
+# Metadata ---------------------------------------------------------------------------------------
+
+_KEY = r"[A-Za-z/_][A-Za-z0-9/_.\ -]{0,99}+(?<!\ )"
+_LINE = re.compile(
+    rf"""(
+    (?P<indent>\ *+) ((?:-\ )*+)
+    (?: ({_KEY}) : (?:\ (?!\n)|(?=\n)) )?
+    (
+        {_PLAIN} (?: \n(?P=indent)\ \ ++(?![-?:][\ \n]|[\#\n]){_WORDS}(?=\n) )*+
+        | '(?:[ -&(-~\n]++|'')*+'
+        | "(?:[ !#-\[\]-~\n]++|\\[ -~\n])*+"
+        | \[\] | \{{\}} | -[0-9][0-9.e+-]*+
+    )?
+    \n)""",
+    re.VERBOSE,
+)
+_FOLD_OF_PLAIN = re.compile(r"\n(\ *+)")
+
+_ITEM = "-"
+_SCALAR = ""
+
+_Token = tuple[int, str, Any]
+"""A column and what begins there: an item of a list, a scalar, or else a key of a mapping.
+
+A key's value is in a tuple, which is empty when the value begins on the next line.
+"""
+
+
+def _metadata(block: str) -> Any:
+    """Return the mapping that the lines below ``metadata:`` hold."""
+    lines = _LINE.findall(block)
+    if sum([len(line[0]) for line in lines]) != len(block):
+        raise _NotCanonical
+    tokens: list[_Token] = []
+    for _, indent, dashes, key, raw in lines:
+        column = len(indent)
+        for _ in range(len(dashes) // 2):
+            tokens.append((column, _ITEM, None))
+            column += 2
+        if "\n" in raw and raw[0] not in "'\"":
+            raw = _on_one_line(raw, column + 2)
+        if key and key.lower() not in _TYPED_WORDS:
+            tokens.append((column, key, (_value(raw),) if raw else ()))
+        elif raw and dashes and not key:
+            tokens.append((column, _SCALAR, _value(raw)))
+        else:
+            raise _NotCanonical
+        if column > _MAX_COLUMN:
+            raise _NotCanonical
+    tokens.reverse()
+    value = _node(tokens, 2)
+    if tokens or not isinstance(value, dict):
+        raise _NotCanonical
+    return value
+
+
+def _on_one_line(plain: str, column: int) -> str:
+    if any(len(spaces) != column for spaces in _FOLD_OF_PLAIN.findall(plain)):
+        raise _NotCanonical
+    return _FOLD_OF_PLAIN.sub(" ", plain)
+
+
+def _node(tokens: list[_Token], column: int) -> Any:
+    """Take the tokens of the node that begins in ``column`` from the end of ``tokens``."""
+    if not tokens or tokens[-1][0] != column:
+        raise _NotCanonical
+    _, kind, value = tokens[-1]
+    if kind == _SCALAR:
+        tokens.pop()
+        return value
+    if kind == _ITEM:
+        items = []
+        while tokens and tokens[-1][:2] == (column, _ITEM):
+            tokens.pop()
+            items.append(_node(tokens, column + 2))
+        return items
+    mapping = {}
+    while tokens and tokens[-1][0] == column and tokens[-1][1] not in (_ITEM, _SCALAR):
+        _, key, inline = tokens.pop()
+        if inline:
+            mapping[key] = inline[0]
+        else:
+            # PyYAML does not indent a list below its key.
+            is_list = bool(tokens) and tokens[-1][1] == _ITEM
+            mapping[key] = _node(tokens, column if is_list else column + 2)
+    return mapping
