@@ -30,7 +30,7 @@ keeps the arrows so.
     tables        syncd's own tables and triggers
     files         the replica of files: scan, stable read, safe write
     attributes    what a file has beside its bytes: permissions, owner, access lists
-    syscalls      leases and renames that Python lacks
+    syscalls      leases, renames and watches, which Python lacks
     find          finding projects
     names         names of files: messages, and syncd's own for a moment
     config        TOML, environment and flags → a frozen Config
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from syncd.messaging import Message, MessageService, MessagingDatabase, TaskInjector
 
 __all__ = ["Message", "MessageService", "MessagingDatabase", "TaskInjector"]
+
+# Reading it from the installed package's metadata would take longer than all the rest of a start.
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from syncd import __version__
 from syncd.config import state_folder
 from syncd.errors import ReplicaError, UsageError
 
@@ -26,6 +27,7 @@ STALE_S = 60.0
 class AgentInfo(NamedTuple):
     """An agent as its file tells; ``alive`` is False for one that died or hangs.
 
+    ``held`` tells whether its process still lives, ``version`` which syncd it is of.
     ``last_full_compare`` has times by project, ``troubles`` an error and its hint for each project
     that the agent cannot work on at the moment.
     """
@@ -34,10 +36,12 @@ class AgentInfo(NamedTuple):
     since: str
     heartbeat: str
     alive: bool
+    held: bool
     roots: tuple[str, ...]
     recursive: bool
     last_full_compare: Mapping[str, str]
     troubles: Mapping[str, tuple[str, str]]
+    version: str
 
     def covers(self, project: Path) -> bool:
         """Tell whether the agent is meant to keep this project in step."""
@@ -72,11 +76,13 @@ def _read(path: Path) -> AgentInfo:
         pid=int(data["pid"]),
         since=str(data["since"]),
         heartbeat=datetime.fromtimestamp(beat, UTC).isoformat(),
+        held=held,
         alive=held and time.time() - beat < STALE_S,
         roots=tuple(data["roots"]),
         recursive=bool(data["recursive"]),
         last_full_compare=dict(data["last_full_compare"]),
         troubles={path: tuple(found) for path, found in data["troubles"].items()},
+        version=str(data.get("version", "")),
     )
 
 
@@ -147,6 +153,7 @@ def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
         fcntl.flock(file, fcntl.LOCK_EX)  # held against us by readers only, for a moment
         data = {
             "pid": os.getpid(),
+            "version": __version__,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "roots": names,
             "recursive": recursive,

@@ -128,3 +128,24 @@ def no_checkpoint(path: Path) -> Iterator[None]:
     finally:
         # Closing it drops SQLite's own locks on the file in this process: only after that close.
         os.close(fd)
+
+
+def watched_inodes(process: str = "self") -> list[set[int]]:
+    """Return the inodes that each inotify instance of a process watches (proc(5), fdinfo).
+
+    Empty where there is no such list, or the process is not ours to look into.
+    """
+    found = []
+    folder = Path("/proc") / process
+    with suppress(OSError):
+        for fd in os.listdir(folder / "fd"):
+            with suppress(OSError):
+                if "inotify" in os.readlink(folder / "fd" / fd):
+                    lines = (folder / "fdinfo" / fd).read_text().splitlines()
+                    found.append({_inode_in(line) for line in lines if line.startswith("inotify ")})
+    return found
+
+
+def _inode_in(line: str) -> int:
+    fields = dict(item.split(":", 1) for item in line.split()[1:] if ":" in item)
+    return int(fields["ino"], 16)

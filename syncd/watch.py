@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -21,6 +20,7 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX, is_message_name, is_utf8
 from syncd.store import DATABASE
+from syncd.syscalls import watched_inodes
 
 log = logging.getLogger("syncd.watch")
 
@@ -182,9 +182,10 @@ class Watcher:
         watchdog does not say so; the kernel does (proc(5), /proc/pid/fdinfo). Empty where the
         system has no such list.
         """
-        seen = _watched_inodes()
-        if seen is None:
+        instances = watched_inodes()
+        if not instances:
             return set()
+        seen = set[int]().union(*instances)
         deaf = set()
         for project in self._watches:
             for folder in ("", *FOLDERS):
@@ -195,26 +196,6 @@ class Watcher:
                 if found.st_ino not in seen:
                     deaf.add(project)
         return deaf
-
-
-def _watched_inodes() -> set[int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    inodes: set[int] = set()
-    found = False
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            if "inotify" not in os.readlink(f"/proc/self/fd/{fd}"):
-                continue
-            lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
-        except OSError:
-            continue
-        found = True
-        for line in lines:
-            if line.startswith("inotify "):
-                fields = dict(item.split(":", 1) for item in line.split()[1:] if ":" in item)
-                inodes.add(int(fields["ino"], 16))
-    return inodes if found else None
 
 
 class _LossListener(logging.Handler):

@@ -10,12 +10,10 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command, get_group
 
+from syncd import __version__
 from syncd.cli.options import Group
 from syncd.cli.output import say
 from syncd.errors import ExitCode, UsageError
-
-# Reading it from the installed package's metadata would take longer than all the rest.
-VERSION = "0.1.0"
 
 _MODULES = {
     "run": "run",
@@ -61,7 +59,7 @@ class _Commands(Group):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"syncd {VERSION}")
+        say(f"syncd {__version__}")
         raise typer.Exit
 
 
