@@ -43,6 +43,13 @@ class AgentInfo(NamedTuple):
     troubles: Mapping[str, tuple[str, str]]
     version: str
 
+    @property
+    def state(self) -> str:
+        """Return ``running``, ``stale`` for one that lives and shows no sign of it, or ``dead``."""
+        if self.alive:
+            return "running"
+        return "stale" if self.held else "dead"
+
     def covers(self, project: Path) -> bool:
         """Tell whether the agent is meant to keep this project in step."""
         folders = {str(project)}
@@ -61,9 +68,13 @@ def agents() -> list[AgentInfo]:
     return found
 
 
-def agent_for(project: Path) -> AgentInfo | None:
-    """Return the agent that covers a project, a living one first; None when there is none."""
-    covering = [agent for agent in agents() if agent.covers(project)]
+def agent_for(project: Path, among: list[AgentInfo] | None = None) -> AgentInfo | None:
+    """Return the agent that covers a project, a living one first; None when there is none.
+
+    ``among`` are the agents, where somebody has looked already.
+    """
+    found = agents() if among is None else among
+    covering = [agent for agent in found if agent.covers(project)]
     return max(covering, key=lambda agent: (agent.alive, agent.heartbeat), default=None)
 
 

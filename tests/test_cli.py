@@ -381,9 +381,10 @@ def test_g16_a_dry_run_over_changes_on_both_sides_does_not_either(
     project.edit(f"inbox/{ids[0]}.md", "Body 1.", "Changed in the file.")
     project.sql("UPDATE messages SET body = 'Changed by SQL.' WHERE id = ?", ids[1])
     project.move(f"inbox/{ids[2]}.md", f"inbox/.archive/{ids[2]}.md")
-    project.file(f"inbox/{ids[3]}.md").unlink()
     project.receive(9)
     project.write("inbox/bad.md", "no front matter")
+    # Last: a file that took the inode of a deleted one, and cannot be read, may be that one, moved.
+    project.file(f"inbox/{ids[3]}.md").unlink()
     before = listing(project.path)
 
     dry = syncd(command, project.path, "-n", "--json").projects["shop"]
@@ -613,7 +614,7 @@ def test_g18_status_sees_the_agent_live_and_die(syncd: Call, world: Path) -> Non
     dead = syncd("status", lumen)
     assert agent_is(process.pid, alive=False)
     assert (3, "") == (dead.code, dead.err)
-    assert f"the agent (pid {process.pid}) died or hangs: its last heartbeat was at" in dead.out
+    assert f"the agent (pid {process.pid}) died: its last heartbeat was at" in dead.out
     assert f"  → Start it again: syncd run {lumen}\n" in dead.out
 
     with agent_on(lumen) as process:

@@ -4,6 +4,8 @@
     run        run
     cycles     sync, migrate, resume: one cycle per project
     status     status
+    watching   status --watch: what changes, found cheaply
+    frames     status --watch on a terminal
     conflicts  conflicts, resolve
     undo       history, show, restore
     log        log

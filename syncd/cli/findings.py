@@ -38,6 +38,21 @@ def local_time(moment: str) -> str:
     return found.astimezone().isoformat(" ", "seconds")
 
 
+def ago(moment: str) -> str:
+    """Return how long ago a time was; the time itself where it is to come, or is none."""
+    try:
+        found = datetime.fromisoformat(moment).astimezone()
+    except (TypeError, ValueError):
+        return str(moment)
+    seconds = int((datetime.now().astimezone() - found).total_seconds())
+    if seconds < 0:
+        return local_time(moment)
+    for unit, name, most in ((1, "s", 120), (60, "min", 120), (3600, "h", 48)):
+        if seconds < unit * most:
+            return f"{seconds // unit} {name} ago"
+    return f"{number_of(seconds // 86_400, 'day')} ago"
+
+
 def deeds(counts: Counts, *, dry_run: bool) -> str:
     """Return what was done, or in a dry run what would be."""
     steps = []

@@ -15,7 +15,7 @@ import typer
 from syncd import history
 from syncd.cli import output
 from syncd.cli.acts import SIDES, OfProject, opened, project_and_settings
-from syncd.cli.findings import local_time, number_of
+from syncd.cli.findings import Line, local_time, number_of
 from syncd.cli.options import Command
 from syncd.cli.output import Tone
 from syncd.cli.when import moment
@@ -107,10 +107,15 @@ def _print(entries: Iterable[JournalEntry]) -> int:
     number = 0
     for entry in entries:
         number += 1
-        what = entry.path if entry.side is None and entry.path else entry.id
-        parts = (local_time(entry.at), f"{_direction(entry):14}", what, _words(entry))
-        output.say("  ".join(str(part) for part in parts if part), _tone(entry))
+        output.say(*line_of(entry))
     return number
+
+
+def line_of(entry: JournalEntry, where: str = "") -> Line:
+    """Return an entry as a line for people; ``where`` names the project, among several."""
+    what = entry.path if entry.side is None and entry.path else entry.id
+    parts = (local_time(entry.at), where, f"{_direction(entry):14}", what, _words(entry))
+    return "  ".join(str(part) for part in parts if part), _tone(entry)
 
 
 def _direction(entry: JournalEntry) -> str:

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from syncd import config
 from syncd.cli import output
-from syncd.cli.findings import Line, local_time, number_of, problems
+from syncd.cli.findings import Line, ago, local_time, number_of, problems
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
-from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError
+from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError, UsageError
 from syncd.files import FileReplica
-from syncd.heartbeat import AgentInfo, agent_for
+from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
 from syncd.names import CLAUDE_DIR
 from syncd.report import OpenConflict, Report, State, worst_exit_code
@@ -34,7 +34,7 @@ app = typer.Typer()
 
 
 @dataclass(slots=True)
-class _Status:
+class Status:
     """One project as found. ``found`` has its conflicts, quarantine, halt and error.
 
     ``messages`` are the rows; ``pending`` are messages that a cycle would look at. Both are None
@@ -48,7 +48,12 @@ class _Status:
     pending: int | None = None
     last_cycle: str | None = None
     never_synced: bool = False
-    code: ExitCode = ExitCode.ERROR
+    failure: ExitCode | None = None
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code; ``failure`` is that of an error which has one of its own."""
+        return worst_exit_code([self.state]) if self.failure is None else self.failure
 
     @property
     def is_new(self) -> bool:
@@ -65,6 +70,11 @@ class _Status:
         return self.agent is not None and not self.agent.alive
 
     @property
+    def word(self) -> str:
+        """What it is, in a word or two."""
+        return "never synced" if self.is_new else _WORDS[self.state]
+
+    @property
     def state(self) -> State:
         needs_a_person = self.is_new or self.is_waiting or self.has_lost_its_agent
         if self.found.state is State.IN_SYNC and needs_a_person:
@@ -78,9 +88,10 @@ class _Status:
             "messages": self.messages,
             "pending": self.pending,
             "last_cycle": self.last_cycle,
-            "last_full_compare": self._last_full_compare(),
+            "last_full_compare": self.last_full_compare,
             "agent": {
                 "pid": agent.pid,
+                "state": agent.state,
                 "since": agent.since,
                 "heartbeat": agent.heartbeat,
                 "alive": agent.alive,
@@ -89,54 +100,80 @@ class _Status:
             else None,
         }
 
-    def _last_full_compare(self) -> str | None:
+    @property
+    def last_full_compare(self) -> str | None:
         return self.agent.last_full_compare.get(str(self.project)) if self.agent else None
 
 
 @app.command(cls=Command, epilog="Example: syncd status ~/work --recursive")
-def status(paths: Paths = None, recursive: Recursive = False, json: Json = False) -> int:
+def status(
+    paths: Paths = None,
+    recursive: Recursive = False,
+    json: Json = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", help="Go on showing it, and what is changed, until Ctrl-C."),
+    ] = False,
+) -> int:
     """Tell how projects stand. Changes nothing; exits with 0 only when nothing needs a person."""
     started = time.monotonic()
     projects = chosen_projects(paths, recursive=recursive)
     config.load()  # a wrong setting that concerns all is said once
+    if watch:
+        if json:
+            raise UsageError(
+                "--watch and --json do not go together",
+                hint="'syncd log --follow --json' prints one object for each change.",
+            )
+        from syncd.cli.watching import go_on
+
+        return go_on(projects, paths, recursive=recursive)
     found = []
+    running = agents()
     for project in projects:
-        found.append(_look(project))
+        found.append(look(project, running))
         if not json:
-            _print(found[-1])
+            print_status(found[-1])
     if json:
         entries = [one.as_json() for one in found]
         output.print_json(time.monotonic() - started, projects=entries)
     return worst(one.code for one in found)
 
 
-def _look(project: Path) -> _Status:
-    result = _Status(project, Report(str(project)))
+def look(
+    project: Path, running: list[AgentInfo], also: Callable[[Store], None] | None = None
+) -> Status:
+    """Return how a project stands, with these agents about.
+
+    With ``also``, which is handed the open database, files are not looked at, and ``pending`` has
+    only what is to come from the rows.
+    """
+    result = Status(project, Report(str(project)), agent_for(project, running))
     try:
-        result.agent = agent_for(project)
         settings = config.load(project)
-        with (
-            Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store,
-            FileReplica(project, max_bytes=settings.max_bytes) as files,
-        ):
-            _read(result, store, files)
+        with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
+            _read(result, store)
+            if also is None:
+                with FileReplica(project, max_bytes=settings.max_bytes) as files:
+                    result.pending = _count_pending(store, files)
+            else:
+                result.pending = len({entry.id for entry in store.feed()})
+                also(store)
         trouble = result.agent.troubles.get(str(project)) if result.agent else None
         if trouble is not None:
             result.found.error, result.found.hint = trouble
     except SyncdError as error:
         result.found.error, result.found.hint = error.sentence, error.hint
         if isinstance(error, (ConfigError, BusyError)):
-            result.code = error.exit_code
-            return result
+            result.failure = error.exit_code
     except OSError as error:  # one broken project never stops the rest
         result.found.error = output.os_sentence(error)
     except sqlite3.Error as error:
         result.found.error = f"the database of {project}: {error}"
-    result.code = worst_exit_code([result.state])
     return result
 
 
-def _read(result: _Status, store: Store, files: FileReplica) -> None:
+def _read(result: Status, store: Store) -> None:
     found = result.found
     found.quarantined = list(store.quarantine().values())
     found.conflicts = [OpenConflict(*values) for values in store.conflicts()]
@@ -149,7 +186,6 @@ def _read(result: _Status, store: Store, files: FileReplica) -> None:
     result.never_synced = not is_ready(store.connection) and store.state("folders") is None
     result.last_cycle = store.state("last_cycle")
     result.messages = store.count_rows()
-    result.pending = _count_pending(store, files)
 
 
 def _count_pending(store: Store, files: FileReplica) -> int:
@@ -158,33 +194,40 @@ def _count_pending(store: Store, files: FileReplica) -> int:
     A file that is not known yet counts by its name, which is its id where syncd wrote it; so a
     message that is new on both sides counts once.
     """
-    look = look_fully(store, files)
+    seen = look_fully(store, files)
     known = {path: key for path, key, _ in store.stamps()}
     quarantine = store.quarantine()
     always = {path for path, entry in quarantine.items() if entry.stamp is None}
     ids: set[object] = {
         known[path] if path in known else path.rpartition("/")[2].removesuffix(".md")
-        for path in look.paths
+        for path in seen.paths
         if path not in always
     }
-    ids.update(look.vanished)
-    ids.update(look.odd_paths.keys() - quarantine.keys())
-    ids |= look.ids - {quarantine[path].id for path in always if path.startswith(f"{DATABASE}#")}
-    ids.update(entry.id for entry in look.feed)
+    ids.update(seen.vanished)
+    ids.update(seen.odd_paths.keys() - quarantine.keys())
+    ids |= seen.ids - {quarantine[path].id for path in always if path.startswith(f"{DATABASE}#")}
+    ids.update(entry.id for entry in seen.feed)
     return len(ids)
 
 
-def _print(one: _Status) -> None:
-    output.say(f"{one.found.path}: {', '.join(_headline(one))}", _TONES[one.state])
-    if one.found.error is not None:
-        output.say(f"  {one.found.error}", Tone.BAD)
-        if one.found.hint:
-            output.say(f"  → {one.found.hint}", Tone.HINT)
-    for text, tone in (*_calls(one), *problems(one.found)):
+def print_status(one: Status) -> None:
+    """Print how a project stands, and what in it needs a person."""
+    output.say(f"{one.found.path}: {', '.join(_headline(one))}", TONES[one.state])
+    for text, tone in needs(one):
         output.say(text, tone)
 
 
-_TONES = {
+def needs(one: Status) -> Iterator[Line]:
+    """Yield what in a project needs a person, each with a way out."""
+    if one.found.error is not None:
+        yield f"  {one.found.error}", Tone.BAD
+        if one.found.hint:
+            yield f"  → {one.found.hint}", Tone.HINT
+    yield from _calls(one)
+    yield from problems(one.found)
+
+
+TONES = {
     State.IN_SYNC: Tone.GOOD,
     State.ATTENTION: Tone.ATTENTION,
     State.HALTED: Tone.BAD,
@@ -199,23 +242,32 @@ _WORDS = {
 }
 
 
-def _headline(one: _Status) -> Iterator[str]:
-    yield "never synced" if one.is_new else _WORDS[one.state]
+def _headline(one: Status) -> Iterator[str]:
+    yield one.word
     if one.messages is not None:
         yield number_of(one.messages, "message")
     if one.pending:
         yield f"{one.pending:,} pending"
     if one.last_cycle:
-        yield f"last change {local_time(one.last_cycle)}"
+        yield f"last change {ago(one.last_cycle)}"
+    if one.last_full_compare:
+        yield f"last full compare {ago(one.last_full_compare)}"
     if one.agent is None:
         yield "no agent"
-    elif one.agent.alive:
-        yield f"agent {one.agent.pid} since {local_time(one.agent.since)}"
     else:
-        yield f"agent {one.agent.pid} stopped"
+        yield from agent_in_words(one.agent)
 
 
-def _calls(one: _Status) -> Iterator[Line]:
+def agent_in_words(agent: AgentInfo) -> Iterator[str]:
+    """Yield how an agent is, in parts of a line."""
+    if agent.alive:
+        yield f"agent {agent.pid} since {local_time(agent.since)}"
+    else:
+        yield f"agent {agent.pid} {'hangs' if agent.held else 'died'}"
+    yield f"heartbeat {ago(agent.heartbeat)}"
+
+
+def _calls(one: Status) -> Iterator[Line]:
     """Yield what needs a person beside conflicts, quarantine and the halt, each with a way out."""
     if not (one.is_new or one.is_waiting or one.has_lost_its_agent):
         return
@@ -225,12 +277,14 @@ def _calls(one: _Status) -> Iterator[Line]:
     project = shlex.quote(str(one.project))
     if agent is not None and not agent.alive:
         call = ["syncd", "run", *agent.roots, *(["--recursive"] if agent.recursive else [])]
+        what = "hangs" if agent.held else "died"
+        kill = f"kill -9 {agent.pid}; " if agent.held else ""
         yield (
-            f"  the agent (pid {agent.pid}) died or hangs: its last heartbeat was at "
+            f"  the agent (pid {agent.pid}) {what}: its last heartbeat was at "
             f"{local_time(agent.heartbeat)}",
             Tone.BAD,
         )
-        yield f"  → Start it again: {shlex.join(call)}", Tone.HINT
+        yield f"  → Start it again: {kill}{shlex.join(call)}", Tone.HINT
     if one.is_new:
         yield (
             f"  → See what a first sync would do: syncd sync {project} --dry-run; "
