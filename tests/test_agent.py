@@ -11,7 +11,8 @@ import socket
 import sqlite3
 import statistics
 import time
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,27 @@ def test_an_mpm_folder_made_again_at_once_is_watched_again(tmp_path: Path) -> No
         key = OldClient(there).send(here, "Hello", "Words")
         wait_for(lambda: (here / ".claude-mpm" / "messaging.db").exists())
         wait_for(lambda: body_in_sql(here, key) == "Words")
+
+
+def test_g12_triggers_whose_tables_somebody_dropped_soon_fail_no_write_any_more(
+    tmp_path: Path,
+) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    key = NewClient(there).send(here, "Hello", "Words")
+    with RunningAgent(tmp_path / "home", here):
+        path = here / ".claude-mpm" / "inbox" / f"{key}.md"
+        for table in ("syncd_feed", "syncd_mute", "syncd_history"):
+            with closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as opened:
+                opened.execute(f"DROP TABLE {table}")
+            words = f"Written after {table} was dropped"
+            wait_for(partial(updated, here, key, words))
+            wait_for(lambda words=words: words in path.read_text())
+
+
+def updated(folder: Path, key: str, body: str) -> bool:
+    with suppress(sqlite3.OperationalError):
+        return NewClient(folder).update(key, body=body)
+    return False
 
 
 def test_g11_without_any_event_the_end_state_is_the_same(tmp_path: Path) -> None:
