@@ -25,7 +25,7 @@ from syncd.files import FileReplica, Stamp, Version, digest_of
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, entries_of
 from syncd.look import Look
 from syncd.markdown import Place, legacy_view, render
-from syncd.message import Mailbox, file_name, fingerprints, mailbox_at
+from syncd.message import Mailbox, file_name, fingerprints, mailbox_at, same_texts
 from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import FileState, Outcome, Step
 from syncd.report import OpenConflict, Report
@@ -106,6 +106,8 @@ class Applier:
         self.twins: dict[str, tuple[str, Stamp]] = {}
         self.touched: set[str] = set()
         self.would_conflict: list[OpenConflict] = []
+        self.beside: list[Found] = []
+        """Files that can be read and stand for no message, or for one that cannot take them in."""
         self._taken: set[str] = set()
         self._own_path = in_utf8(str(project))
 
@@ -139,6 +141,7 @@ class Applier:
                     self._change_file(task)
             self.report.late += self.files.settle()
             self._record(ready)
+        self._keep_beside()
         for task in ready:
             if not task.dropped:
                 self._count(task)
@@ -183,6 +186,7 @@ class Applier:
         """Quarantine what cannot be written: the file that cannot be edited, or else the row."""
         problem = Quarantined(error.sentence, error.line, error.hint)
         if task.found is not None:
+            self.beside.append(task.found)
             hint = problem.hint or "Bring the value over by hand, in the file or with SQL."
             self.quarantine_file(
                 task.found.path, task.id, Quarantined(problem.reason, problem.line, hint), None
@@ -389,6 +393,19 @@ class Applier:
         )
 
     # Files that stand beside the message's own
+
+    def _keep_beside(self) -> None:
+        """Keep the words of files that no row holds: the next version would be their end."""
+        beside, self.beside = self.beside, []
+        records = self.store.records({found.state.message.id for found in beside})
+        for found in beside:
+            message, data = found.state.message, found.version.data
+            record = records.get(message.id)
+            if self.dry_run or (record and same_texts(record.baseline.fields, message)):
+                continue
+            if not self.store.has_version(message.id, data):
+                with self.store.writing():
+                    self.store.keep_file(message.id, found.path, data, "set aside")
 
     def remove(self, message_id: str, path: str, version: Version, reason: str) -> None:
         """Take a file that is nobody's message into the history, and delete it."""

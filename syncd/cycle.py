@@ -208,6 +208,8 @@ class _Cycle:
                 intent = intended.get((key, found.version.digest))
                 tasks.append(self._task(key, found, rows.get(key), records.get(key), intent))
                 state.done.add(key)
+            elif state.twins.get(found.path) != (key, found.version.stamp):
+                self.applier.beside.append(found)
         self.applier.apply([task for task in tasks if task is not None])
 
     def _set_file_aside(
@@ -352,6 +354,8 @@ class _Cycle:
                 self.applier.cleared.add(row_key(key))
             except MessageError as error:
                 self.applier.quarantine_row(key, error)
+                if found is not None:
+                    self.applier.beside.append(found)
                 return None
         rewritten, agreed = None, record
         if found is not None and (record is None or record.digest != found.version.digest):

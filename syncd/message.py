@@ -278,6 +278,13 @@ def fingerprints(message: Message) -> Fingerprints:
     return tuple(map(fingerprint, values_of(message)))
 
 
+def same_texts(agreed: Fingerprints, message: Message) -> bool:
+    """Tell whether a message's texts (`TEXT_FIELDS`) are those of these fingerprints."""
+    return all(
+        fingerprint(getattr(message, name)) == agreed[FIELDS.index(name)] for name in TEXT_FIELDS
+    )
+
+
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LONGEST_STEM = 200

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -2024,6 +2025,20 @@ def test_a_file_that_came_back_before_the_second_look_was_never_gone(synced: Pro
     assert_quiet(synced)
 
 
+def test_a_command_looks_for_a_vanished_file_a_second_time(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", gone_s=0.5)
+    key = project.receive(1)
+    project.receive(2)
+    project.sync()
+    aside = project.file("editor's")
+    project.file(f"inbox/{key}.md").rename(aside)
+    saved = threading.Timer(0.1, aside.rename, [project.file(f"inbox/{key}.md")])
+    saved.start()
+    assert 0 == project.sync().counts.changes()
+    saved.join()
+    assert_in_step(project)
+
+
 def test_the_feed_alone_brings_rows_to_files(synced: Project) -> None:
     synced.new.update(ONE, subject="By SQL")
     synced.new.archive(TWO)
@@ -2121,6 +2136,39 @@ def test_a_copy_is_quarantined_and_takes_over_when_the_first_goes(synced: Projec
     row = synced.row(ONE)
     assert ("Of the copy.", "2026-01-01T00:00:00+00:00") == (row["body"], row["read_at"])
     assert_quiet(synced)
+
+
+def has_in_history(project: Project, *words: str) -> bool:
+    found = project.sql("SELECT data FROM syncd_history WHERE data IS NOT NULL")
+    return all(any(word.encode() in data for (data,) in found) for word in words)
+
+
+def test_g2_the_words_of_a_copy_that_is_set_aside_outlive_it(synced: Project) -> None:
+    synced.write("inbox/copy.md", synced.text(AT_ONE))
+    synced.sync()
+    assert not synced.sql("SELECT 1 FROM syncd_history")
+    for words in ("Other words.", "And others."):
+        synced.write("inbox/copy.md", synced.text(AT_ONE).replace("Body 1.", words))
+        synced.sync()
+        assert_quiet(synced)
+    synced.file("inbox/copy.md").unlink()
+    synced.sync()
+    assert has_in_history(synced, "Other words.", "And others.")
+
+
+def test_g2_the_words_of_a_file_beside_an_odd_row_outlive_it(synced: Project) -> None:
+    synced.new.update(ONE, created_at="yesterday")
+    synced.sync()
+    for old, new in (("Body 1.", "Other words."), ("Other words.", "And others.")):
+        synced.edit(AT_ONE, old, new)
+        synced.sync()
+        assert_quiet(synced)
+    synced.new.update(ONE, created_at=moment(1).isoformat())
+    synced.sync()
+    assert ("And others.", True) == (
+        synced.row(ONE)["body"],
+        has_in_history(synced, "Other words."),
+    )
 
 
 def test_a_copy_in_the_outbox_of_what_others_sent_is_no_message_to_oneself(
@@ -2255,6 +2303,19 @@ def test_a_twin_that_changes_as_the_message_goes_does_not_hold_it(project: Proje
     project.sync()
     assert {} == project.rows()
     assert_quiet(project)
+
+
+def test_g2_the_words_of_a_twin_outlive_it(project: Project) -> None:
+    key = project.old.send(project.path, "To me", "Words.")
+    project.sync()
+    assert not project.sql("SELECT 1 FROM syncd_history")
+    twin = f"outbox/{key}.md"
+    project.edit(twin, "Words.", "Words of the twin.")
+    project.sync()
+    assert_quiet(project)
+    project.edit(twin, "Words of the twin.", "Words.")
+    project.sync()
+    assert has_in_history(project, "Words of the twin.")
 
 
 def test_a_row_to_oneself_makes_one_file(project: Project) -> None:
