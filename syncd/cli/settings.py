@@ -9,9 +9,9 @@ from pathlib import Path
 import typer
 
 from syncd.cli import output
-from syncd.cli.options import Command, Group, Json, OnePath
+from syncd.cli.options import Command, Group, Json, OnePath, Prefer
 from syncd.cli.output import Tone
-from syncd.config import load_with_origins
+from syncd.config import ENVIRONMENT_PREFIX, Origin, load_with_origins
 from syncd.errors import UsageError
 from syncd.find import named_project, project_around
 
@@ -26,11 +26,11 @@ def _config() -> None:
 
 
 @_commands.command(cls=Command, epilog="Example: syncd config show ~/work/shop --json")
-def show(path: OnePath = None, json: Json = False) -> int:
+def show(path: OnePath = None, prefer: Prefer = None, json: Json = False) -> int:
     """Show every setting: its value, where that came from, and what it means."""
     started = time.monotonic()
     project = named_project(path) if path else _project_here()
-    _, origins = load_with_origins(project)
+    _, origins = load_with_origins(project, flags={"prefer": prefer})
     if json:
         settings = [
             {
@@ -47,10 +47,16 @@ def show(path: OnePath = None, json: Json = False) -> int:
     for origin in origins:
         changed = origin.source != "default"
         value = encoder.dumps(origin.value)
-        line = f"{origin.name} = {value}  ({origin.source})"
+        line = f"{origin.name} = {value}  ({_source(origin)})"
         output.say(line, Tone.GOOD if changed else Tone.PLAIN)
         output.say(f"    {origin.what}")
     return 0
+
+
+def _source(origin: Origin) -> str:
+    if origin.source == "environment":
+        return f"environment: {ENVIRONMENT_PREFIX}{origin.name.upper()}"
+    return f"flag: --{origin.name}" if origin.source == "flag" else origin.source
 
 
 def _project_here() -> Path | None:

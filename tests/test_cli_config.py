@@ -1,0 +1,99 @@
+"""Settings: each has its row in the README, and ``syncd config show`` tells where it came from."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from syncd.config import Config, load_with_origins
+from tests.running import syncd
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    made = tmp_path / "shop"
+    (made / ".claude-mpm").mkdir(parents=True)
+    return made
+
+
+def shown(home: Path, *arguments: object, **settings: object) -> dict[str, tuple[object, str]]:
+    result = syncd(home, "config", "show", *arguments, "--json", **settings)
+    assert (0, "") == (result.returncode, result.stderr)
+    return {
+        entry["name"]: (entry["value"], entry["origin"])
+        for entry in json.loads(result.stdout)["settings"]
+    }
+
+
+def test_the_readme_has_every_setting_with_its_default_and_meaning() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", README.read_text(), re.MULTILINE)
+
+    _, origins = load_with_origins(environment={"XDG_CONFIG_HOME": "/nonexistent"})
+    assert {item.name for item in fields(Config)} == {origin.name for origin in origins}
+    assert [(origin.name, json.dumps(origin.value), origin.what) for origin in origins] == rows
+
+
+def test_each_layer_wins_over_the_one_before(tmp_path: Path, project: Path) -> None:
+    home = tmp_path / "home"
+    user_file = home / "config/syncd/config.toml"
+    user_file.parent.mkdir(parents=True)
+    project_file = project / ".claude-mpm/syncd.toml"
+
+    assert ("file", "default") == shown(home, project)["prefer"]
+    user_file.write_text('prefer = "db"\n')
+    assert ("db", str(user_file)) == shown(home, project)["prefer"]
+    project_file.write_text('prefer = "file"\n')
+    assert ("file", str(project_file)) == shown(home, project)["prefer"]
+    assert ("db", "environment") == shown(home, project, prefer="db")["prefer"]
+    assert ("file", "flag") == shown(home, project, "--prefer", "file", prefer="db")["prefer"]
+
+
+def test_the_text_names_the_file_the_variable_and_the_flag(tmp_path: Path, project: Path) -> None:
+    project_file = project / ".claude-mpm/syncd.toml"
+    project_file.write_text("max_bytes = 2000\n")
+
+    result = syncd(tmp_path / "home", "config", "show", project, "--prefer", "db", poll_s=5)
+
+    assert (0, "") == (result.returncode, result.stderr)
+    assert f"max_bytes = 2000  ({project_file})\n" in result.stdout
+    assert "poll_s = 5.0  (environment: SYNCD_POLL_S)\n" in result.stdout
+    assert 'prefer = "db"  (flag: --prefer)\n' in result.stdout
+    assert "gone_s = 2.0  (default)\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prefer = ", "is not TOML: Invalid value (at "),
+        (b"\xff = 1", "cannot be read: it is not UTF-8"),
+        ("gone = 1", "unknown setting 'gone'"),
+        ("gone_s = -1", "It takes a number of at least 0."),
+        ("gone_s = true", "It takes a number of at least 0."),
+    ],
+)
+def test_a_wrong_file_gets_a_sentence_with_its_path(
+    tmp_path: Path, project: Path, text: str | bytes, words: str
+) -> None:
+    project_file = project / ".claude-mpm/syncd.toml"
+    project_file.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    result = syncd(tmp_path / "home", "config", "show", project)
+
+    assert (78, "") == (result.returncode, result.stdout)
+    assert str(project_file) in result.stderr
+    assert words in result.stderr
+
+
+def test_a_settings_file_that_is_a_folder_gets_a_sentence(tmp_path: Path, project: Path) -> None:
+    (project / ".claude-mpm/syncd.toml").mkdir()
+
+    result = syncd(tmp_path / "home", "config", "show", project)
+
+    assert (78, "") == (result.returncode, result.stdout)
+    assert "syncd.toml cannot be read: is a directory\n" in result.stderr
