@@ -14,6 +14,7 @@ import pytest
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.corpus import FOLDERS, Letter, canonical, letters, write
 from tests.bench.figures import BenchError, Result, Samples, Target, short
+from tests.bench.readme import BEGIN, END, README, update
 from tests.bench.sizes import plot
 from tests.bench.table import as_markdown, as_text
 from tests.bench.workshop import count_files
@@ -121,6 +122,38 @@ def test_tables_have_a_line_for_each_target_and_say_what_was_missed() -> None:
     assert "|  |  |  |  | ≤ 250 MB | 70.0 MB | met |" in lines
     assert lines[-1].endswith("| 3.00 × | missed |")
     assert 4 == len(as_text(both).splitlines())
+
+
+def test_what_only_compares_has_a_table_of_its_own() -> None:
+    compared = Result("messaging", "sends", Samples.of([40], "/s"), Samples.of([20], "/s"))
+
+    both = as_markdown([compared, result()])
+
+    assert both.index("| migrate of 9 |") < both.index("| sends | 20.0 /s | 40.0 /s | 2.00 × |")
+    assert "\n\n| what | without | with syncd | ratio |\n" in both
+
+
+def test_the_readme_gets_its_figures_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"# Title\n{BEGIN}\nold\n{END}\nThe rest.\n")
+
+    for figures in ("first", "second\n"):
+        update(page, figures)
+
+    assert f"# Title\n{BEGIN}\n\nsecond\n\n{END}\nThe rest.\n" == page.read_text()
+    page.write_text("# Title\n")
+    with pytest.raises(BenchError, match="no place for the figures"):
+        update(page, "third")
+    assert "# Title\n" == page.read_text()
+
+
+def test_the_readme_has_a_place_for_the_figures(tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text(README.read_text())
+
+    update(copy, "figures")
+
+    assert "figures" in copy.read_text()
 
 
 def test_the_plot_is_svg_with_both_lines_and_the_same_bytes_again(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ does nothing of what makes it safe. Each module below measures one thing.
     indexers    indexers
     sizes       sizes
     table       results for people, as markdown, as JSON
+    readme      the README's part that is measured
 
 Times of floors are those of the work alone; times of commands are whole commands, from the start
 of the process to its end, unless a result says otherwise.

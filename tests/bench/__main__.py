@@ -17,7 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench import bulk, drop_in, idle, indexers, latency, messaging, neighbours, sizes, start
+from tests.bench import (
+    bulk,
+    drop_in,
+    idle,
+    indexers,
+    latency,
+    messaging,
+    neighbours,
+    readme,
+    sizes,
+    start,
+)
 from tests.bench import table as tables
 from tests.bench.figures import BenchError, Result
 from tests.bench.workshop import TINY, Scale, Workshop
@@ -36,6 +47,9 @@ BENCHES: dict[str, Callable[[Workshop], Iterator[Result]]] = {
     "sizes": sizes.sizes,
 }
 
+MISHAPS = (BenchError, AssertionError, OSError, sqlite3.Error, subprocess.SubprocessError)
+"""What fails one bench and lets the others go on."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benches that were asked for; 1 when one failed, whatever the times are."""
@@ -45,31 +59,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scale = scale.with_messages(options.messages)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     about = _about()
+    results, failures = _measured(options.names or list(BENCHES), scale, options.plot)
+    about |= {"load_after": os.getloadavg(), "failures": failures}
+    if options.json:
+        options.json.write_text(json.dumps(tables.as_json(results, about), indent=1))
+    words = tables.in_words(results, about)
+    as_table = tables.as_markdown if options.markdown else tables.as_text
+    print(f"{as_table(results)}\n\n{words}")
+    if options.readme and not failures:
+        # Its sizes are in the plot.
+        shown = [result for result in results if result.name != "sizes"]
+        readme.update(readme.README, f"{tables.as_markdown(shown)}\n\n{words}")
+    return 1 if failures else 0
+
+
+def _measured(
+    names: Sequence[str], scale: Scale, plot: Path | None
+) -> tuple[list[Result], dict[str, str]]:
+    """Run benches in a scratch folder that is gone afterwards; return results and failures."""
     failures: dict[str, str] = {}
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="syncd-bench.") as folder:
-        workshop = Workshop(Path(folder).resolve(), scale, options.plot)
-        for name in options.names or BENCHES:
+        workshop = Workshop(Path(folder).resolve(), scale, plot)
+        for name in names:
             began = time.monotonic()
             try:
                 for result in BENCHES[name](workshop):
                     results.append(result)
                     _tell(f"{result.name}: {result.what}: {result.ours}, floor {result.floor}")
-            except (
-                BenchError,
-                AssertionError,
-                OSError,
-                sqlite3.Error,
-                subprocess.SubprocessError,
-            ) as error:
+            except MISHAPS as error:
                 failures[name] = f"{type(error).__name__}: {error}"
-                _tell(f"{name} failed")
-            _tell(f"{name} took {time.monotonic() - began:.0f} s in all")
-    about |= {"load_after": os.getloadavg(), "failures": failures}
-    if options.json:
-        Path(options.json).write_text(json.dumps(tables.as_json(results, **about), indent=1))
-    _print(results, about, markdown=options.markdown)
-    return 1 if failures else 0
+            _tell(f"{name} {'failed' if name in failures else 'took'} {_since(began)}")
+    return results, failures
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -81,6 +102,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure (all)")
     parser.add_argument("--json", type=Path, metavar="F", help="write everything to a file")
     parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
+    parser.add_argument(
+        "--readme", action="store_true", help="measure all, and renew the README's figures"
+    )
     parser.add_argument("--plot", type=Path, metavar="F", help="where 'sizes' writes its SVG")
     parser.add_argument("--messages", type=int, metavar="N", help="the largest size (100000)")
     parser.add_argument("--tiny", action="store_true", help="check the harness; times mean nothing")
@@ -88,6 +112,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in options.names:
         if name not in BENCHES:
             parser.error(f"there is no bench '{name}'; there are {', '.join(BENCHES)}")
+    if options.readme:
+        if options.names or options.tiny or options.messages:
+            parser.error("--readme measures everything, at full size")
+        options.plot = options.plot or readme.PLOT
     return options
 
 
@@ -102,20 +130,8 @@ def _about() -> dict[str, Any]:
     }
 
 
-def _print(results: Sequence[Result], about: dict[str, Any], *, markdown: bool) -> None:
-    targets = [target for result in results for target in result.targets]
-    missed = sum(not target.is_met for target in targets)
-    before, after = about["load_before"][0], about["load_after"][0]
-    print(tables.as_markdown(results) if markdown else tables.as_text(results))
-    print(f"\nFloors:\n{tables.floors_in_words(results)}")
-    print(
-        f"\n{len(targets) - missed} of {len(targets)} targets met. Medians of repetitions (lowest–"
-        f"highest), or of single changes (99th percentile).\n{about['started']}, {about['cores']} "
-        f"cores, {about['system']}, Python {about['python']}, SQLite {about['sqlite']}, "
-        f"load {before:.1f} before and {after:.1f} after."
-    )
-    for name, sentence in about["failures"].items():
-        print(f"{name} failed: {sentence}")
+def _since(began: float) -> str:
+    return f"({time.monotonic() - began:.0f} s)"
 
 
 def _tell(text: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,14 @@ def finish(command: Sequence[object], home: Path, timeout_s: float = LONGEST_S) 
         child = subprocess.Popen(
             words, env=variables, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
         )
-        timer = threading.Timer(timeout_s, child.kill)
+        # Not child.kill: it looks first whether the child ended, and would take its end from us.
+        timer = threading.Timer(timeout_s, os.kill, (child.pid, signal.SIGKILL))
         timer.start()
         try:
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
             child.kill()
+            child.wait()
             raise
         finally:
             timer.cancel()
@@ -127,7 +130,9 @@ def agent(home: Path, *roots: Path, options: tuple[str, ...] = ()) -> RunningAge
     return RunningAgent(home, *roots, options=options, ready_s=LONGEST_S, **usual)
 
 
-def wait_until(condition: Any, what: str, *, every_s: float, timeout_s: float = LONGEST_S) -> float:
+def wait_until(
+    condition: Callable[[], object], what: str, *, every_s: float, timeout_s: float = LONGEST_S
+) -> float:
     """Look again and again until ``condition`` holds; return the time of the look that saw it."""
     deadline = time.perf_counter() + timeout_s
     while not condition():

@@ -72,30 +72,22 @@ def dropped_files(workshop: Workshop, project: Path, messages: int) -> float:
     os.sync()
     names = os.listdir(staged / INBOX)
     inbox = project / ".claude-mpm" / INBOX
+    query = "SELECT 1 FROM messages WHERE id = ?"
     with closing(sqlite3.connect(database_of(project), timeout=1.0)) as reader:
-        query = "SELECT count(*) FROM messages WHERE to_agent != 'neighbour'"
         started = time.perf_counter()
         for name in names:
             os.rename(f"{staged}/{INBOX}/{name}", f"{inbox}/{name}")
-        seen = wait_until(
-            lambda: reader.execute(query).fetchone()[0] == messages,
-            f"{messages:,} rows",
-            every_s=0.02,
+        return _seen_all(
+            [name.removesuffix(".md") for name in names],
+            lambda key: reader.execute(query, (key,)).fetchone(),
+            started,
         )
-    return seen - started
 
 
 def dropped_rows(workshop: Workshop, project: Path, messages: int) -> float:
     """Insert rows into a watched project; return the seconds until all are files."""
     news = list(_news(workshop, messages))
     rows = [row_of(letter.message) for letter in news]
-    missing = [f"{project}/.claude-mpm/{letter.path}" for letter in news]
-
-    def all_there() -> bool:
-        while missing and os.path.exists(missing[-1]):
-            missing.pop()
-        return not missing
-
     names, marks = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
     values = [tuple(row.values()) for row in rows]
     started = time.perf_counter()
@@ -106,4 +98,17 @@ def dropped_rows(workshop: Workshop, project: Path, messages: int) -> float:
                     f"INSERT INTO messages ({names}) VALUES ({marks})",
                     values[first : first + _IN_ONE_TRANSACTION],
                 )
-    return wait_until(all_there, f"{messages:,} files", every_s=0.02) - started
+    paths = [f"{project}/.claude-mpm/{letter.path}" for letter in news]
+    return _seen_all(paths, os.path.exists, started)
+
+
+def _seen_all(awaited: list[str], is_there: Callable[[str], object], started: float) -> float:
+    """Return the seconds until all are there. Each is asked for again only while it is missing."""
+    missing = list(awaited)
+
+    def all_there() -> bool:
+        while missing and is_there(missing[-1]):
+            missing.pop()
+        return not missing
+
+    return wait_until(all_there, f"{len(awaited):,} messages", every_s=0.02) - started

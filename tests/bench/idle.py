@@ -25,6 +25,7 @@ def idle_agent(workshop: Workshop) -> Iterator[Result]:
     started = time.perf_counter()
     with children.agent(workshop.home, root, options=("--recursive",)) as agent:
         ready_s = time.perf_counter() - started
+        first_cpu_s = _used(Path("/proc") / str(agent.process.pid))["cpu_s"]
         # What was opened for the first cycles is closed again: from then on it is idle.
         time.sleep(min(10.0, scale.idle_s))
         process = Path("/proc") / str(agent.process.pid)
@@ -49,7 +50,12 @@ def idle_agent(workshop: Workshop) -> Iterator[Result]:
             Target("≤ 80 MB", after["rss_mb"], 80, "MB"),
             Target("ready in ≤ 10 s", ready_s, 10, "s"),
         ],
-        facts={"peak_mb": after["peak_mb"], "characters": after["wchar"] - before["wchar"]},
+        # A full compare of all comes every ten minutes, and is not in the time that was measured.
+        facts={
+            "cpu_s_until_ready": first_cpu_s,
+            "peak_mb": after["peak_mb"],
+            "characters": after["wchar"] - before["wchar"],
+        },
     )
     require("Traceback" not in agent.log, f"The agent had a defect: {agent.log[-2_000:]}")
     yield result

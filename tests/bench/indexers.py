@@ -32,7 +32,7 @@ def indexers(workshop: Workshop) -> Iterator[Result]:
         )
         yield Result(
             name="indexers",
-            what=f"messages a second, {messages:,} of them",
+            what=f"{messages:,} messages, imported or indexed a second, {name}",
             ours=Samples.of((messages / seconds for seconds in ours), "/s"),
             floor=Samples.of((messages / seconds for seconds in theirs), "/s"),
             floor_is=f"{name} over the same texts as mails",
