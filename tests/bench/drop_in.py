@@ -70,7 +70,7 @@ def dropped_files(workshop: Workshop, project: Path, messages: int) -> float:
     shutil.rmtree(staged, ignore_errors=True)
     write(staged, _news(workshop, messages))
     os.sync()
-    names = os.listdir(staged / INBOX)
+    names = [name for name in os.listdir(staged / INBOX) if name.endswith(".md")]
     inbox = project / ".claude-mpm" / INBOX
     query = "SELECT 1 FROM messages WHERE id = ?"
     with closing(sqlite3.connect(database_of(project), timeout=1.0)) as reader:
