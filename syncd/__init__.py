@@ -8,6 +8,7 @@ keeps the arrows so.
     agent         many projects: wakes, timers, signals, the service manager
     job           one project of the agent: its wakes, its cycles, what is left for later
     watch         watchdog and the database's bell → wakes
+    checkup       checks of a machine and of projects, each with its mend
     heartbeat     the agent's sign of life, for commands to find it
     verify        both sides read in full and proved equal, without the baseline
     inventory     every file read in full: which are one message, and what it says

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from syncd.guard import Halt
 
 
+def number_of(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 row``, ``2 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
+
+
 class State(StrEnum):
     """The state of a project."""
 

@@ -122,6 +122,26 @@ def is_ready(connection: sqlite3.Connection) -> bool:
     )
 
 
+def lacking(connection: sqlite3.Connection) -> list[str]:
+    """Return the tables and triggers of ours that are not as this version makes them, in words."""
+    sql = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
+    found = dict(connection.execute(sql).fetchall())
+    tables = [_name(ddl) for ddl in _TABLES if _is_table(ddl)]
+    missing = [f"the table {name} is missing" for name in tables if name not in found]
+    for name, body in _TRIGGERS.items():
+        if name not in found:
+            missing.append(f"the trigger {name} is missing")
+        elif found[name] != f"CREATE TRIGGER {name} {body}":
+            missing.append(f"the trigger {name} is another than this version makes")
+    return missing
+
+
+def missing_columns(connection: sqlite3.Connection) -> list[str]:
+    """Return the columns of the contract that the table messages lacks."""
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")}
+    return [column for column in MESSAGE_COLUMNS if column not in columns]
+
+
 def _is_table(ddl: str) -> bool:
     return ddl.startswith("CREATE TABLE")
 
@@ -137,8 +157,7 @@ def create(connection: sqlite3.Connection) -> None:
     the contract: triggers that named it would fail a host's writes.
     """
     create_contract(connection)
-    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")}
-    missing = [column for column in MESSAGE_COLUMNS if column not in columns]
+    missing = missing_columns(connection)
     if missing:
         raise ReplicaError(
             f"the table messages lacks the column {missing[0]!r}",

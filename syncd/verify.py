@@ -16,6 +16,7 @@ from typing import Self
 
 from syncd.apply import row_key
 from syncd.chronicle import QuarantineEntry
+from syncd.config import Config
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.inventory import Inventory
@@ -28,6 +29,8 @@ _AT_ONCE = 500
 _LONGEST_PAUSE_S = 0.5
 _SHORTEST_PAUSE_S = 0.02
 _WIDTH = 60
+_UNHURRIED_S = 0.2
+_AGENT_NEEDS_S = 1.0
 _FOLDER_HINT = "Put a folder there that syncd's user may read."
 
 
@@ -89,7 +92,17 @@ class Verification:
         return not (self.differences or self.quarantined or self.strays)
 
 
-def verify(project: Path, store: Store, *, max_bytes: int, patience_s: float = 0.2) -> Verification:
+def patience_beside(settings: Config, *, agent_works: bool) -> float:
+    """Return how long a difference has to stand, beside an agent at work or without one.
+
+    An agent looks a second time at what is gone before it carries that over.
+    """
+    return settings.gone_s + _AGENT_NEEDS_S if agent_works else _UNHURRIED_S
+
+
+def verify(
+    project: Path, store: Store, *, max_bytes: int, patience_s: float = _UNHURRIED_S
+) -> Verification:
     """Read both sides of a project in full and compare every field of every message.
 
     What differs counts when it has not changed for ``patience_s``: beside an agent that should be

@@ -10,6 +10,7 @@
     undo       history, show, restore
     log        log
     repair     repair
+    doctor     doctor
     verify     verify
     service    service install, uninstall, show
     settings   config show

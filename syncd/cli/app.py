@@ -28,6 +28,7 @@ _MODULES = {
     "restore": "undo",
     "resume": "cycles",
     "repair": "repair",
+    "doctor": "doctor",
     "verify": "verify",
     "service": "service",
     "config": "settings",

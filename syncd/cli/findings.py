@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from syncd.cli.output import Tone
 from syncd.report import Counts, Report
+from syncd.report import number_of as number_of
 
 if TYPE_CHECKING:
     from syncd.chronicle import QuarantineEntry
@@ -22,11 +23,6 @@ _VERBS = {
     "created": "create",
     "moved": "move",
 }
-
-
-def number_of(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def local_time(moment: str) -> str:

@@ -22,14 +22,10 @@ from syncd.cli.projects import chosen_projects, worst
 from syncd.errors import BusyError, ConfigError, ExitCode, StaleReplica, SyncdError
 from syncd.heartbeat import agent_for
 from syncd.report import State
-from syncd.verify import Difference, Verification
+from syncd.verify import Difference, Verification, patience_beside
 from syncd.verify import verify as verify_project
 
 app = typer.Typer()
-
-_PATIENCE_S = 0.2
-_AGENT_NEEDS_S = 1.0
-"""What an agent needs, beside its second look at what is gone, to carry a change over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +93,9 @@ def _verify(project: Path) -> _Result:
         settings = config.load(project)
         agent = agent_for(project)
         works = agent is not None and agent.alive
-        patience_s = settings.gone_s + _AGENT_NEEDS_S if works else _PATIENCE_S
+        wait_s = patience_beside(settings, agent_works=works)
         with opened(project) as store:
-            found = verify_project(
-                project, store, max_bytes=settings.max_bytes, patience_s=patience_s
-            )
+            found = verify_project(project, store, max_bytes=settings.max_bytes, patience_s=wait_s)
     except (ConfigError, BusyError, StaleReplica) as error:
         return _Result(project, None, error.sentence, error.hint, error.exit_code)
     except SyncdError as error:

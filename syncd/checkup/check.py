@@ -1,0 +1,86 @@
+"""What a check says: its verdict, what was found, and how it is mended."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from syncd.errors import ExitCode, SyncdError
+
+_MOST_DETAILS = 5
+
+
+class Verdict(StrEnum):
+    """How bad it is; a note wants nobody, a warning and a problem want a person."""
+
+    GOOD = "good"
+    NOTE = "note"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+_SEVERITY = list(Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    ``found`` is a sentence, ``mend`` what to do about it, with the exact command where there is
+    one; ``details`` are some of the files or messages concerned. ``code`` is what a check that
+    could not be made ends with.
+    """
+
+    name: str
+    verdict: Verdict
+    found: str
+    mend: str = ""
+    details: tuple[str, ...] = ()
+    code: ExitCode | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command ends with if this is the worst."""
+        if self.code is not None:
+            return self.code
+        wants_nobody = self.verdict in (Verdict.GOOD, Verdict.NOTE)
+        return ExitCode.IN_SYNC if wants_nobody else ExitCode.ATTENTION
+
+
+def good(name: str, found: str) -> Check:
+    """Return a check that found nothing wrong."""
+    return Check(name, Verdict.GOOD, found)
+
+
+def worst(checks: Iterable[Check]) -> Verdict:
+    """Return the worst verdict of these checks."""
+    return max((check.verdict for check in checks), key=_SEVERITY.index, default=Verdict.GOOD)
+
+
+def some(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the first of these lines, and how many more there are."""
+    if len(lines) <= _MOST_DETAILS:
+        return tuple(lines)
+    return (*lines[:_MOST_DETAILS], f"… and {len(lines) - _MOST_DETAILS:,} more")
+
+
+def made(name: str, check: Callable[[], Check]) -> Check:
+    """Make a check; one that cannot be made is a problem, and stops no other."""
+    try:
+        return check()
+    except (SyncdError, OSError, sqlite3.Error) as error:
+        return failed(name, error)
+
+
+def failed(name: str, error: SyncdError | OSError | sqlite3.Error) -> Check:
+    """Return what an error makes of a check."""
+    if isinstance(error, SyncdError):
+        return Check(name, Verdict.PROBLEM, error.sentence, error.hint, code=error.exit_code)
+    if isinstance(error, OSError):
+        reason = (error.strerror or str(error)).lower()
+        place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return Check(name, Verdict.PROBLEM, f"{place}{reason}", code=ExitCode.ERROR)
+    return Check(name, Verdict.PROBLEM, f"the database: {error}", code=ExitCode.ERROR)

@@ -1,0 +1,264 @@
+"""What stands in a project's database beside the messages: syncd's own tables, and their sense."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from syncd import tables
+from syncd.checkup.check import Check, Verdict, good, made, some
+from syncd.checkup.machine import seconds_ahead
+from syncd.files import Scan
+from syncd.guard import Halt
+from syncd.messaging.schema import INDEXES_DDL
+from syncd.names import CLAUDE_DIR
+from syncd.report import number_of
+from syncd.sides import Side
+from syncd.store import DATABASE, Store
+from syncd.verify import Verification
+
+_SETTLED_S = 60.0
+"""After this long nobody is still about to finish what is left over."""
+
+_SKEW_S = 5.0
+
+
+class DatabaseChecks:
+    """The checks of one project's open database; ``agent_works`` tells whether one is at work."""
+
+    def __init__(self, project: Path, store: Store, *, agent_works: bool) -> None:
+        self._store = store
+        self._agent_works = agent_works
+        self._base = project / CLAUDE_DIR
+        self._project = shlex.quote(str(project))
+        self._database = shlex.quote(str(self._base / DATABASE))
+        self._sync = f"syncd sync {self._project}"
+
+    def lasting(self) -> Iterator[Check]:
+        """Make the checks of what does not come and go with the work."""
+        if not (self._base / DATABASE).exists():
+            mend = f"syncd migrate {self._project}"
+            yield Check("database", Verdict.NOTE, "there is none yet", mend)
+            return
+        yield made("integrity", self.integrity)
+        yield made("schema", self.schema)
+        yield made("triggers", self.triggers)
+        if self.is_new:
+            return
+        yield made("state", self.state)
+        yield made("clock", self.clock)
+
+    def passing(self, scan: Scan, known: Verification, feed_until: int | None) -> Iterator[Check]:
+        """Make the checks of what an agent at work clears away by itself.
+
+        What an earlier look saw in the feed goes up to ``feed_until``; only that has stood.
+        """
+        if self.is_new:
+            return
+        yield made("feed", lambda: self.feed(feed_until))
+        yield made("baseline", lambda: self.baseline(scan))
+        yield made("leftovers", lambda: self.leftovers(scan))
+        yield made("quarantine", lambda: self.quarantine(scan, known))
+
+    @property
+    def is_new(self) -> bool:
+        """Tell whether no cycle ever ran here."""
+        sql = "SELECT 1 FROM sqlite_master WHERE name = 'syncd_state'"
+        return self._store.connection.execute(sql).fetchone() is None
+
+    def last_in_feed(self) -> int:
+        """Return how far the feed goes now."""
+        sql = "SELECT max(seq) FROM syncd_feed"
+        return int(self._store.connection.execute(sql).fetchone()[0] or 0)
+
+    def integrity(self) -> Check:
+        """Have SQLite look for damage."""
+        found = [str(row[0]) for row in self._store.connection.execute("PRAGMA quick_check(20)")]
+        if found == ["ok"]:
+            return good("integrity", "SQLite finds no damage")
+        return Check(
+            "integrity",
+            Verdict.PROBLEM,
+            f"{DATABASE} is damaged",
+            "Stop all that use it, move it and its -wal file away and restore a backup; without "
+            f"one, build a new one from the files: syncd migrate {self._project}",
+            some(found),
+        )
+
+    def schema(self) -> Check:
+        """Compare the contract's table with what the contract says."""
+        sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'index')"
+        names = {name for (name,) in self._store.connection.execute(sql)}
+        if "messages" not in names:
+            return Check("schema", Verdict.NOTE, "there is no table messages yet", self._sync)
+        missing = tables.missing_columns(self._store.connection)
+        if missing:
+            adds = "; ".join(f"ALTER TABLE messages ADD COLUMN {name} TEXT" for name in missing)
+            return Check(
+                "schema",
+                Verdict.PROBLEM,
+                f"the table messages lacks {', '.join(missing)}: no program of the family can "
+                "use it",
+                f"sqlite3 {self._database} '{adds}'",
+            )
+        wanted = [ddl.split("EXISTS ")[1].split()[0] for ddl in INDEXES_DDL]
+        slow = [name for name in wanted if name not in names]
+        if slow:
+            found = f"there is no index {', '.join(slow)}: searching is slow"
+            made_by = "Any program of the family makes it when it opens the database."
+            return Check("schema", Verdict.NOTE, found, made_by)
+        return good("schema", "the table messages is as the contract has it")
+
+    def triggers(self) -> Check:
+        """Compare syncd's own tables and triggers with what this version makes."""
+        if self.is_new:
+            return Check("triggers", Verdict.NOTE, "no sync has been here yet", self._sync)
+        tables.is_ready(self._store.connection)  # raises when a newer syncd made them
+        lacking = tables.lacking(self._store.connection)
+        if not lacking:
+            return good("triggers", "all stand as this version makes them")
+        return Check(
+            "triggers",
+            Verdict.WARNING,
+            "changes by SQL are noticed late: not all is as this version makes it",
+            f"{self._sync}, which makes them again",
+            tuple(lacking),
+        )
+
+    def state(self) -> Check:
+        """Tell of a halt, and of conflicts that nobody has settled."""
+        halt = self._store.state("halt")
+        if halt is not None:
+            cause, side, gone, expected = halt
+            ways = Halt(cause, Side(side), gone, expected).ways_out(str(self._base.parent))
+            return Check("state", Verdict.PROBLEM, f"it is halted: {cause}", ways[-1], ways[:-1])
+        conflicts = self._store.conflicts()
+        if conflicts:
+            told = some([f"{key}, {field}" for key, field, *_ in conflicts])
+            found = f"{number_of(len(conflicts), 'conflict')} without a decision"
+            mend = f"syncd conflicts {self._project}, then syncd resolve ID --take file, or db"
+            return Check("state", Verdict.WARNING, found, mend, told)
+        return good("state", "no halt, no conflicts")
+
+    def clock(self) -> Check:
+        """Compare the clock with the times that were noted."""
+        ahead = 0.0
+        for table in ("syncd_history", "syncd_journal"):
+            last = self._store.connection.execute(f"SELECT max(at) FROM {table}").fetchone()[0]
+            ahead = max(ahead, seconds_ahead(str(last)))
+        if ahead <= _SKEW_S:
+            return good("clock", "it is not behind what was noted")
+        when = datetime.fromtimestamp(time.time() + ahead, UTC).isoformat(" ", "seconds")
+        return Check(
+            "clock",
+            Verdict.WARNING,
+            f"the clock is behind: the last thing noted here is dated {when}",
+            "Set it: sudo timedatectl set-ntp true; if it is right now, it was not then, and "
+            "history and journal are kept that much longer.",
+        )
+
+    def feed(self, until: int | None) -> Check:
+        """Look for changes by SQL that no cycle has taken up."""
+        entries = [entry for entry in self._store.feed() if until is None or entry.seq <= until]
+        if not entries:
+            return good("feed", "no change by SQL waits")
+        number = number_of(len({entry.id for entry in entries}), "message")
+        if not self._agent_works:
+            found = f"{number} changed by SQL, and yet to be taken up"
+            return Check("feed", Verdict.NOTE, found, self._sync)
+        return Check(
+            "feed",
+            Verdict.WARNING,
+            f"{number} changed by SQL and not taken up, though an agent is at work",
+            f"See what is in its way: syncd status {self._project}",
+            some([str(entry.id) for entry in entries]),
+        )
+
+    def baseline(self, scan: Scan) -> Check:
+        """Look for messages that the baseline knows and a side does not have any more."""
+        rows = self._store.gone_rows()
+        files, places, total = [], set(), 0
+        doubled = 0
+        for path, key, _ in self._store.stamps():
+            total += 1
+            doubled += path in places
+            places.add(path)
+            if path not in scan.stamps and path not in scan.odd:
+                files.append(f"{key}, {path}")
+        twins = [path for path in self._store.twins() if path not in scan.stamps]
+        if not (rows or files or twins or doubled):
+            return good("baseline", f"it has {total:,} messages, each with its file and row")
+        parts = (
+            (len(rows), "without a row"),
+            (len(files), "without a file"),
+            (doubled, "at a place that another has"),
+            (len(twins), "twins without a file"),
+        )
+        found = ", ".join(f"{number:,} {what}" for number, what in parts if number)
+        verdict = Verdict.WARNING if self._agent_works else Verdict.NOTE
+        told = [f"{key}: no row" for key in rows] + [f"{one}: no file" for one in files]
+        mend = f"See what a cycle would do about it: {self._sync} --dry-run"
+        return Check(
+            "baseline", verdict, f"of {number_of(total, 'message')}: {found}", mend, some(told)
+        )
+
+    def leftovers(self, scan: Scan) -> Check:
+        """Look for what a cycle that was cut off left behind."""
+        connection = self._store.connection
+        if connection.execute("SELECT count(*) FROM syncd_mute").fetchone()[0]:
+            return Check(
+                "leftovers",
+                Verdict.PROBLEM,
+                "the triggers are muted for good: somebody else wrote into syncd_mute",
+                f"sqlite3 {self._database} 'DELETE FROM syncd_mute'",
+            )
+        old = time.time() - _SETTLED_S
+        strays = [path for path in scan.strays if self._is_older(path, old)]
+        sql = "SELECT id, path FROM syncd_versions WHERE intent AND at < ?"
+        intents = [f"{key}, {path}" for key, path in connection.execute(sql, (old,))]
+        if not (strays or intents):
+            return good("leftovers", "nothing was left by a cycle that was cut off")
+        found = [number_of(len(strays), "temporary file")] if strays else []
+        found += [number_of(len(intents), "unfinished write")] if intents else []
+        return Check(
+            "leftovers",
+            Verdict.NOTE,
+            f"a cycle was cut off, or a program keeps a file open: {' and '.join(found)}",
+            f"{self._sync}, which takes them in",
+            some([*strays, *(f"{one}: begun" for one in intents)]),
+        )
+
+    def _is_older(self, path: str, moment: float) -> bool:
+        try:
+            return (self._base / path).lstat().st_mtime < moment
+        except OSError:
+            return False
+
+    def quarantine(self, scan: Scan, known: Verification) -> Check:
+        """Look for what is noted as quarantined: that it still stands, and is told of."""
+        found_now = {entry.path for entry in known.quarantined}
+        differing = {one.id for one in known.differences}
+        standing, past = [], []
+        for path, entry in self._store.quarantine().items():
+            is_row = path.startswith(f"{DATABASE}#")
+            if path in found_now:
+                continue  # another check tells of it
+            if entry.id in differing and (is_row or path in scan.stamps):
+                standing.append(f"{path}: {entry.problem.reason}. {entry.problem.hint}".strip())
+            else:
+                past.append(path)
+        if standing:
+            return Check(
+                "quarantine",
+                Verdict.WARNING,
+                f"{number_of(len(standing), 'message')} that no cycle can carry over",
+                "Mend each as it says; the next cycle takes it up.",
+                some(standing),
+            )
+        if past:
+            found = f"{len(past):,} noted that stand no more"
+            return Check("quarantine", Verdict.NOTE, found, f"{self._sync} drops them", some(past))
+        return good("quarantine", "every entry still stands" if found_now else "it is empty")

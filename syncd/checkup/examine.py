@@ -1,0 +1,70 @@
+"""All checks of a machine, and of a project, in the order in which they explain each other."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from syncd import config
+from syncd.checkup.agents import agent_checks
+from syncd.checkup.check import Check, Verdict, failed, worst
+from syncd.checkup.database import DatabaseChecks
+from syncd.checkup.disk import disk_checks
+from syncd.checkup.machine import machine_checks, settings
+from syncd.checkup.messages import MessageChecks
+from syncd.config import Config
+from syncd.errors import ConfigError, SyncdError
+from syncd.files import FileReplica
+from syncd.heartbeat import agents
+from syncd.names import CLAUDE_DIR
+from syncd.store import DATABASE, Store
+from syncd.verify import patience_beside, verify
+
+
+def examine_machine(projects: Sequence[Path]) -> list[Check]:
+    """Make the checks that no single project is about."""
+    living = [agent for agent in agents() if agent.alive]
+    works = any(agent.covers(project) for agent in living for project in projects)
+    return machine_checks(projects, agent_works=works)
+
+
+def examine(project: Path) -> Iterator[Check]:
+    """Make all checks of one project, as they are made."""
+    yield settings(project)
+    known = agents()
+    yield from agent_checks(project, known)
+    database = project / CLAUDE_DIR / DATABASE
+    works = any(agent.alive and agent.covers(project) for agent in known)
+    try:
+        yield from disk_checks(project)
+        with Store.open_readonly(database) as store:
+            yield from _examine_inside(project, store, _settings_of(project), agent_works=works)
+    except (SyncdError, OSError, sqlite3.Error) as error:
+        yield failed("database", error)
+
+
+def _examine_inside(
+    project: Path, store: Store, settings: Config, *, agent_works: bool
+) -> Iterator[Check]:
+    checks = DatabaseChecks(project, store, agent_works=agent_works)
+    yield from checks.lasting()
+    wait_s = patience_beside(settings, agent_works=agent_works)
+    fed = checks.last_in_feed() if agent_works else None
+    found = verify(project, store, max_bytes=settings.max_bytes, patience_s=wait_s)
+    with FileReplica(project, max_bytes=settings.max_bytes) as files:
+        passing = list(checks.passing(files.scan(), found, fed))
+        if agent_works and worst(passing) is not Verdict.GOOD:
+            time.sleep(wait_s)  # an agent at work clears away by itself what is passing
+            passing = list(checks.passing(files.scan(), found, fed))
+        yield from passing
+        yield from MessageChecks(project, store, files, found).all()
+
+
+def _settings_of(project: Path) -> Config:
+    """Return a project's settings; the defaults where they are wrong, which is told elsewhere."""
+    try:
+        return config.load(project)
+    except ConfigError:
+        return Config()
