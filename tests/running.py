@@ -15,6 +15,13 @@ from typing import Self
 
 ROOT = Path(__file__).parent.parent
 
+_WITHOUT_ROOTS_RIGHTS = """
+import ctypes, os, sys
+for capability in (1, 2):
+    assert ctypes.CDLL(None).prctl(24, capability, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 
 def environment(home: Path, **settings: object) -> dict[str, str]:
     """Return an environment whose home and state stand below ``home``, with these settings."""
@@ -46,6 +53,13 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.002)
+
+
+def as_anybody(command: list[str]) -> list[str]:
+    """Return a command whose access is checked like an ordinary user's, also when root runs it."""
+    if os.geteuid() != 0:
+        return command
+    return [sys.executable, "-c", _WITHOUT_ROOTS_RIGHTS, *command]
 
 
 class RunningAgent:

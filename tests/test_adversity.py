@@ -31,19 +31,13 @@ from typing import Any
 import pytest
 
 from tests.clients import NewClient, OldClient
-from tests.running import ROOT, RunningAgent, environment, syncd, wait_for
+from tests.running import ROOT, RunningAgent, as_anybody, environment, syncd, wait_for
 from tests.test_agent import both_equal, project, rows_of
 
 Test = Callable[[Path], None]
 
 # What is in the way of everything that root may do: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
 # (capabilities(7)). Without them root's access is checked like anybody's.
-_WITHOUT_ROOTS_RIGHTS = """
-import ctypes, os, sys
-for capability in (1, 2):
-    assert ctypes.CDLL(None).prctl(24, capability, 0, 0, 0) == 0
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 _SKIPPED = 77
 _WITH_A_SHORT_TIMEOUT = """
 import sys
@@ -116,12 +110,6 @@ class Ordinary(RunningAgent):
     def __init__(self, home: Path, *roots: Path, **settings: object) -> None:
         super().__init__(home, *roots, **settings)  # type: ignore[arg-type]
         self._command = as_anybody(self._command)
-
-
-def as_anybody(command: list[str]) -> list[str]:
-    if os.geteuid() != 0:
-        return command
-    return [sys.executable, "-c", _WITHOUT_ROOTS_RIGHTS, *command]
 
 
 class World:

@@ -28,7 +28,7 @@ def machine_checks(projects: Iterable[Path], *, agent_works: bool) -> list[Check
     """Make the checks that no single project is about; ``projects`` are those to be watched."""
     checks = [
         sqlite_version(sqlite3.sqlite_version_info),
-        made("inotify", lambda: _inotify(projects, agent_works=agent_works)),
+        made("inotify", lambda: examine_inotify(projects, agent_works=agent_works)),
         clock(datetime.now(UTC)),
         settings(None),
     ]
@@ -62,7 +62,8 @@ class Inotify:
     instances: int
 
 
-def _inotify(projects: Iterable[Path], *, agent_works: bool) -> Check:
+def examine_inotify(projects: Iterable[Path], *, agent_works: bool) -> Check:
+    """Compare this machine's limits with what is watched, and (no agent yet) what would be."""
     try:
         limits = Inotify(
             int((_INOTIFY / "max_user_watches").read_text()),
