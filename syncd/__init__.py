@@ -15,6 +15,7 @@ keeps the arrows so.
     repair        files that syncd can read and the old client cannot
     history       undoing: versions, restore, conflicts resolved
     follow        the journal as it grows
+    progress      how far the migration is
     project       taking turns on a project, running a pass over it
     seen          what a project looked like when nothing was left to do
     cycle         one cycle: look, reconcile, guard, apply, record

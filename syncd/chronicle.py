@@ -18,11 +18,12 @@ from syncd.sides import Quarantined, Side
 from syncd.tables import COLUMNS
 
 if TYPE_CHECKING:
-    from syncd.journal import JournalEntry
+    from syncd.journal import JournalCount, JournalEntry
     from syncd.reconcile import Conflict
 
 _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
+_PRUNED = "journal_pruned_until"
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -197,6 +198,29 @@ class Chronicle(Database):
         sql = "SELECT max(seq) FROM syncd_journal WHERE at <= ?"
         return int(self.connection.execute(sql, (at,)).fetchone()[0] or 0)
 
+    def journal_counts(self, first_moment: str) -> Iterator[JournalCount]:
+        """Yield how many entries there are by day, side, reason and author.
+
+        Days, which are local ones, are told apart from ``first_moment`` on, an ISO 8601 time in
+        UTC; all that is older counts together, with None for its day.
+        """
+        sql = (
+            "SELECT iif(at >= ?, date(at, 'localtime'), NULL) AS day, side, why, agent, project, "
+            "count(*), max(at), id FROM syncd_journal "  # SQLite gives the id that max(at) is of
+            "WHERE typeof(at) = 'text' GROUP BY day, side, why, agent, project"
+        )
+        from syncd.journal import JournalCount
+
+        for values in self.connection.execute(sql, (first_moment,)):
+            yield JournalCount(*values)
+
+    def journal_since(self) -> str | None:
+        """Return the time from which on the journal is whole; None when it has no entry."""
+        first = "SELECT at FROM syncd_journal ORDER BY seq LIMIT 1"
+        pruned = f"SELECT value FROM syncd_state WHERE key = '{_PRUNED}'"
+        found = [self.connection.execute(sql).fetchone() for sql in (first, pruned)]
+        return max((str(one[0]) for one in found if one is not None), default=None)
+
     # Pruning
 
     def prune(self, history_days: float, journal_days: float) -> None:
@@ -228,6 +252,9 @@ class Chronicle(Database):
             if execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1", values).fetchone():
                 with self.writing():
                     execute(f"DELETE FROM {table} WHERE {condition}", values)
+                    if table == "syncd_journal":
+                        sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
+                        execute(sql, (_PRUNED, kept_since))
 
 
 def _history_entry(values: Sequence[Any]) -> HistoryEntry:

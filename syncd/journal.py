@@ -66,6 +66,24 @@ def origins_of(side: str | None, why: str | None) -> tuple[Side, ...]:
     return (Side.FILE if side == Side.DB else Side.DB,)
 
 
+class JournalCount(NamedTuple):
+    """How many entries of the journal are alike in these, and time and id of the last of them."""
+
+    day: str | None
+    side: str | None
+    why: str | None
+    agent: str | None
+    project: str | None
+    number: int
+    last_at: str
+    last_id: str | None
+
+    @property
+    def origins(self) -> tuple[Side, ...]:
+        """Return the sides on which clients or people made these changes."""
+        return origins_of(self.side, self.why)
+
+
 def entries_of(
     message_id: str,
     outcome: Outcome,

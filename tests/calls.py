@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.projects import Project
 from tests.running import environment
 
 
@@ -31,11 +30,11 @@ class Result(NamedTuple):
 Call = Callable[..., Result]
 
 
-def on_a_terminal(home: Path, project: Project, *arguments: str) -> str:
+def on_a_terminal(home: Path, *arguments: object) -> str:
     """Return what a command writes to a terminal, whose line ends are CR LF."""
     mine, theirs = pty.openpty()
     try:
-        command = [sys.executable, "-m", "syncd", *arguments, "--project", str(project.path)]
+        command = [sys.executable, "-m", "syncd", *map(str, arguments)]
         subprocess.run(command, env=environment(home), stdout=theirs, timeout=30, check=True)
         return os.read(mine, 65536).decode()
     finally:

@@ -31,7 +31,7 @@ from tests.projects import Project
 
 COMMANDS = [
     *(["run"], ["sync"], ["migrate"], ["status"], ["resume"]),
-    *(["log"], ["config"], ["config", "show"], []),
+    *(["log"], ["report"], ["config"], ["config", "show"], []),
 ]
 NO_COUNTS = {
     "rows_inserted": 0,

@@ -20,7 +20,7 @@ import pytest
 from syncd.cli.when import moment
 from syncd.errors import UsageError
 from syncd.journal import origins_of
-from syncd.reconcile import Side
+from syncd.sides import Side
 from tests.calls import Call, on_a_terminal
 from tests.projects import Project, nothing_written
 from tests.running import RunningAgent, environment, wait_for
@@ -161,7 +161,7 @@ def test_hostile_ids_and_agents_cannot_drive_a_terminal(
     shop.sync()
     shop.sql("UPDATE messages SET status = 'archived'")
     shop.sync()
-    shown = on_a_terminal(home, shop, "log")
+    shown = on_a_terminal(home, "log", "--project", shop.path)
     assert f"\\x1b[31m\\u202e{'x' * 300}" in shown
     assert 2 == shown.count("\n")
     assert "created" in shown

@@ -446,7 +446,9 @@ def test_show_prints_the_bytes_that_stand_now_and_those_of_a_version(
     head, _, body = row.out.decode().partition("\n\n")
     assert shop.history("by-hand")[0]["body"] == body
     assert 'subject: "By hand"\nstatus: "unread"' in head
-    with_escapes = on_a_terminal(home, shop, "show", "by-hand", "--version", number)
+    with_escapes = on_a_terminal(
+        home, "show", "by-hand", "--version", number, "--project", shop.path
+    )
     assert "\\x1b[31m \\u202e\tend" in with_escapes
     assert "Run it twice.\\r\r\n" in with_escapes
 

@@ -9,6 +9,7 @@
     conflicts  conflicts, resolve
     undo       history, show, restore
     log        log
+    report     report, with report_table, report_page (the HTML) and report_plots
     repair     repair
     doctor     doctor
     verify     verify
@@ -17,6 +18,7 @@
     projects   which projects a call means, and the exit code over all of them
     acts       one project and message: which, and changing something on both sides
     findings   what a cycle or a look found, as lines for people
+    progress_words  what a report says of a project
     when       moments as a person writes them
     options    the options and arguments that commands share
     output     lines, colours, JSON, progress: all that leaves goes through here

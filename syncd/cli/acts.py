@@ -45,6 +45,15 @@ MessageId = Annotated[
         metavar="ID", help="A message's id, or as much of its beginning as no other has."
     ),
 ]
+AnyMessageId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID",
+        help="A message's id, or its beginning; it need not stand any more. "
+        "Without one: all messages.",
+        show_default=False,
+    ),
+]
 VersionNumber = Annotated[
     int | None,
     typer.Option("--version", metavar="N", help="A version's number.", show_default=False),

@@ -21,6 +21,7 @@ _MODULES = {
     "migrate": "cycles",
     "status": "status",
     "log": "log",
+    "report": "report",
     "conflicts": "conflicts",
     "resolve": "conflicts",
     "history": "undo",

@@ -14,7 +14,7 @@ import typer
 
 from syncd import history
 from syncd.cli import output
-from syncd.cli.acts import SIDES, OfProject, opened, project_and_settings
+from syncd.cli.acts import SIDES, AnyMessageId, OfProject, opened, project_and_settings
 from syncd.cli.findings import Line, local_time, number_of
 from syncd.cli.options import Command
 from syncd.cli.output import Tone
@@ -32,15 +32,7 @@ app = typer.Typer()
 
 @app.command(cls=Command, epilog="Example: syncd log --since yesterday --follow")
 def log(
-    message_id: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ID",
-            help="A message's id, or its beginning; it need not stand any more. "
-            "Without one: all messages.",
-            show_default=False,
-        ),
-    ] = None,
+    message_id: AnyMessageId = None,
     since: Annotated[
         str | None,
         typer.Option(

@@ -72,10 +72,14 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
+def on_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream goes to a terminal that can do more than lines."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def in_colour(stream: TextIO) -> bool:
     """Tell whether a stream takes colours: a terminal that can, and no NO_COLOR."""
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return wanted and stream.isatty()
+    return not os.environ.get("NO_COLOR") and on_terminal(stream)
 
 
 def say(text: str, tone: Tone = Tone.PLAIN) -> None:

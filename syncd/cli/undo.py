@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -17,6 +17,7 @@ from syncd.chronicle import HistoryEntry
 from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
+    AnyMessageId,
     MessageId,
     OfProject,
     VersionNumber,
@@ -72,15 +73,7 @@ class _Line:
 
 @app.command(cls=Command, epilog="Example: syncd history msg-20260220-201500")
 def history(
-    message_id: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ID",
-            help="A message's id, or its beginning; it need not stand any more. "
-            "Without one: all messages.",
-            show_default=False,
-        ),
-    ] = None,
+    message_id: AnyMessageId = None,
     of_project: OfProject = None,
     json: Json = False,
 ) -> int:

@@ -1,0 +1,230 @@
+"""``syncd report``: how far the migration is, and which projects no longer need their files."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from syncd import config
+from syncd.cli import output, progress_words
+from syncd.cli.findings import local_time, number_of
+from syncd.cli.options import Command, Json, Paths, Recursive
+from syncd.cli.output import Tone
+from syncd.cli.progress_words import (
+    changes,
+    counts_of,
+    explanation,
+    retire_call,
+    stage_tone,
+    stage_words,
+    whose,
+)
+from syncd.cli.projects import chosen_projects, trouble_of, worst
+from syncd.errors import ExitCode, SyncdError, UsageError
+from syncd.names import CLAUDE_DIR
+from syncd.progress import Figures, Progress, Survey, Window, Writer, progress_of
+from syncd.sides import Side
+from syncd.store import DATABASE, Store
+
+app = typer.Typer()
+
+_MOST_DAYS = 3660
+_MOST_WRITERS = 20
+
+
+@app.command(cls=Command, epilog="Example: syncd report ~/work --recursive --html report.html")
+def report(
+    paths: Paths = None,
+    recursive: Recursive = False,
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", help="Tell the last N days apart.")
+    ] = 30,
+    ready_after: Annotated[
+        int,
+        typer.Option(
+            "--ready-after",
+            metavar="N",
+            help="A project is ready to retire when for N days no file was changed, and rows were.",
+        ),
+    ] = 30,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page with plots, which needs nothing beside it.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Tell how far the migration is: who still changes files, who rows, and when last."""
+    started = time.monotonic()
+    for name, number in (("--days", days), ("--ready-after", ready_after)):
+        if not 1 <= number <= _MOST_DAYS:
+            raise UsageError(f"{name} takes a number from 1 to {_MOST_DAYS:,}, not {number}")
+    if html is not None:
+        _check_page(html)
+    projects = chosen_projects(paths, recursive=recursive)
+    config.load()  # a wrong setting that concerns all is said once
+    window = Window(datetime.now(UTC), days, ready_after)
+    codes: list[ExitCode] = []
+    looks = (_look(project, window, codes) for project in projects)
+    found = list(output.with_progress(looks, len(projects), "Reading"))
+    survey = Survey.of(window, found)
+    if html is not None:
+        from syncd.cli.report_page import page
+
+        html.write_text(page(survey), encoding="utf-8")
+    if json:
+        output.print_json(time.monotonic() - started, **_as_json(survey))
+    else:
+        _print(survey)
+    if html is not None:
+        output.tell(f"the page stands in {html}")
+    return worst(codes)
+
+
+def _check_page(html: Path) -> None:
+    """Say before all the reading what would be in the way of the page."""
+    if find_spec("matplotlib") is None:
+        raise SyncdError(
+            "the page's plots are drawn with matplotlib, which is not installed",
+            hint="Install it beside syncd: pip install 'syncd[report]'",
+        )
+    if not html.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {html.absolute().parent} for the page")
+
+
+def _look(project: Path, window: Window, codes: list[ExitCode]) -> Progress:
+    try:
+        settings = config.load(project)
+        with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
+            return progress_of(project, store, window, settings)
+    except (SyncdError, OSError, sqlite3.Error) as error:
+        result = Progress(project, Figures.empty(window))
+        result.error, result.hint, code = trouble_of(project, error)
+        codes.append(code)
+        return result
+
+
+# For people
+
+
+def _print(survey: Survey) -> None:
+    if output.on_terminal(sys.stdout):
+        from syncd.cli.report_table import print_table
+
+        print_table(survey)
+    else:
+        for one in survey.projects:
+            output.say(_line(one, survey.window), stage_tone(one))
+    output.say(progress_words.summary(survey))
+    total = survey.total
+    output.say(changes(total.total(Side.FILE), total.total(Side.DB), survey.window))
+    for line, tone in _writers(survey):
+        output.say(line, tone)
+    for one in survey.ready:
+        output.say(f"  → To retire it: {retire_call(one)}", Tone.HINT)
+    for one in survey.projects:
+        if one.hint:
+            output.tell(f"{one.project}: {one.error}", Tone.BAD)
+            output.tell(f"  → {one.hint}", Tone.HINT)
+
+
+def _line(one: Progress, window: Window) -> str:
+    why = explanation(one, window)
+    parts = [f"{one.project}: {stage_words(one)}" + (f": {why}" if why else "")]
+    if one.since is not None:
+        parts.append(changes(*counts_of(one), window))
+        last = one.figures.last.get(Side.FILE)
+        if last is not None:
+            parts.append(f"last from a file {local_time(last.at)}, {whose(last)}")
+    return "; ".join(parts)
+
+
+def _writers(survey: Survey) -> Iterator[tuple[str, Tone]]:
+    late = survey.file_writers
+    yield progress_words.writers(survey), Tone.ATTENTION if late else Tone.PLAIN
+    for one in late[:_MOST_WRITERS]:
+        number = number_of(one.counts[Side.FILE], "change")
+        last = local_time(one.last[Side.FILE])
+        yield f"  {one.agent} in {one.project}: {number} from files, last {last}", Tone.PLAIN
+    if len(late) > _MOST_WRITERS:
+        yield f"  and {len(late) - _MOST_WRITERS:,} more (--json lists all)", Tone.PLAIN
+
+
+# For programs
+
+
+def _as_json(survey: Survey) -> dict[str, Any]:
+    window = survey.window
+    return {
+        "at": window.now.isoformat(),
+        "days": window.days,
+        "ready_after": window.ready_after,
+        "total": {
+            "projects": len(survey.projects),
+            "ready": len(survey.ready),
+            "stages": {str(stage): number for stage, number in survey.stages().items()},
+            **_figures_as_json(survey.total, window),
+        },
+        "projects": [_project_as_json(one, window) for one in survey.projects],
+    }
+
+
+def _project_as_json(one: Progress, window: Window) -> dict[str, Any]:
+    return {
+        "path": str(one.project),
+        "stage": str(one.stage),
+        "ready": one.is_ready,
+        "reasons": one.reasons,
+        "retire": retire_call(one) if one.is_ready else None,
+        "journal_since": one.since,
+        "days_without_files": one.days_without_files(window),
+        **_figures_as_json(one.figures, window),
+        "error": one.error,
+        "hint": one.hint or None,
+    }
+
+
+def _figures_as_json(figures: Figures, window: Window) -> dict[str, Any]:
+    return {
+        "changes": {str(origin): figures.total(origin) for origin in Side},
+        "last": {str(origin): _change_as_json(figures, origin) for origin in Side},
+        "per_day": [
+            {"day": day, **{str(origin): number for origin, number in counts.items()}}
+            for day, counts in figures.days.items()
+        ],
+        "agents": [_writer_as_json(one, window) for one in figures.by_last_file()],
+    }
+
+
+def _change_as_json(figures: Figures, origin: Side) -> dict[str, Any] | None:
+    change = figures.last.get(origin)
+    if change is None:
+        return None
+    return {
+        "at": change.at,
+        "id": change.id,
+        "agent": change.agent,
+        "project": change.project,
+    }
+
+
+def _writer_as_json(one: Writer, window: Window) -> dict[str, Any]:
+    return {
+        "agent": one.agent,
+        "project": one.project,
+        "changes": {str(origin): one.counts[origin] for origin in Side},
+        "last": {str(origin): one.last.get(origin) for origin in Side},
+        "still_writes_files": window.is_late(one),
+    }

@@ -1,0 +1,98 @@
+"""The table of ``syncd report`` on a terminal, with a line of bars for each origin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from syncd.cli.findings import number_of
+from syncd.cli.output import Tone, in_colour, shown
+from syncd.cli.progress_words import (
+    counts_of,
+    day_and_age,
+    explanation,
+    stage_tone,
+    stage_words,
+    whose,
+)
+from syncd.progress import Progress, Survey
+from syncd.sides import Side
+
+_BARS = "▁▂▃▄▅▆▇█"
+_NOTHING = "·"
+_STYLES = {
+    Tone.PLAIN: "",
+    Tone.GOOD: "green",
+    Tone.HINT: "cyan",
+    Tone.ATTENTION: "yellow",
+    Tone.BAD: "red",
+}
+_ORIGINS = ((Side.FILE, "files", "yellow"), (Side.DB, "SQL", "cyan"))
+
+
+def print_table(survey: Survey) -> None:
+    """Print a table of all projects to stdout, as wide as the terminal."""
+    colours: Literal["auto"] | None = "auto" if in_colour(sys.stdout) else None
+    console = Console(file=sys.stdout, markup=False, highlight=False, color_system=colours)
+    width = min(survey.window.days, max(10, console.width // 3 - 10))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("project", overflow="fold", ratio=1)
+    table.add_column(f"the last {number_of(survey.window.days, 'day')}", no_wrap=True)
+    table.add_column("last change from a file", overflow="fold", ratio=1)
+    table.expand = True
+    for one in survey.projects:
+        table.add_row(_name(one, survey), _bars(one, width), _last(one, survey))
+    console.print(table)
+
+
+def _name(one: Progress, survey: Survey) -> Text:
+    style = _STYLES[stage_tone(one)]
+    text = Text(f"{shown(str(one.project))}\n")
+    text.append(stage_words(one), style=style)
+    why = explanation(one, survey.window)
+    if why:
+        text.append(f": {shown(why)}", style="dim")
+    return text
+
+
+def _bars(one: Progress, width: int) -> Text:
+    if one.since is None:
+        return Text()
+    counts = dict(zip((Side.FILE, Side.DB), counts_of(one), strict=True))
+    series = {origin: in_parts(one.figures.series(origin), width) for origin in Side}
+    top = max(max(numbers) for numbers in series.values())
+    lines = Text()
+    for origin, name, style in _ORIGINS:
+        lines.append(f"{name:5} ", style="dim")
+        lines.append(sparkline(series[origin], top), style=style)
+        lines.append(f" {counts[origin]:,}" + ("\n" if origin is Side.FILE else ""))
+    return lines
+
+
+def _last(one: Progress, survey: Survey) -> Text:
+    last = one.figures.last.get(Side.FILE)
+    if last is None:
+        begin = f" since {one.since[:10]}" if one.since else ""
+        return Text(shown(f"none known{begin}") if one.error is None else "", style="dim")
+    return Text(f"{shown(day_and_age(last.at, survey.window))}\n{shown(whose(last))}")
+
+
+def in_parts(numbers: Sequence[int], parts: int) -> list[int]:
+    """Return the sums of ``parts`` runs of numbers, as even as they can be."""
+    ends = [len(numbers) * part // parts for part in range(parts + 1)]
+    return [sum(numbers[start:end]) for start, end in pairwise(ends)]
+
+
+def sparkline(numbers: Sequence[int], top: int) -> str:
+    """Return one bar for each number, in eighths of ``top``; nothing is a dot, not a bar."""
+    steps = len(_BARS)
+    return "".join(
+        _BARS[min(steps, -(-number * steps // top)) - 1] if number > 0 else _NOTHING
+        for number in numbers
+    )
