@@ -11,6 +11,7 @@ import marshal
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any
 
 from syncd import canonical, front_matter
@@ -32,6 +33,7 @@ from syncd.message import (
 )
 
 BREAK = re.compile(r"\r\n|\r|\n")
+_BREAK_START = re.compile(r"[\r\n]")
 _NO_SPACE = re.compile(r"\S")
 _MAX_ITEMS = 10_000
 _SECTION = re.compile(
@@ -126,7 +128,7 @@ _ALL_SAID = frozenset(("id", *FIELDS))
 
 def _read_canonical(text: str, head: Canonical, place: Place) -> ParsedFile:
     """Read a file's text, whose front matter is canonical: `read_text` says the same of it."""
-    parts = cut(text, head.text_start, None, keyed=False)
+    _, heading, _, body, _, section, _ = _pieces(text, head.text_start, None, keyed=False)
     message = Message(
         id=head.id,
         from_project=head.from_project,
@@ -135,13 +137,13 @@ def _read_canonical(text: str, head: Canonical, place: Place) -> ParsedFile:
         to_agent=head.to_agent,
         type=head.type,
         priority=head.priority,
-        subject=parts.heading[2:].strip(),
-        body=normal_body(parts.body),
+        subject=heading[2:].strip(),
+        body=normal_body(body),
         status=status_in(place.mailbox, head.status),
         created_at=head.created_at,
         reply_to=head.reply_to or None,
         metadata=head.metadata,
-        attachments=json_text(_ITEM.findall(parts.section)) if parts.section else None,
+        attachments=json_text(_ITEM.findall(section)) if section else None,
     )
     return ParsedFile(message, _ALL_SAID, head.status)
 
@@ -223,15 +225,26 @@ def cut(text: str, start: int, subject_key: str | None, *, keyed: bool) -> Parts
     With ``keyed`` attachments stand in the front matter, and no section is looked for. A text may
     be large: no more of it is copied than the parts.
     """
-    first, last = _inner(text, start, len(text))
+    return Parts(*_pieces(text, start, subject_key, keyed=keyed))
+
+
+def _pieces(
+    text: str, start: int, subject_key: str | None, *, keyed: bool
+) -> tuple[str, str, str, str, str, str, str]:
+    """Return what `cut` does, as a tuple: reading needs no more."""
+    last = len(text)
+    first = _first_inside(text, start, last)
+    while first < last and text[last - 1].isspace():
+        last -= 1
     heading_end = first
     if text.startswith("# ", first, last):
-        end = BREAK.search(text, first, last)
+        end = _BREAK_START.search(text, first, last)
         line_end = end.start() if end else last
-        subject = text[first + 2 : line_end].strip()
-        if subject_key is None or subject == _rendition(subject_key) != "":
+        if subject_key is None or (
+            text[first + 2 : line_end].strip() == _rendition(subject_key) != ""
+        ):
             heading_end = line_end
-    body_start = _inner(text, heading_end, last)[0]
+    body_start = _first_inside(text, heading_end, last)
     body, section_gap, section = text[body_start:last], "", ""
     if not keyed and body.endswith("`"):
         found = _last_section(body)
@@ -241,25 +254,21 @@ def cut(text: str, start: int, subject_key: str | None, *, keyed: bool) -> Parts
             before = body[: found.start()].rstrip()
             section_gap = body[len(before) : at]
             body = before
-    return Parts(
-        lead=text[start:first],
-        heading=text[first:heading_end],
-        gap=text[heading_end:body_start],
-        body=body,
-        section_gap=section_gap,
-        section=section,
-        trail=text[last:],
+    return (
+        text[start:first],
+        text[first:heading_end],
+        text[heading_end:body_start],
+        body,
+        section_gap,
+        section,
+        text[last:],
     )
 
 
-def _inner(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return where the text between two places begins and ends, without white space around it."""
+def _first_inside(text: str, start: int, end: int) -> int:
+    """Return where the first character that is no white space stands, or ``end``."""
     found = _NO_SPACE.search(text, start, end)
-    if found is None:
-        return end, end
-    while text[end - 1].isspace():
-        end -= 1
-    return found.start(), end
+    return found.start() if found else end
 
 
 def _last_section(body: str) -> re.Match[str] | None:
@@ -382,16 +391,32 @@ def legacy_view(message: Message) -> bytes:
     The old client writes back what it sees, so a file of the same view with ``status: read`` is
     its rewrite of that version, and nobody's edit of the text.
     """
-    layout = layout_of(message)
-    text = "\n\n".join(piece for piece in (layout.heading, message.body, layout.section) if piece)
+    subject, body = message.subject, message.body
+    names: list[str] = []
+    if (
+        message.attachments is not None
+        or not _is_plain_subject(subject)
+        or _SECTION_HEADING in body
+    ):
+        subject, body, names = _as_the_old_client_reads(layout_of(message), body)
+    seen = [*_seen_as_they_are(message), subject, body, *names]
+    return blake2b(marshal.dumps(seen, 2), digest_size=16).digest()
+
+
+_seen_as_they_are = attrgetter("id", *_TEXT_KEYS, "created_at", "reply_to", "metadata")
+
+
+def _is_plain_subject(subject: str) -> bool:
+    """Tell whether a subject is not empty and stands in a heading as it is."""
+    return subject != "" and subject == subject.strip() and len(subject.splitlines()) == 1
+
+
+def _as_the_old_client_reads(layout: Layout, body: str) -> tuple[str, str, list[str]]:
+    """Return subject, body and attachments as the old client finds them in a file's text."""
+    text = "\n\n".join(piece for piece in (layout.heading, body, layout.section) if piece)
     subject = ""
     if text.startswith("# "):
         subject, _, text = text[2:].partition("\n")
     body, _, section = text.strip().partition(f"\n{_SECTION_HEADING}\n")
     items = [line.strip("- `") for line in section.split("\n") if line.strip().startswith("- `")]
-    seen = [getattr(message, name) for name in _SEEN_AS_IS]
-    seen += [subject.strip(), body.strip(), *items]
-    return blake2b(marshal.dumps(seen, 2), digest_size=16).digest()
-
-
-_SEEN_AS_IS = ("id", *_TEXT_KEYS, "created_at", "reply_to", "metadata")
+    return subject.strip(), body.strip(), items

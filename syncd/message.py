@@ -111,17 +111,13 @@ def mailbox_at(path: str) -> Mailbox:
 
 def status_in(mailbox: Mailbox, said: str | None) -> str:
     """Return the status of a file that stands in ``mailbox`` and says ``said``: the folder wins."""
-    match mailbox, said:
-        case Mailbox.OUTBOX, _:
-            return "sent"
-        case Mailbox.ARCHIVE, _:
-            return "archived"
-        case _, "archived":
-            return "read"
-        case _, None | "sent":
-            return "unread"
-        case _, word:
-            return word
+    if mailbox is Mailbox.OUTBOX:
+        return "sent"
+    if mailbox is Mailbox.ARCHIVE:
+        return "archived"
+    if said is None or said == "sent":
+        return "unread"
+    return "read" if said == "archived" else said
 
 
 _PROGRESS = {"unread": 0, "read": 1, "archived": 3}
@@ -134,16 +130,25 @@ def progress(status: str) -> int:
 
 def normal_body(text: str) -> str:
     """Return the body without surrounding white space and with ``\\n`` line ends."""
-    if "\r\n" in text:
-        text = text.replace("\r\n", "\n")
     if "\r" in text:
-        text = text.replace("\r", "\n")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.strip()
+
+
+# Most timestamps, as the clients write them; to print these again takes longer than to know them.
+_PRINTED_SO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.(?!000000)[0-9]{6})?\+00:00"
+)
 
 
 def normal_timestamp(text: str) -> str:
     """Return ``text`` as `datetime.isoformat` writes it; `ValueError` for what is no timestamp."""
-    return datetime.fromisoformat(text).isoformat()
+    moment = datetime.fromisoformat(text)
+    return text if _PRINTED_SO.fullmatch(text) else moment.isoformat()
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(", ", ": "), allow_nan=False).encode
+_decode = json.JSONDecoder(parse_constant=lambda _: None).decode
 
 
 def json_text(value: Any) -> str | None:
@@ -155,27 +160,26 @@ def json_text(value: Any) -> str | None:
     if value is None or value == {} or value == []:
         return None
     try:
-        return _dump_json(value)
+        return _encode(value)
     except ValueError:
         pass  # a NaN or an infinity; those are rare enough to look for only now
     except RecursionError:
         raise MessageError("a JSON value nests too deeply") from None
     try:
-        return _dump_json(json.loads(json.dumps(value), parse_constant=lambda _: None))
+        return _encode(_decode(json.dumps(value)))
     except (ValueError, RecursionError) as error:
         raise MessageError(f"a value cannot be written as JSON: {error}") from error
 
 
-def _dump_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(", ", ": "), allow_nan=False)
+_NO_JSON = frozenset({"", "{}", "[]", "null"})
 
 
 def normal_json(text: str | None) -> str | None:
     """Return JSON text in normal form; raises `MessageError` when it is broken."""
-    if text is None or text == "":
+    if text is None or text in _NO_JSON:
         return None
     try:
-        value = json.loads(text, parse_constant=lambda _: None)
+        value = _decode(text)
     except RecursionError:
         raise MessageError("a JSON value nests too deeply") from None
     except ValueError as error:
@@ -212,44 +216,56 @@ def message_from_row(row: Sequence[object]) -> Message:
     ``row`` has ``id`` and then the columns of `FIELDS`. Raises `MessageError` for a row that a
     client could not read either (a BLOB where text belongs, broken JSON, an odd date, no id).
     """
-    texts: list[str | None] = []
-    for column, value in zip(("id", *FIELDS), row, strict=True):
-        if isinstance(value, int):
-            value = str(value)
-        if value is not None and not isinstance(value, str):
-            kind = "a BLOB" if isinstance(value, bytes) else "a number"
-            raise MessageError(f"column {column} holds {kind} where text belongs")
-        if value is not None and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise MessageError(f"column {column} holds bytes that are not UTF-8") from None
-        texts.append(value)
-    if texts[0] is None:
+    texts = [
+        value
+        if value is None or (type(value) is str and value.isascii())
+        else _column_text(column, value)
+        for column, value in zip(_COLUMNS, row, strict=True)
+    ]
+    message_id, *values, created_at, reply_to, metadata, attachments = texts
+    if message_id is None:
         raise MessageError("the id is NULL")
-    named = dict(zip(FIELDS, texts[1:], strict=True))
-    for name, default in DEFAULTS.items():
-        if named[name] is None:
-            named[name] = default
-    attachments = normal_json(named["attachments"])
-    if attachments is not None and attachments[0] not in "[{":
+    from_project, from_agent, to_project, to_agent, type_, priority, subject, body, status = [
+        default if value is None else value
+        for value, default in zip(values, _IN_PLACE_OF_NULL, strict=True)
+    ]
+    names = normal_json(attachments)
+    if names is not None and names[0] not in "[{":
         raise MessageError("attachments hold neither a list nor an object")
     return Message(
-        id=texts[0],
-        from_project=named["from_project"] or "",
-        from_agent=named["from_agent"] or "",
-        to_project=named["to_project"] or "",
-        to_agent=named["to_agent"] or "",
-        type=named["type"] or "",
-        priority=named["priority"] or "",
-        subject=named["subject"] or "",
-        body=normal_body(named["body"] or ""),
-        status=named["status"] or "",
-        created_at=_row_timestamp(named["created_at"]),
-        reply_to=named["reply_to"] or None,
-        metadata=normal_json(named["metadata"]),
-        attachments=attachments,
+        id=message_id,
+        from_project=from_project,
+        from_agent=from_agent,
+        to_project=to_project,
+        to_agent=to_agent,
+        type=type_,
+        priority=priority,
+        subject=subject,
+        body=normal_body(body),
+        status=status,
+        created_at=_row_timestamp(created_at),
+        reply_to=reply_to or None,
+        metadata=normal_json(metadata),
+        attachments=names,
     )
+
+
+_COLUMNS = ("id", *FIELDS)
+_IN_PLACE_OF_NULL = tuple(DEFAULTS.get(name, "") for name in FIELDS[:-4])
+
+
+def _column_text(column: str, value: object) -> str:
+    """Return a column's value as text; raises `MessageError` for what is none and not a number."""
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        kind = "a BLOB" if isinstance(value, bytes) else "a number"
+        raise MessageError(f"column {column} holds {kind} where text belongs")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise MessageError(f"column {column} holds bytes that are not UTF-8") from None
+    return value
 
 
 def _row_timestamp(text: str | None) -> str:
@@ -264,8 +280,12 @@ _SHORT = 48
 
 def fingerprint(value: str | None) -> str | None:
     """Return what stands for ``value`` in the baseline: itself when short, else a digest."""
-    if value is None or (len(value) <= _SHORT and not value.startswith("\0")):
+    if value is None or (len(value) <= _SHORT and value[:1] != "\0"):
         return value
+    return _long_fingerprint(value)
+
+
+def _long_fingerprint(value: str) -> str:
     return "\0" + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -275,7 +295,15 @@ Fingerprints = tuple[str | None, ...]
 
 def fingerprints(message: Message) -> Fingerprints:
     """Return the fingerprint of every field."""
-    return tuple(map(fingerprint, values_of(message)))
+    # `fingerprint`, without a call for each of the short values.
+    return tuple(
+        [
+            value
+            if value is None or (len(value) <= _SHORT and value[:1] != "\0")
+            else _long_fingerprint(value)
+            for value in values_of(message)
+        ]
+    )
 
 
 def same_texts(agreed: Fingerprints, message: Message) -> bool:
