@@ -217,71 +217,65 @@ _LINE = re.compile(
 )
 _FOLD_OF_PLAIN = re.compile(r"\n(\ *+)")
 
-_ITEM = "-"
-_SCALAR = ""
 
-_Token = tuple[int, str, Any]
-"""A column and what begins there: an item of a list, a scalar, or else a key of a mapping.
+def _metadata(block: str) -> dict[str, Any]:
+    """Return the mapping that the lines below ``metadata:`` hold.
 
-A key's value is in a tuple, which is empty when the value begins on the next line.
-"""
-
-
-def _metadata(block: str) -> Any:
-    """Return the mapping that the lines below ``metadata:`` hold."""
+    ``stack`` holds the mappings and lists that a line may still add to, each with the column in
+    which its keys or dashes stand. A list stands in the column of its key, as PyYAML puts it.
+    """
     lines = _LINE.findall(block)
     if sum([len(line[0]) for line in lines]) != len(block):
         raise _NotCanonical
-    tokens: list[_Token] = []
+    metadata: dict[str, Any] = {}
+    stack: list[tuple[int, Any]] = [(2, metadata)]
+    open_key = ""
     for _, indent, dashes, key, raw in lines:
         column = len(indent)
-        for _ in range(len(dashes) // 2):
-            tokens.append((column, _ITEM, None))
-            column += 2
+        if column < 2 or column + len(dashes) > _MAX_COLUMN or key.lower() in _TYPED_WORDS:
+            raise _NotCanonical
+        if open_key:
+            above, mapping = stack[-1]
+            mapping[open_key] = [] if dashes else {}
+            stack.append((above if dashes else above + 2, mapping[open_key]))
+        else:
+            while stack[-1][0] > column:
+                stack.pop()
+            if not dashes and type(stack[-1][1]) is list:
+                stack.pop()
+        above, container = stack[-1]
+        if above != column or type(container) is not (list if dashes else dict):
+            raise _NotCanonical
+        if dashes:
+            container = _opened_in(stack, dashes, key)
+            column += len(dashes)
         if "\n" in raw and raw[0] not in "'\"":
             raw = _on_one_line(raw, column + 2)
-        if key and key.lower() not in _TYPED_WORDS:
-            tokens.append((column, key, (_value(raw),) if raw else ()))
-        elif raw and dashes and not key:
-            tokens.append((column, _SCALAR, _value(raw)))
-        else:
-            raise _NotCanonical
-        if column > _MAX_COLUMN:
-            raise _NotCanonical
-    tokens.reverse()
-    value = _node(tokens, 2)
-    if tokens or not isinstance(value, dict):
+        if not key:
+            if not (raw and dashes):
+                raise _NotCanonical
+            container.append(_value(raw))
+        elif raw:
+            container[key] = _value(raw)
+        open_key = "" if raw else key
+    if open_key:
         raise _NotCanonical
-    return value
+    return metadata
+
+
+def _opened_in(stack: list[tuple[int, Any]], dashes: str, key: str) -> Any:
+    """Open the lists behind a line's first dash and the mapping of its key; return the last."""
+    column, container = stack[-1]
+    inner: list[Any] = [[] for _ in range(len(dashes) // 2 - 1)]
+    for new in [*inner, {}] if key else inner:
+        container.append(new)
+        column += 2
+        stack.append((column, new))
+        container = new
+    return container
 
 
 def _on_one_line(plain: str, column: int) -> str:
     if any(len(spaces) != column for spaces in _FOLD_OF_PLAIN.findall(plain)):
         raise _NotCanonical
     return _FOLD_OF_PLAIN.sub(" ", plain)
-
-
-def _node(tokens: list[_Token], column: int) -> Any:
-    """Take the tokens of the node that begins in ``column`` from the end of ``tokens``."""
-    if not tokens or tokens[-1][0] != column:
-        raise _NotCanonical
-    _, kind, value = tokens[-1]
-    if kind == _SCALAR:
-        tokens.pop()
-        return value
-    if kind == _ITEM:
-        items = []
-        while tokens and tokens[-1][:2] == (column, _ITEM):
-            tokens.pop()
-            items.append(_node(tokens, column + 2))
-        return items
-    mapping = {}
-    while tokens and tokens[-1][0] == column and tokens[-1][1] not in (_ITEM, _SCALAR):
-        _, key, inline = tokens.pop()
-        if inline:
-            mapping[key] = inline[0]
-        else:
-            # PyYAML does not indent a list below its key.
-            is_list = bool(tokens) and tokens[-1][1] == _ITEM
-            mapping[key] = _node(tokens, column if is_list else column + 2)
-    return mapping

@@ -371,7 +371,10 @@ def proven(text: str, message: Message, place: Place) -> bytes:
 def legacy_problem(data: bytes) -> MessageError | None:
     """Return why the old client cannot read a file; None when it can."""
     try:
-        text = re.sub(BREAK, "\n", decode(data))
+        text = decode(data)
+        if canonical.read(text) is not None:
+            return None
+        text = re.sub(BREAK, "\n", text)
         head = MessageHandler().load(MessageHandler().split(text)[0])
     except MessageError as error:
         return error
