@@ -29,7 +29,8 @@ REQUIRED_KEYS = frozenset(
 MAX_DEPTH = 200  # the old client's own parser gives up at about this depth
 MAX_NODES = 50_000
 MAX_EXPANDED_CHARS = 16 * 1024 * 1024
-MAX_PURE_CHARS = 32 * 1024  # the pure parser reads some 500 characters a millisecond
+MAX_PURE_CHARS = 32 * 1024  # the pure parser reads some 500 characters a millisecond,
+MAX_PURE_MARKS = 2_500  # and where many are marks that begin a value, no more than 50 of those
 
 _SAFE_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
@@ -228,7 +229,7 @@ def compose(text: str) -> yaml.MappingNode:
     try:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except _PARSING_ERRORS as error:
-        if len(text) > MAX_PURE_CHARS:
+        if len(text) > MAX_PURE_CHARS or sum(map(text.count, ":,-?[{")) > MAX_PURE_MARKS:
             raise _yaml_error(error) from error
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
