@@ -30,6 +30,8 @@ from syncd.store import Record, Row, Store
 from syncd.strays import is_left_behind, rewritten_version, take_in
 
 _BATCH = 250
+_BATCH_BYTES = 8 * 1024 * 1024
+"""How much of files or rows is in memory at once; a single one may be larger."""
 
 
 @dataclass(slots=True)
@@ -156,7 +158,9 @@ class _Cycle:
             self._take_paths(state, look.paths[start : start + _BATCH])
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
         for start in range(0, len(rest), _BATCH):
-            self._take_ids(state, rest[start : start + _BATCH])
+            batch = rest[start : start + _BATCH]
+            for ids in self.store.in_portions(batch, _BATCH_BYTES):
+                self._take_ids(state, ids)
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
         self.applier.finish(look, state.quarantine)
@@ -186,6 +190,7 @@ class _Cycle:
         """Read these files and carry out what they and their rows ask for."""
         at = {record.path: record for record in self.store.records_at(paths)}
         founds: list[Found] = []
+        size = 0
         for path in paths:
             read = self.reader.read(path)
             if isinstance(read, Quarantined):
@@ -193,9 +198,16 @@ class _Cycle:
             elif read is not None:
                 founds.append(read)
                 self.applier.cleared.add(path)
+                size += len(read.version.data)
+                if size > _BATCH_BYTES:
+                    self._take_founds(state, founds)
+                    founds, size = [], 0
             elif path in at:
                 self.report.unsettled.add(path)
                 state.done.add(at[path].id)
+        self._take_founds(state, founds)
+
+    def _take_founds(self, state: _Pass, founds: Sequence[Found]) -> None:
         ids = {found.state.message.id for found in founds}
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)

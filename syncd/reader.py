@@ -14,6 +14,7 @@ from syncd.reconcile import FileState
 from syncd.sides import Quarantined
 
 KEPT_AT_ONCE = 250
+_LARGEST_KEPT = 64 * 1024
 
 
 class Reader:
@@ -47,7 +48,8 @@ class Reader:
         if path in self._kept:
             return self._kept[path] if keep else self._kept.pop(path)
         read = self._read_now(path)
-        if keep and len(self._kept) < KEPT_AT_ONCE:
+        size = len(read.version.data) if isinstance(read, Found) else 0
+        if keep and len(self._kept) < KEPT_AT_ONCE and size < _LARGEST_KEPT:
             self._kept[path] = read
         return read
 

@@ -33,6 +33,7 @@ VERSION_MEMORY_S = 600.0
 _SELECT_ROW = ", ".join(COLUMNS)
 _INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
+_ROW_SIZE = " + ".join(f"coalesce(length({column}), 0)" for column in COLUMNS)
 _IDS_AT_ONCE = 500
 
 RowValues = tuple[Any, ...]
@@ -91,6 +92,23 @@ class Store(Chronicle):
         for values in self._select_in(sql, ids):
             found[values[0]] = Row(values[:-1], values[-1])
         return found
+
+    def in_portions(self, ids: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
+        """Yield these ids in portions whose rows together are about ``most_bytes`` at most."""
+        sizes: dict[str, int] = {}
+        for key, size in self._select_in(f"SELECT id, {_ROW_SIZE} FROM messages WHERE id IN ", ids):
+            sizes[key] = size
+        portion: list[str] = []
+        total = 0
+        for key in ids:
+            size = sizes.get(key, 0)
+            if portion and total + size > most_bytes:
+                yield portion
+                portion, total = [], 0
+            portion.append(key)
+            total += size
+        if portion:
+            yield portion
 
     def changed_rows(self) -> list[object]:
         """Return the ids of all rows that differ from the baseline; any type, also NULL."""

@@ -22,6 +22,7 @@ from syncd.files import TICK_S
 from syncd.message import FIELDS, FOLDERS, file_name
 from syncd.report import State
 from syncd.sides import Side
+from syncd.store import Store
 from tests.clients import SCHEMA, NewClient, OldClient, Row, parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, moment, nothing_written, settings
 
@@ -2469,6 +2470,15 @@ def test_more_messages_than_one_batch(project: Project) -> None:
     assert rows == project.messages_in_rows()
     assert_in_step(project)
     assert_quiet(project)
+
+
+def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
+    for number in (1, 2, 3):
+        insert(project, a_row(project, f"row-{number}", body="w" * 4_000))
+    with Store.open(project.new.database) as store:
+        ids = ["row-1", "none", "row-2", "row-3"]
+        assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.in_portions(ids, 5_000))
+        assert [ids] == list(store.in_portions(ids, 50_000))
 
 
 def test_a_row_changed_by_sql_between_two_cycles_is_never_touched_in_other_columns(
