@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = TINY if options.tiny else Scale()
     if options.messages:
         scale = scale.with_messages(options.messages)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     about = _about()
     results, failures = _measured(options.names or list(BENCHES), scale, options.plot)
     about |= {"load_after": os.getloadavg(), "failures": failures}
@@ -89,7 +89,10 @@ def _measured(
                     _tell(f"{result.name}: {result.what}: {result.ours}, floor {result.floor}")
             except MISHAPS as error:
                 failures[name] = f"{type(error).__name__}: {error}"
-            _tell(f"{name} {'failed' if name in failures else 'took'} {_since(began)}")
+            except KeyboardInterrupt:  # what was measured so far is told all the same
+                failures[name] = "interrupted"
+                break
+            _tell(f"{name} {'failed' if name in failures else 'is done'} {_since(began)}")
     return results, failures
 
 

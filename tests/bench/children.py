@@ -124,10 +124,15 @@ def last_word(child: subprocess.Popen[str]) -> Any:
         raise BenchError(f"A companion ended without its last word: {error}.") from error
 
 
-def agent(home: Path, *roots: Path, options: tuple[str, ...] = ()) -> RunningAgent:
-    """Return an agent with the settings that users have, not those that make tests quick."""
+@contextmanager
+def agent(home: Path, *roots: Path, options: tuple[str, ...] = ()) -> Iterator[RunningAgent]:
+    """Run an agent beside the block, with the settings that users have, not those of tests."""
     usual = {"gone_s": 2.0, "retry_s": 1.0, "discover_s": 15.0}
-    return RunningAgent(home, *roots, options=options, ready_s=LONGEST_S, **usual)
+    with RunningAgent(home, *roots, options=options, ready_s=LONGEST_S, **usual) as running:
+        try:
+            yield running
+        except BenchError as error:
+            raise BenchError(f"{error} The agent said last: {running.log[-500:]}") from error
 
 
 def wait_until(

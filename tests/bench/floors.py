@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,7 +21,9 @@ from tests.bench.corpus import FOLDERS
 
 Answer = dict[str, Any]
 
-_PATIENCE_S = 0.05
+_OFTEN_S, _SOON_S = 0.005, 0.0001
+_PATIENCE_S, _LATER_S = 2.0, 0.001
+"""How long the watcher of the log looks how often, at first and then."""
 
 
 def _files(project: Path) -> list[str]:
@@ -105,28 +108,42 @@ def row_to_file(project: str) -> Answer:
     folder = f"{project}/.claude-mpm"
     connection = connect(f"{folder}/messaging.db")
     (last,) = connection.execute("SELECT max(rowid) FROM messages").fetchone()
-    last = last or 0
+    rung, is_over = threading.Event(), threading.Event()
     done = 0
 
     def on_log(event: FileSystemEvent) -> None:
-        nonlocal last, done
-        if not os.fsdecode(event.src_path).endswith("-wal"):
-            return
-        # The log is written before the commit can be seen: look until it can.
-        deadline = time.perf_counter() + _PATIENCE_S
-        while time.perf_counter() < deadline:
-            rows = connection.execute(
-                "SELECT rowid, id, subject, body FROM messages WHERE rowid > ?", (last,)
-            ).fetchall()
-            for number, key, subject, body in rows:
-                text = f"---\nid: {key}\n---\n\n# {subject}\n\n{body}"
-                _replace(f"{folder}/inbox/{key}.md", text.encode())
-                last, done = number, done + 1
-            if rows:
-                return
-            time.sleep(0.0001)
+        if os.fsdecode(event.src_path).endswith("-wal"):
+            rung.set()
 
+    def write_files() -> None:
+        nonlocal last, done
+        while not is_over.is_set():
+            rung.wait()
+            # The log is written before the commit can be seen, by as long as its sync takes: look
+            # until it can.
+            now = heard = time.perf_counter()
+            while now < heard + _PATIENCE_S and not is_over.is_set():
+                if rung.is_set():
+                    rung.clear()
+                    heard = now
+                rows = connection.execute(
+                    "SELECT rowid, id, subject, body FROM messages WHERE rowid > ?", (last or 0,)
+                ).fetchall()
+                for number, key, subject, body in rows:
+                    text = f"---\nid: {key}\n---\n\n# {subject}\n\n{body}"
+                    _replace(f"{folder}/inbox/{key}.md", text.encode())
+                    last, done = number, done + 1
+                if rows:
+                    break
+                rung.wait(_SOON_S if now < heard + _OFTEN_S else _LATER_S)
+                now = time.perf_counter()
+
+    worker = threading.Thread(target=write_files)
+    worker.start()
     _watch(folder, FileModifiedEvent, on_log)
+    is_over.set()
+    rung.set()
+    worker.join()
     connection.close()
     return {"files": done}
 

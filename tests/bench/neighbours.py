@@ -33,7 +33,7 @@ class Waits:
 def neighbours(workshop: Workshop) -> Iterator[Result]:
     """Measure the waits of three writers, alone and during everything that writes a lot."""
     messages = workshop.scale.small
-    alone = _during(workshop, lambda _: time.sleep(workshop.scale.budget_s))
+    alone = _during(workshop, lambda _: time.sleep(3 * workshop.scale.budget_s))
     require(not alone.errors, f"The neighbours do not even get on alone: {alone.errors[:3]}")
     phases: dict[str, Callable[[Path], object]] = {
         f"migrate of {messages:,}": lambda project: _migrate(workshop, project, messages),
