@@ -350,7 +350,7 @@ class Applier:
                 task.row.values if task.row else None,
                 at=at,
                 was_known=task.record is not None,
-                path=task.path,
+                path=task.path or (task.record.path if task.record else ""),
                 cause=self.cause,
             )
 

@@ -159,6 +159,7 @@ class Progress:
     """How far one project is. ``since`` is from when on its journal is whole.
 
     ``reasons`` say why it is not ready although no file changes, or why that cannot be told.
+    The files themselves are looked at only where the journal knows of no change.
     """
 
     project: Path
@@ -219,7 +220,8 @@ class Survey:
 
 
 def progress_of(project: Path, store: Store, window: Window, config: Config) -> Progress:
-    """Return how far a project is. Reads its database, and its files where it may be ready."""
+    """Return how far a project is. Reads its database, and looks at its files where the
+    journal knows of no change in them."""
     result = Progress(project, Figures.empty(window))
     with store.reading():
         for found in store.journal_counts(window.first_moment):
@@ -231,6 +233,8 @@ def progress_of(project: Path, store: Store, window: Window, config: Config) -> 
         result.reasons = [_too_early(result, window, config)]
     elif result.stage is Stage.SQL_ONLY:
         result.reasons = [*obstacles, *_untaken(project, store, config)]
+    elif result.stage is Stage.QUIET:
+        result.reasons = list(_untaken(project, store, config))
     return result
 
 
@@ -282,9 +286,13 @@ def _obstacles(store: Store) -> Iterable[str]:
 
 
 def _untaken(project: Path, store: Store, config: Config) -> Iterable[str]:
-    """Yield that files have changed since the last cycle, of which the journal cannot know."""
+    """Yield what has changed since the last cycle, of which the journal cannot know."""
     with FileReplica(project, max_bytes=config.max_bytes) as files:
         look = look_fully(store, files)
-    number = len({*look.paths, *look.vanished.values()} - store.quarantine().keys())
-    if number:
-        yield f"{number:,} changed {'files wait' if number > 1 else 'file waits'} for a cycle"
+    quarantine = store.quarantine()
+    paths = {*look.paths, *look.vanished.values()} - quarantine.keys()
+    ids = look.ids - {entry.id for entry in quarantine.values()}
+    numbers = ((len(paths), "file"), (len(ids), "row"))
+    words = [f"{number:,} {one}{'s' * (number > 1)}" for number, one in numbers if number]
+    if words:
+        yield f"not in step: {' and '.join(words)} changed since the last cycle"

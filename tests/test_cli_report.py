@@ -250,11 +250,26 @@ def test_what_is_in_the_way_of_retiring_is_told(call: Call, ready: Past) -> None
     project.sql("DELETE FROM syncd_conflicts")
     project.edit(f"inbox/{ONE}.md", "Row, 3", "File, 0")
     (waiting,) = call("report", project.path, "--json").json["projects"]
-    assert (False, ["1 changed file waits for a cycle"], None) == (
+    assert (False, ["not in step: 1 file changed since the last cycle"], None) == (
         waiting["ready"],
         waiting["reasons"],
         waiting["retire"],
     )
+
+
+def test_a_quiet_project_is_not_said_to_be_in_step_when_it_is_not(
+    call: Call, tmp_path: Path
+) -> None:
+    made = Past(Project(tmp_path / "p"), begun=50)
+    project = made.project
+    assert "quiet: no change on either side for 30 days;" in call("report", project.path).out
+    project.file(f"inbox/{ONE}.md").unlink()
+    project.receive(3)
+    project.new.update(TWO, priority="urgent")
+    assert (
+        "quiet: no change on either side for 30 days, "
+        "but not in step: 2 files and 1 row changed since the last cycle;"
+    ) in call("report", project.path).out
 
 
 def test_a_halted_project_is_not_ready(call: Call, ready: Past) -> None:

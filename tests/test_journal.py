@@ -77,6 +77,20 @@ def test_deletions_are_told_by_the_side_that_began(project: Project) -> None:
     } == {(key, side, step, why) for key, side, step, _, why in told(project, after=3)}
 
 
+def test_a_deletion_is_told_with_the_path_and_as_its_mailboxes_owners(project: Project) -> None:
+    key = project.old.send(project.other, "Subject", "Body", from_agent="ops", to_agent="qa")
+    project.sync()
+    project.file(f"outbox/{key}.md").unlink()
+    project.file(f"inbox/{ONE}.md").unlink()
+    project.sync(accept_deletes=True)
+    with Store.open_readonly(database(project)) as store:
+        entries = [entry for entry in store.journal() if entry.step == "delete"]
+    assert {
+        (f"outbox/{key}.md", "ops", str(project.path)),
+        (f"inbox/{ONE}.md", "pm", str(project.path)),
+    } == {(entry.path, entry.agent, entry.project) for entry in entries}
+
+
 def test_quarantine_and_release_are_told_with_the_reason(project: Project) -> None:
     path = project.base / "inbox" / "odd.md"
     path.write_bytes(b"---\nid: [\n---\n")

@@ -41,7 +41,8 @@ def explanation(one: Progress, window: Window) -> str:
     if one.error is not None:
         return one.error
     if one.stage is Stage.QUIET:
-        return f"no change on either side for {number_of(window.ready_after, 'day')}"
+        known = f"no change on either side for {number_of(window.ready_after, 'day')}"
+        return ", but ".join([known, *one.reasons])
     days = one.days_without_files(window)
     since = [f"no file changed for {number_of(days, 'day')}"] if days is not None else []
     if one.stage is Stage.SQL_ONLY:
@@ -117,7 +118,7 @@ LIMITS = (
     "Whose a change was is read from the message: a new one is its sender's, and what was received "
     "is changed by the one it is for.",
     "An edit that changes no field of a message, such as a comment in a file, is not counted.",
-    "Where both sides were changed at once, either origin counts.",
+    "Where both sides were changed at once, both origins count.",
     "Of a quiet project it cannot be told whether its clients have moved on.",
 )
 """What the figures do not tell."""

@@ -131,7 +131,7 @@ def _projects(survey: Survey) -> Iterator[str]:
     yield '<section id="projects"><h2>Projects</h2>'
     order = {stage: place for place, stage in enumerate(Stage)}
     projects = sorted(survey.projects, key=lambda one: (not one.is_ready, order[one.stage]))
-    titles = ("Project", "Files above, SQL below", "From files", "By SQL", "Last from a file")
+    titles = ("Project", "Files up, SQL down", "From files", "By SQL", "Last from a file")
     yield _table(titles, (_project(one, survey) for one in projects))
     yield "</section>"
     yield '<section><h2>What these figures do not tell</h2><ul class="limits soft">'
@@ -156,7 +156,7 @@ def _project(one: Progress, survey: Survey) -> str:
         who = f'<div>{_text(day)}<div class="soft who">{_text(words.whose(last))}</div></div>'
     return _row(
         project,
-        ("", "Files above, SQL below", _spark(one)),
+        ("", "Files up, SQL down", _spark(one)),
         ("number", "From files", f"{files:,}"),
         ("number", "By SQL", f"{rows:,}"),
         ("", "Last from a file", who),
