@@ -10,6 +10,8 @@ keeps the arrows so.
     watch         watchdog and the database's bell → wakes
     checkup       checks of a machine and of projects, each with its mend
     heartbeat     the agent's sign of life, for commands to find it
+    reinstate     undoing the end of a migration
+    retire        the end of a migration: folders packed away, tables and triggers removed
     verify        both sides read in full and proved equal, without the baseline
     inventory     every file read in full: which are one message, and what it says
     repair        files that syncd can read and the old client cannot
@@ -25,11 +27,15 @@ keeps the arrows so.
     apply         a plan in batches, in an order that survives a crash at any point
     orders        what a cycle is asked to do
     report        what a cycle did and found
+    archive       the archive of a retired project: packing, checking, unpacking
+    retirement    the word that a project is retired
     look          what changed since the baseline, found without reading what did not
+    dump          syncd's own tables as lines of JSON, and back
     store         the replica of SQLite: rows, baseline, feed, state
     chronicle     what is kept for people: history, conflicts, quarantine, journal
     database      a project's database as a file: opening, transactions, errors
     tables        syncd's own tables and triggers
+    trees         trees of folders: listing, comparing, moving one into another
     files         the replica of files: scan, stable read, safe write
     attributes    what a file has beside its bytes: permissions, owner, access lists
     syscalls      leases, renames and watches, which Python lacks

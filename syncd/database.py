@@ -163,6 +163,15 @@ class Database:
                     self.connection.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write everything inside in one transaction, with or without our tables."""
+        with translated(self.path):
+            if not self.is_current():
+                raise StaleReplica(f"{self.path} was replaced meanwhile")
+            with self._immediate():
+                yield
+
+    @contextmanager
     def _immediate(self) -> Iterator[None]:
         self.connection.execute("BEGIN IMMEDIATE")
         try:

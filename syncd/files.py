@@ -551,3 +551,12 @@ def _replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
     return ReplicaError(
         f"cannot {verb} {path}: {reason.lower()}", hint=hints.get(error.errno or 0, "")
     )
+
+
+@contextmanager
+def changing(verb: str, path: Path) -> Iterator[None]:
+    """Turn the system's errors into ours, with the path that they concern and a way out."""
+    try:
+        yield
+    except OSError as error:
+        raise _replica_error(error, verb, path) from error

@@ -18,7 +18,7 @@ from syncd.config import Config
 from syncd.cycle import Orders
 from syncd.errors import SyncdError
 from syncd.names import CLAUDE_DIR
-from syncd.project import run_pass
+from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
 from syncd.store import DATABASE, Store
 from syncd.watch import Kind, Wake
@@ -60,6 +60,7 @@ class Job:
     polled: bool = False
     periodic: bool = False
     is_deaf: bool = False
+    is_retired: bool = False
     identity: tuple[int, int] | None = None
     store: Store | None = None
     versions: tuple[int, int] | None = None
@@ -185,6 +186,11 @@ class Job:
         """Run one cycle, in full where the database is another than before; report, never raise."""
         self.used = time.monotonic()
         report = Report(str(self.project))
+        if self._is_retired(report):
+            return report
+        if self.is_retired:
+            self.is_retired = False
+            orders = Orders(gone=orders.gone, wait=False)
         if self._database_is_just_gone():
             self.full_due = time.monotonic() + self.config.gone_s
             return report
@@ -204,6 +210,8 @@ class Job:
             # Read before the cycle: a commit during it must count as news afterwards.
             data = self.store.data_version()
             report = run_pass(self.project, self.config, orders, store=self.store)
+            if self._is_retired(report):
+                return report
             self.versions = (data, self.store.schema_version())
         except SyncdError as error:
             report.error, report.hint = error.sentence, error.hint
@@ -212,6 +220,19 @@ class Job:
             jitter = random.uniform(0.9, 1.1)
             self.full_due = time.monotonic() + self.config.full_compare_s * jitter
         return report
+
+    def _is_retired(self, report: Report) -> bool:
+        """Tell whether the project is retired: then not even its database is opened."""
+        try:
+            if not note_retirement(self.project, report):
+                return False
+        except SyncdError as error:
+            report.error, report.hint = error.sentence, error.hint
+        self.close()
+        self.versions = None
+        self.is_retired = True
+        self.full_due = time.monotonic() + self.config.full_compare_s
+        return True
 
     def _database_is_just_gone(self) -> bool:
         """Tell whether the database vanished so lately that it may be on its way back.
@@ -280,6 +301,10 @@ class Job:
         elif report.halt is not None:
             ways = " ".join(report.halt.ways_out(str(self.project)))
             log.error("%s: halted: %s. %s", self.project, report.halt.cause, ways)
+        elif report.retired is not None:
+            log.info("%s: retired on %s: it is left alone", self.project, report.retired.at)
+            for path in report.left:
+                log.warning("%s: %s stands there all the same", self.project, path)
         for entry in report.quarantined:
             log.warning(
                 "%s: %s:%s: %s",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from syncd import cycle
 from syncd.config import Config
@@ -17,6 +18,7 @@ from syncd.errors import BusyError, ReplicaError, SyncdError, UsageError
 from syncd.names import CLAUDE_DIR
 from syncd.report import Report
 from syncd.seen import Seen
+from syncd.retirement import left_files, retirement
 from syncd.store import DATABASE, Store
 
 
@@ -63,11 +65,16 @@ def run_pass(
 
     An open ``store`` is used and left open. ``before`` runs first, under the same lock. What goes
     wrong with the project as a whole is in the report, not raised: other projects go on. Only a
-    `UsageError` of ``before`` is raised; no cycle runs then.
+    `UsageError` of ``before`` is raised; no cycle runs then. In a retired project nothing at all
+    is done, and its database not even opened; the report says so.
     """
     report = Report(str(project))
     try:
         with turn(project, config.busy_wait_s):
+            if note_retirement(project, report):
+                if before is not None or orders.restore or orders.accept_deletes:
+                    raise _refusal(project, report)
+                return report
             if store is not None:
                 return _run(project, store, config, orders, before)
             path = project / CLAUDE_DIR / DATABASE
@@ -83,6 +90,23 @@ def run_pass(
         report.error, report.hint = error.sentence, error.hint
         report.busy = isinstance(error, BusyError)
     return report
+
+
+def note_retirement(project: Path, report: Report) -> bool:
+    """Note in a report whether a project is retired, and what stands there all the same."""
+    report.retired = retirement(project)
+    if report.retired is not None:
+        report.left = left_files(project)
+    return report.retired is not None
+
+
+def _refusal(project: Path, report: Report) -> ReplicaError:
+    assert report.retired is not None
+    archive = project / CLAUDE_DIR / report.retired.archive
+    return ReplicaError(
+        f"{project} is retired: there are no files to keep in step, and no history",
+        hint=f"They are in its archive: syncd retire --undo {quote(str(archive))}",
+    )
 
 
 def _run(

@@ -11,6 +11,7 @@ from syncd.errors import ExitCode
 if TYPE_CHECKING:
     from syncd.chronicle import QuarantineEntry
     from syncd.guard import Halt
+    from syncd.retirement import Retirement
 
 
 def number_of(number: int, noun: str, plural: str = "") -> str:
@@ -25,6 +26,7 @@ class State(StrEnum):
     ATTENTION = "attention"
     HALTED = "halted"
     ERROR = "error"
+    RETIRED = "retired"
 
 
 @dataclass(slots=True)
@@ -70,7 +72,8 @@ class Report:
     ``unsettled`` are paths and ids to come back to soon, ``vanished`` paths to look at a second
     time, ``fresh`` ones to read again at the next full compare, ``late`` displaced files that
     somebody still had open. ``is_partial`` tells that a one-way cycle left something for one in
-    both directions.
+    both directions. In a ``retired`` project nothing is done; ``left`` are files that stand in its
+    legacy folders all the same.
     """
 
     path: str
@@ -86,6 +89,8 @@ class Report:
     fresh: set[str] = field(default_factory=set)
     late: list[str] = field(default_factory=list)
     is_partial: bool = False
+    retired: Retirement | None = None
+    left: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> State:
@@ -93,13 +98,16 @@ class Report:
             return State.ERROR
         if self.halt is not None:
             return State.HALTED
+        if self.retired is not None:
+            is_done = self.retired.is_done and not self.left
+            return State.RETIRED if is_done else State.ATTENTION
         if self.conflicts or self.quarantined:
             return State.ATTENTION
         return State.IN_SYNC
 
     def as_json(self) -> dict[str, Any]:
         """Return the project's entry in the object that ``--json`` prints (design, section 6)."""
-        return {
+        entry: dict[str, Any] = {
             "path": self.path,
             "state": str(self.state),
             "counts": asdict(self.counts),
@@ -114,6 +122,9 @@ class Report:
             "halt": self.halt.as_json(self.path) if self.halt else None,
             "error": self.error,
         }
+        if self.retired is not None:
+            entry |= {"retired": self.retired.as_json(), "left": self.left}
+        return entry
 
 
 _EXIT_CODES = {
@@ -121,6 +132,7 @@ _EXIT_CODES = {
     State.ATTENTION: ExitCode.ATTENTION,
     State.HALTED: ExitCode.HALTED,
     State.ERROR: ExitCode.ERROR,
+    State.RETIRED: ExitCode.IN_SYNC,
 }
 
 

@@ -183,9 +183,19 @@ def create_temporary(connection: sqlite3.Connection) -> None:
             connection.execute(ddl.replace("CREATE TABLE IF NOT EXISTS", "CREATE TEMP TABLE", 1))
 
 
-def drop(connection: sqlite3.Connection) -> None:
-    """Remove every trigger of ours, then every table. Runs inside the caller's transaction."""
+def names(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of our tables that stand in the database."""
+    return [name for (name,) in connection.execute(_OUR_TABLES)]
+
+
+def drop_triggers(connection: sqlite3.Connection) -> None:
+    """Remove every trigger of ours. Runs inside the caller's transaction."""
     for name in _TRIGGERS:
         connection.execute(f"DROP TRIGGER IF EXISTS {name}")
-    for (name,) in connection.execute(_OUR_TABLES).fetchall():
+
+
+def drop(connection: sqlite3.Connection) -> None:
+    """Remove every trigger of ours, then every table. Runs inside the caller's transaction."""
+    drop_triggers(connection)
+    for name in names(connection):
         connection.execute(f'DROP TABLE "{name}"')

@@ -19,6 +19,7 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX, is_message_name, is_utf8
+from syncd.retirement import MARKER
 from syncd.store import DATABASE
 from syncd.syscalls import watched_inodes
 
@@ -96,6 +97,8 @@ class _Handler(events.FileSystemEventHandler):
     def _note_database(self, event: events.FileSystemEvent, name: str) -> None:
         """Ring the bell for a commit, or for a database that came, went or was replaced.
 
+        Where a retirement begins or ends, all is looked at.
+
         Opening and closing one makes and removes its -wal and sets its rights: that must not be a
         reason to open it again.
         """
@@ -110,6 +113,8 @@ class _Handler(events.FileSystemEventHandler):
                 return
             case _ if name == DATABASE:
                 self._wake(Kind.BELL)
+            case _ if name == MARKER:
+                self._wake(Kind.FULL)
 
     def _relative(self, path: bytes | str) -> str | None:
         text = os.fsdecode(path)

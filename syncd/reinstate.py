@@ -1,0 +1,171 @@
+"""Undoing a retirement: the folders come back as they were packed, and syncd with them.
+
+Nothing is overwritten, and nothing is believed of an archive that was not read in full before.
+As with `syncd.retire`, a call that was cut off is finished by the next one: all is unpacked aside,
+then the marker says so, then everything is moved to its place, then the tables come back with the
+baseline that the archive holds, and last the marker goes. With that baseline a sync knows what
+changed in the rows since, and brings it to the files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shlex import quote
+
+from syncd import dump, tables
+from syncd.archive import Manifest, checked, dress_folders, tables_of, unpack
+from syncd.config import Config
+from syncd.database import Database, translated
+from syncd.errors import ReplicaError, StaleReplica, UsageError
+from syncd.files import FileReplica, changing
+from syncd.message import FOLDERS
+from syncd.names import CLAUDE_DIR, TEMP_PREFIX, in_utf8
+from syncd.project import turn
+from syncd.retire import Reason, finish
+from syncd.retirement import ROOTS, Retirement, Stage, remove, retirement, save, sync_folder
+from syncd.store import DATABASE, Store
+from syncd.trees import digest, look, merge
+
+_ASIDE = f"{TEMP_PREFIX}restoring"
+
+
+@dataclass(slots=True)
+class Reinstating:
+    """What a call of `reinstate` did, or would do; nothing where there are ``reasons``.
+
+    ``was_undone`` tells that the project was not retired, and had nothing to be brought back.
+    """
+
+    project: Path
+    archive: Path
+    manifest: Manifest
+    reasons: list[Reason] = field(default_factory=list)
+    was_undone: bool = False
+
+
+def reinstate(
+    project: Path, archive: Path, config: Config, *, dry_run: bool = False
+) -> Reinstating:
+    """Bring a retired project back from its archive, or go on with what an earlier call left.
+
+    Raises `ReplicaError` for an archive that is damaged or was made to lead outside, `BusyError`
+    when another syncd works on the project.
+    """
+    with turn(project, config.busy_wait_s):
+        known = retirement(project)
+        with changing("read", archive):
+            manifest = checked(archive)
+            summed = digest(archive)
+        result = Reinstating(project, archive, manifest)
+        if known is None and _is_synced(project):
+            result.was_undone = True
+            return result
+        is_placing = known is not None and known.stage is Stage.RESTORING
+        if known is not None and is_placing and known.sha256 != summed:
+            raise UsageError(
+                f"{project} is being restored from {known.archive}",
+                hint="Finish that first: syncd retire --undo "
+                f"{quote(str(project / CLAUDE_DIR / known.archive))}",
+            )
+        if known is not None and known.stage is Stage.RETIRING and not dry_run:
+            finish(project, known)
+        if known is None or not is_placing:
+            result.reasons = _in_the_way(project, manifest)
+        if result.reasons or dry_run:
+            return result
+        if known is None or not is_placing:
+            _unpack_aside(project, archive)
+            known = known or Retirement(manifest.at, archive.name, summed)
+            known = replace(known, sha256=summed, stage=Stage.RESTORING)
+            with changing("write", project / CLAUDE_DIR):
+                save(project, known)
+        _place(project, manifest)
+        _restore_tables(project, archive)
+        with changing("write", project / CLAUDE_DIR):
+            remove(project)
+        return result
+
+
+def _is_synced(project: Path) -> bool:
+    path = project / CLAUDE_DIR / DATABASE
+    with translated(path), Database.open_readonly(path) as database:
+        return tables.is_ready(database.connection)
+
+
+def _in_the_way(project: Path, manifest: Manifest) -> list[Reason]:
+    """Return what stands where something is to come back, and is something else."""
+    base = project / CLAUDE_DIR
+    found = []
+    for entry in manifest.entries:
+        there = look(base / entry.path)
+        if there is None:
+            continue
+        if entry.folder and there.is_folder:
+            continue
+        if not entry.folder and there.is_file and there.size == entry.size:
+            try:
+                if digest(base / entry.path) == entry.sha256:
+                    continue
+            except StaleReplica:
+                pass
+        found.append(
+            Reason(
+                f"{in_utf8(entry.path)} is in the way, and is not what the archive has",
+                "Move it away, and when all is back, over what came back: the next sync takes it "
+                "as an edit.",
+            )
+        )
+    return found
+
+
+def _unpack_aside(project: Path, archive: Path) -> None:
+    """Unpack into a folder of our own; what an earlier call left there is removed."""
+    base = project / CLAUDE_DIR
+    aside = base / _ASIDE
+    with changing("unpack", aside):
+        if look(aside) is not None:
+            shutil.rmtree(aside)
+        aside.mkdir(mode=0o700)
+        unpack(archive, aside)
+        for root in ROOTS:
+            if look(aside / root) is not None:
+                sync_folder(aside / root)
+        sync_folder(aside)
+
+
+def _place(project: Path, manifest: Manifest) -> None:
+    """Move what was unpacked to its place; of an earlier call's work, what is left."""
+    base = project / CLAUDE_DIR
+    aside = base / _ASIDE
+    with changing("restore", base):
+        behind = [path for root in ROOTS for path in merge(aside / root, base / root)]
+        if behind:
+            name = behind[0].relative_to(aside)
+            raise ReplicaError(
+                f"{base / name} came in the way",
+                hint="Move it away, and give the same command again.",
+            )
+        if look(aside) is not None:
+            aside.rmdir()
+        dress_folders(base, manifest)
+        sync_folder(base)
+
+
+def _restore_tables(project: Path, archive: Path) -> None:
+    """Bring back what the archive holds of our tables, where there is a database to hold it.
+
+    In a database that was made anew since, nothing is known, and a first sync takes in the files.
+    """
+    base = project / CLAUDE_DIR
+    if not (base / DATABASE).exists():
+        return
+    with Store.open(base / DATABASE, create=False) as store:
+        if tables.is_ready(store.connection):
+            return
+        with tables_of(archive) as lines:
+            dump.read_tables(store, lines)
+        with FileReplica(project) as files, store.writing():
+            found = {folder: files.folder_state(folder).identity for folder in FOLDERS}
+            store.set_state("folders", {name: list(one) for name, one in found.items() if one})

@@ -1,0 +1,364 @@
+"""The end of a migration: packing the legacy folders away, and syncd with them.
+
+The order makes it safe to break off at any point, and to run again to the end:
+
+1. Both sides are proven equal, and nothing waits for a person.
+2. The folders and syncd's own tables are packed under a temporary name, and the archive is read
+   back and compared with its manifest. Whatever goes wrong up to here leaves the project as it was.
+3. The triggers go, in the transaction that sees that no host wrote since; and the files are seen
+   to stand as they were packed. A crash here costs a full compare: the next cycle makes the
+   triggers again.
+4. The marker is written (`syncd.retirement`). From here on the project is retired, no cycle runs
+   in it, and every later call of `retire` goes on with what is left:
+5. the archive gets its name; the folders are renamed aside, and what is in them is removed file
+   by file, where its bytes are those in the archive. Any other file goes back where it was.
+6. Tables that no trigger names any more are removed; and the marker says that all is done.
+
+No trigger ever names a table that is gone, so a host's write never fails (G17).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from shlex import quote
+from tempfile import TemporaryFile
+from typing import IO
+
+from syncd import cycle, dump, tables
+from syncd.archive import SUFFIX, Entry, Manifest, checked, manifest_of, pack, survey
+from syncd.chronicle import QuarantineEntry, now_text
+from syncd.config import Config
+from syncd.database import Database, translated
+from syncd.errors import BusyError, ReplicaError, StaleReplica, UsageError
+from syncd.files import changing
+from syncd.names import CLAUDE_DIR, TEMP_PREFIX, in_utf8
+from syncd.orders import Orders
+from syncd.project import turn
+from syncd.report import Report
+from syncd.retirement import (
+    ROOTS,
+    Retirement,
+    Stage,
+    aside,
+    left_files,
+    retirement,
+    save,
+    sync_folder,
+)
+from syncd.store import DATABASE, Store
+from syncd.trees import Node, digest, digest_of_stream, listing, look, merge, unlink_if
+from syncd.verify import verify
+
+_TEMPORARY = f"{TEMP_PREFIX}retire.tmp"
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a project cannot be retired as it stands, and the way out of that."""
+
+    text: str
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Retiring:
+    """What a call of `retire` did, or would do.
+
+    ``known`` is the project's retirement afterwards, None where nothing was done; ``left`` are
+    files that an old client wrote when all was packed, and that stand where they stood.
+    """
+
+    project: Path
+    archive: str = ""
+    archive_bytes: int | None = None
+    manifest: Manifest | None = None
+    known: Retirement | None = None
+    was_retired: bool = False
+    reasons: list[Reason] = field(default_factory=list)
+    halted: bool = False
+    left: list[str] = field(default_factory=list)
+
+
+def retire(project: Path, config: Config, *, dry_run: bool = False) -> Retiring:
+    """Retire a project, or go on with what an earlier call left; tell what was done.
+
+    Nothing is done where there are ``reasons``. Raises `BusyError` when another syncd works on the
+    project, or files and rows change all the time; `ReplicaError` when a side cannot be used.
+    """
+    with turn(project, config.busy_wait_s):
+        known = retirement(project)
+        if known is not None and known.stage is Stage.RESTORING:
+            raise UsageError(
+                f"{project} is being restored from {known.archive}",
+                hint=f"Finish that first: syncd retire --undo {_archive_of(project, known)}",
+            )
+        result = Retiring(project)
+        if known is None:
+            _begin(project, config, result, dry_run=dry_run)
+            known = retirement(project)
+        else:
+            result.was_retired = known.stage is Stage.RETIRED
+            result.archive = known.archive
+        if known is not None and not dry_run:
+            finish(project, known)
+        result.known = retirement(project)
+        if result.known is not None:
+            _tell_of(project, result)
+        return result
+
+
+def _tell_of(project: Path, result: Retiring) -> None:
+    archive = project / CLAUDE_DIR / result.archive
+    result.left = left_files(project)
+    if archive.exists():
+        result.archive_bytes = archive.stat().st_size
+        result.manifest = manifest_of(archive)
+
+
+def _archive_of(project: Path, known: Retirement) -> Path:
+    return project / CLAUDE_DIR / known.archive
+
+
+# Before the marker ---------------------------------------------------------------------------
+
+
+def _begin(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> None:
+    """Prove, pack and check; then write the marker, unless there are reasons not to."""
+    for _ in range(_TRIES):
+        try:
+            _try(project, config, result, dry_run=dry_run)
+        except StaleReplica as error:
+            changed = error
+        else:
+            return
+        finally:
+            if retirement(project) is None and not dry_run:
+                (project / CLAUDE_DIR / _TEMPORARY).unlink(missing_ok=True)
+    raise BusyError(
+        f"{project} changes while it is packed: {changed.sentence}",
+        hint="Nothing was done. Try again when its clients are idle.",
+    ) from changed
+
+
+def _try(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> None:
+    base = project / CLAUDE_DIR
+    database = base / DATABASE
+    result.reasons, result.halted = [], False
+    with changing("read", base):
+        nodes = listing(base, ROOTS)
+        for path, node in nodes.items():
+            result.reasons += _reasons_of_node(base, path, node)
+    if not database.exists() or not _is_ready(database):
+        result.reasons.append(
+            Reason("it was never synced", f"Bring both sides in step first: syncd sync {project}")
+        )
+        return
+    seen = _marks(database)
+    _prove_equal(project, config, result)
+    if result.reasons:
+        return
+    result.archive = _free_name(base)
+    with changing("pack", base), TemporaryFile(dir=None if dry_run else base) as rows:
+        result.manifest = _manifest(project, nodes, rows)
+        if dry_run:
+            return
+        with _written(base / _TEMPORARY) as into:
+            rows.seek(0)
+            pack(base, result.manifest, rows, into)
+        if checked(base / _TEMPORARY) != result.manifest:
+            raise ReplicaError(f"{base / _TEMPORARY} does not read back as it was written")
+        known = Retirement(
+            result.manifest.at, result.archive, digest(base / _TEMPORARY), Stage.RETIRING
+        )
+    with Store.open(database, create=False) as store:
+        try:
+            with store.transaction():
+                if dump.marks(store) != seen:
+                    raise StaleReplica("rows changed")
+                tables.drop_triggers(store.connection)
+            with changing("write", base):
+                if listing(base, ROOTS) != nodes:
+                    raise StaleReplica("files changed")
+                save(project, known)
+        except BaseException:
+            with suppress(BusyError, ReplicaError, StaleReplica):
+                if retirement(project) is None:
+                    store.prepare()
+            raise
+
+
+def _reasons_of_node(base: Path, path: str, node: Node) -> Iterator[Reason]:
+    """Yield why a file or folder cannot be packed, or not be removed afterwards."""
+    shown = in_utf8(path)
+    if not (node.is_file or node.is_folder):
+        yield Reason(f"{shown} is neither a file nor a folder", "Move it away.")
+    elif node.device != os.stat(base).st_dev:
+        yield Reason(f"{shown} lies on another disk than {base}", "Unmount it, or move it here.")
+    elif node.is_folder and not os.access(base / path, os.R_OK | os.W_OK | os.X_OK):
+        yield Reason(f"{shown} may not be changed", f"chmod u+rwx {quote(str(base / path))}")
+    elif node.is_file and not os.access(base / path, os.R_OK):
+        yield Reason(f"{shown} may not be read", f"chmod u+r {quote(str(base / path))}")
+
+
+def _is_ready(database: Path) -> bool:
+    with translated(database), Database.open_readonly(database) as opened:
+        return tables.is_ready(opened.connection)
+
+
+def _marks(database: Path) -> tuple[object, ...]:
+    with Database.open_readonly(database) as opened:
+        return dump.marks(opened)
+
+
+def _prove_equal(project: Path, config: Config, result: Retiring) -> None:
+    """Note what is unsynced or waits for a person; then compare both sides in full."""
+    with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store, translated(store.path):
+        report = cycle.run(project, store, config, Orders(dry_run=True, wait=False))
+        result.halted = report.halt is not None
+        result.reasons += _reasons_of_report(project, report)
+        if result.reasons:
+            return
+        found = verify(project, store, max_bytes=config.max_bytes, patience_s=0)
+        result.reasons += [Reason(f"{one.id}: {one.what}", one.hint) for one in found.differences]
+        result.reasons += _reasons_of_entries(found.quarantined)
+        result.reasons += [
+            Reason(f"{path} is a replaced file that somebody may still write to", _sync(project))
+            for path in found.strays
+        ]
+
+
+def _reasons_of_report(project: Path, report: Report) -> Iterator[Reason]:
+    if report.halt is not None:
+        yield Reason(f"it is halted: {report.halt.cause}", report.halt.ways_out(str(project))[0])
+        return
+    if report.counts.changes():
+        yield Reason(f"both sides differ; a sync has yet to do: {report.counts}", _sync(project))
+    for path in sorted(report.unsettled | report.vanished):
+        yield Reason(f"{path} is changing, or just gone", _sync(project))
+    for conflict in report.conflicts:
+        yield Reason(
+            f"there is a conflict in {conflict.id}, {conflict.field}",
+            f"syncd resolve {conflict.id} --take file, or db",
+        )
+    yield from _reasons_of_entries(report.quarantined)
+
+
+def _reasons_of_entries(entries: Iterable[QuarantineEntry]) -> Iterator[Reason]:
+    for entry in entries:
+        yield Reason(f"{entry.path} is quarantined: {entry.problem.reason}", entry.problem.hint)
+
+
+def _sync(project: Path) -> str:
+    return f"Bring both sides in step: syncd sync {quote(str(project))}"
+
+
+def _free_name(base: Path) -> str:
+    """Return a name for the archive that nothing has yet."""
+    day = datetime.now(UTC).date().isoformat()
+    for number in count(1):
+        name = f"syncd-archive-{day}{f'-{number}' if number > 1 else ''}{SUFFIX}"
+        if look(base / name) is None:
+            return name
+    raise AssertionError
+
+
+def _manifest(project: Path, nodes: dict[str, Node], rows: IO[bytes]) -> Manifest:
+    """Read files and tables; return what is to be packed. The tables' rows go into ``rows``."""
+    base = project / CLAUDE_DIR
+    with Store.open_readonly(base / DATABASE) as store:
+        counts = dump.write_tables(store, rows)
+        ids = {path: key for path, key, _ in store.stamps()}
+        ids |= {path: key for path, (key, _) in store.twins().items()}
+    size = rows.tell()
+    rows.seek(0)
+    summed = digest_of_stream(rows.read)
+    entries = survey(base, nodes, ids)
+    return Manifest(str(project), now_text(), entries, counts, size, summed)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file of our own anew, durably; it is gone again when that fails."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o666), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# After the marker ----------------------------------------------------------------------------
+
+
+def finish(project: Path, known: Retirement) -> None:
+    """Go on from the marker to the end, however far an earlier call came; the turn is held."""
+    base = project / CLAUDE_DIR
+    archive = base / known.archive
+    with changing("write", archive):
+        _give_name(base / _TEMPORARY, archive, known)
+        manifest = manifest_of(archive)
+        packed = {entry.path: entry for entry in manifest.entries}
+        for root in ROOTS:
+            _clear(base, root, packed)
+        sync_folder(base)
+    if (base / DATABASE).exists():
+        with Database.open(base / DATABASE, create=False) as database:
+            _drop_tables(database)
+    if not known.is_done:
+        with changing("write", base):
+            save(project, replace(known, stage=Stage.RETIRED))
+
+
+def _give_name(temporary: Path, archive: Path, known: Retirement) -> None:
+    """Have the archive that was checked stand under its name; raises `ReplicaError` otherwise."""
+    if look(archive) is None and look(temporary) and digest(temporary) == known.sha256:
+        merge(temporary, archive)
+        sync_folder(archive.parent)
+    if look(archive) is None or digest(archive) != known.sha256:
+        raise ReplicaError(
+            f"{archive} is not the archive that the project was retired into",
+            hint="Put it back there: what it holds is not removed without it.",
+        )
+
+
+def _clear(base: Path, root: str, packed: dict[str, Entry]) -> None:
+    """Remove of a legacy folder what is in the archive; all else stays where it is.
+
+    Only what was renamed aside is removed: nobody opens it by its name any more.
+    """
+    # RACE: a program that has a file open writes to it when it is aside, too. A file that is open
+    # somewhere, or changed, is therefore put back (`unlink_if`), and so is a new one.
+    there, waiting = base / root, base / aside(root)
+    if look(waiting) is None:
+        standing = listing(base, [root])
+        if root not in standing or not any(
+            path in packed and (node.is_folder or packed[path].size == node.size)
+            for path, node in standing.items()
+        ):
+            return
+        os.rename(there, waiting)
+        sync_folder(base)
+    for path, entry in reversed(packed.items()):
+        if path == root or path.startswith(f"{root}/"):
+            here = base / (aside(root) + path[len(root) :])
+            if entry.folder:
+                with suppress(FileNotFoundError, NotADirectoryError, OSError):
+                    here.rmdir()
+            else:
+                unlink_if(here, entry.sha256)
+    merge(waiting, there)
+
+
+def _drop_tables(database: Database) -> None:
+    """Remove the triggers, and then the tables; each in a transaction as short as can be."""
+    with database.transaction():
+        tables.drop_triggers(database.connection)
+    for name in tables.names(database.connection):
+        with database.transaction():
+            database.connection.execute(f'DROP TABLE "{name}"')
