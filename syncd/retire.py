@@ -169,7 +169,7 @@ def _try(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> N
         result.manifest = _manifest(project, nodes, rows)
         if dry_run:
             return
-        with _written(base / _TEMPORARY) as into:
+        with _written(base / _TEMPORARY, like=database) as into:
             rows.seek(0)
             pack(base, result.manifest, rows, into)
         if checked(base / _TEMPORARY) != result.manifest:
@@ -284,10 +284,11 @@ def _manifest(project: Path, nodes: dict[str, Node], rows: IO[bytes]) -> Manifes
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file of our own anew, durably; it is gone again when that fails."""
+def _written(path: Path, *, like: Path) -> Iterator[IO[bytes]]:
+    """Write a file of our own anew, durably, for those who may read ``like``."""
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o666), "wb") as file:
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        os.fchmod(file.fileno(), like.stat().st_mode & 0o666)
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -12,6 +12,7 @@
     report     report, with report_table, report_page (the HTML) and report_plots
     repair     repair
     doctor     doctor
+    retire     retire
     verify     verify
     service    service install, uninstall, show
     settings   config show

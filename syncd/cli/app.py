@@ -31,6 +31,7 @@ _MODULES = {
     "repair": "repair",
     "doctor": "doctor",
     "verify": "verify",
+    "retire": "retire",
     "service": "service",
     "config": "settings",
     "message": "messages",

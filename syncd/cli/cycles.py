@@ -13,7 +13,7 @@ import typer
 
 from syncd import config
 from syncd.cli import output
-from syncd.cli.findings import deeds, number_of, problems
+from syncd.cli.findings import deeds, number_of, problems, retired
 from syncd.cli.options import Command, DryRun, Json, OnePath, Paths, Prefer, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
@@ -120,7 +120,9 @@ def _print(report: Report, *, dry_run: bool) -> None:
         if report.hint:
             output.tell(f"  → {report.hint}", Tone.HINT)
         return
-    if report.halt is None:
+    if report.retired is not None:
+        output.say(f"{report.path}: {retired(report.retired)}; it is left alone")
+    elif report.halt is None:
         output.say(f"{report.path}: {deeds(report.counts, dry_run=dry_run)}")
     else:
         output.say(f"{report.path}: nothing was done", Tone.BAD)

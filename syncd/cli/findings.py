@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd.cli.output import Tone
+from syncd.names import CLAUDE_DIR
 from syncd.report import Counts, Report
 from syncd.report import number_of as number_of
 
 if TYPE_CHECKING:
     from syncd.chronicle import QuarantineEntry
+    from syncd.retirement import Retirement
 from syncd.sides import Side
 
 Line = tuple[str, Tone]
@@ -70,8 +73,37 @@ def deeds(counts: Counts, *, dry_run: bool) -> str:
     return ", ".join(steps) or "nothing to do"
 
 
+def retired(known: Retirement) -> str:
+    """Return in a few words since when a project is retired, and where its files are."""
+    words = {"retiring": "being retired since", "restoring": "being restored; retired on"}
+    return f"{words.get(known.stage, 'retired on')} {known.at[:10]}, archive {known.archive}"
+
+
+def _retirement(report: Report, known: Retirement) -> Iterator[Line]:
+    """Yield what is left to do in a retired project."""
+    import shlex  # few projects are retired
+
+    archive = shlex.quote(str(Path(report.path) / CLAUDE_DIR / known.archive))
+    if known.stage == "retiring":
+        yield "  retiring it was cut off: not all that is packed is removed", Tone.ATTENTION
+        yield f"  → Finish it: syncd retire {shlex.quote(report.path)}", Tone.HINT
+    elif known.stage == "restoring":
+        yield "  restoring it was cut off: not all is back", Tone.ATTENTION
+        yield f"  → Finish it: syncd retire --undo {archive}", Tone.HINT
+    elif report.left:
+        for path in report.left:
+            yield f"  {path} was written after that; no new client sees it", Tone.ATTENTION
+        yield (
+            "  → An old client is at work still. Bring the folders back and all in step: "
+            f"syncd retire --undo {archive} && syncd sync {shlex.quote(report.path)}",
+            Tone.HINT,
+        )
+
+
 def problems(report: Report) -> Iterator[Line]:
-    """Yield what a person should know of or decide: halt, quarantine, conflicts."""
+    """Yield what a person should know of or decide: halt, quarantine, conflicts, retirement."""
+    if report.retired is not None:
+        yield from _retirement(report, report.retired)
     if report.halt is not None:
         yield f"  halted, nothing is applied: {report.halt.cause}", Tone.BAD
         for way in report.halt.ways_out(report.path):

@@ -16,7 +16,7 @@ import typer
 
 from syncd import config
 from syncd.cli import output
-from syncd.cli.findings import Line, ago, local_time, number_of, problems
+from syncd.cli.findings import Line, ago, local_time, number_of, problems, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
@@ -26,6 +26,7 @@ from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
 from syncd.names import CLAUDE_DIR
 from syncd.report import OpenConflict, Report, State, worst_exit_code
+from syncd.retirement import left_files, retirement
 from syncd.sides import Side
 from syncd.store import DATABASE, Store
 from syncd.tables import is_ready
@@ -150,6 +151,10 @@ def look(
     """
     result = Status(project, Report(str(project)), agent_for(project, running))
     try:
+        result.found.retired = retirement(project)
+        if result.found.retired is not None:
+            _read_retired(result)
+            return result
         settings = config.load(project)
         with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
             _read(result, store)
@@ -171,6 +176,13 @@ def look(
     except sqlite3.Error as error:
         result.found.error = f"the database of {project}: {error}"
     return result
+
+
+def _read_retired(result: Status) -> None:
+    """Look at a retired project: of syncd's nothing stands in its database any more."""
+    result.found.left = left_files(result.project)
+    with Store.open_readonly(result.project / CLAUDE_DIR / DATABASE) as store:
+        result.messages = store.count_rows()
 
 
 def _read(result: Status, store: Store) -> None:
@@ -223,7 +235,8 @@ def needs(one: Status) -> Iterator[Line]:
         yield f"  {one.found.error}", Tone.BAD
         if one.found.hint:
             yield f"  → {one.found.hint}", Tone.HINT
-    yield from _calls(one)
+    if one.found.retired is None:
+        yield from _calls(one)
     yield from problems(one.found)
 
 
@@ -232,6 +245,7 @@ TONES = {
     State.ATTENTION: Tone.ATTENTION,
     State.HALTED: Tone.BAD,
     State.ERROR: Tone.BAD,
+    State.RETIRED: Tone.PLAIN,
 }
 
 _WORDS = {
@@ -239,11 +253,13 @@ _WORDS = {
     State.ATTENTION: "needs attention",
     State.HALTED: "halted",
     State.ERROR: "cannot be read",
+    State.RETIRED: "retired",
 }
 
 
 def _headline(one: Status) -> Iterator[str]:
-    yield one.word
+    known = one.found.retired
+    yield one.word if known is None else retired(known)
     if one.messages is not None:
         yield number_of(one.messages, "message")
     if one.pending:
@@ -252,6 +268,8 @@ def _headline(one: Status) -> Iterator[str]:
         yield f"last change {ago(one.last_cycle)}"
     if one.last_full_compare:
         yield f"last full compare {ago(one.last_full_compare)}"
+    if known is not None:
+        return
     if one.agent is None:
         yield "no agent"
     else:
