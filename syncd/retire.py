@@ -57,6 +57,7 @@ from syncd.verify import verify
 
 _TEMPORARY = f"{TEMP_PREFIX}retire.tmp"
 _TRIES = 3
+_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,10 @@ def _try(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> N
     if result.reasons:
         return
     result.archive = _free_name(base)
-    with changing("pack", base), TemporaryFile(dir=None if dry_run else base) as rows:
+    with (
+        changing("pack", base),
+        TemporaryFile(dir=None if dry_run else base, buffering=_BUFFER) as rows,
+    ):
         result.manifest = _manifest(project, nodes, rows)
         if dry_run:
             return
@@ -287,7 +291,7 @@ def _manifest(project: Path, nodes: dict[str, Node], rows: IO[bytes]) -> Manifes
 def _written(path: Path, *, like: Path) -> Iterator[IO[bytes]]:
     """Write a file of our own anew, durably, for those who may read ``like``."""
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:
+    with open(os.open(path, flags, 0o600), "wb", buffering=_BUFFER) as file:
         os.fchmod(file.fileno(), like.stat().st_mode & 0o666)
         yield file
         file.flush()

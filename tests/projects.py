@@ -16,6 +16,7 @@ from syncd.markdown import Place, parse
 from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
 from syncd.project import run_pass
 from syncd.report import Report
+from syncd.retire import Retiring, retire
 from syncd.store import DATABASE
 from tests.clients import NewClient, OldClient, Row
 
@@ -75,6 +76,17 @@ class Project:
             report = self.scoped(gone=report.vanished)
             assert (looks := looks + 1) < 9, f"looked at again and again: {report.vanished}"
         return report
+
+    def retire(self) -> Retiring:
+        """Retire the project, which is expected to be possible."""
+        done = retire(self.path, self.config)
+        assert [] == done.reasons
+        return done
+
+    @property
+    def archive(self) -> Path:
+        """The archive that the project was retired into last."""
+        return max(self.base.glob("*.tar.xz"), key=lambda path: (len(path.name), path.name))
 
     # The files
 

@@ -15,24 +15,29 @@ import shutil
 import signal
 import sqlite3
 import sys
+import tarfile
 import traceback
-from collections.abc import Iterable
+from base64 import b64decode
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from syncd.archive import SUFFIX
 from syncd.cli import main
 from syncd.errors import ExitCode, MessageError
 from syncd.markdown import Place, parse
-from syncd.message import TEXT_FIELDS, Message, mailbox_at, message_from_row
+from syncd.message import FOLDERS, TEXT_FIELDS, Message, mailbox_at, message_from_row
+from syncd.retirement import MARKER, ROOTS, aside
 from syncd.store import COLUMNS
 from tests.clients import Row
-from tests.crash.scenarios import SCENARIOS, Scenario
+from tests.crash.scenarios import RETIRE, SCENARIOS, SYNC, Scenario
 from tests.projects import Project
 
 # What the command line imports only when a command is asked for: once here, not in every fork.
-import syncd.cli.cycles  # noqa: F401  # isort: skip
+import syncd.cli.cycles  # isort: skip
+import syncd.cli.retire  # noqa: F401  # isort: skip
 
 DEADLY = ("kill", "after", "partial")
 FAILING = ("eio", "enospc")
@@ -106,6 +111,9 @@ class Driver:
         read_at = read_times(project)
         ran = self._run(project, scenario.command, log=True)
         check(ran.code in _CALM, f"the command ended with {ran.code}: {ran.said}")
+        if scenario.meanwhile is not None:
+            scenario.meanwhile(project)
+        self._conclude(project, scenario)
         if scenario.counts is not None:
             check_equal("steps", scenario.counts, counts_of(ran))
         check_equal("steps of a further sync", 0, self._run(project, scenario.again).changes)
@@ -125,6 +133,7 @@ class Driver:
         reference, scenario = self.reference(name), SCENARIOS[name]
         project = self._prepared(scenario)
         before, read_at, old = texts(project), read_times(project), project.files()
+        packed = {data for archive in archives(project) for _, data in files_in(archive)}
         ran = self._run(project, scenario.command, at=at, mode=mode, log=True)
         check_equal("the call", reference.calls[:at], ran.calls[:at])
         if mode in DEADLY:
@@ -133,15 +142,24 @@ class Driver:
         else:
             check(ran.code in _WITH_ERROR, f"it ended with {ran.code}: {ran.said}")
             check("Traceback" not in ran.said, ran.said)
-        whole = {data for data, _ in old.values()} | set(reference.end.files.values())
+        whole = {data for data, _ in old.values()} | set(reference.end.files.values()) | packed
         for path, (data, _) in project.files().items():
-            check(is_own(path) or data in whole, f"{path} was half written: {data!r}")
+            known = is_own(path) or is_of_retirement(path) or data in whole
+            check(known, f"{path} was half written: {data!r}")
+        if scenario.meanwhile is not None:
+            scenario.meanwhile(project)
         self._start_again(project, scenario)
+        self._conclude(project, scenario)
         end = self._judge(project, scenario, before, read_at)
         for part in ("files", "rows", "conflicts", "quarantined", "twins"):
             check_equal(part, getattr(reference.end, part), getattr(end, part))
 
     # Steps
+
+    def _conclude(self, project: Project, scenario: Scenario) -> None:
+        if scenario.then:
+            ran = self._run(project, scenario.then)
+            check(ran.code in _CALM, f"the last command ended with {ran.code}: {ran.said}")
 
     def _prepared(self, scenario: Scenario) -> Project:
         where = self.folder / "project"
@@ -158,6 +176,10 @@ class Driver:
                 check(
                     ran.code in _CALM, f"the command given again ended with {ran.code}: {ran.said}"
                 )
+                continue
+            if ran.code == ExitCode.ATTENTION and scenario.again == RETIRE:
+                ran = self._run(project, SYNC)
+                check(ran.code in _CALM, f"a sync in between ended with {ran.code}: {ran.said}")
                 continue
             check(ran.code in _CALM, f"starting again ended with {ran.code}: {ran.said}")
             # Without a wait for late writers, a stray may take one more start than its message.
@@ -192,7 +214,7 @@ class Driver:
         """Run a command to its end in a fork, interrupted at call ``at`` as ``mode`` says."""
         said, calls = self.folder / "said", self.folder / "calls"
         calls.unlink(missing_ok=True)
-        name, *flags = command
+        name, *flags = (str(project.archive) if word == "ARCHIVE" else word for word in command)
         arguments = [name, *flags, *(() if name == "resume" else ("--json",)), str(project.path)]
         child = os.fork()
         if child == 0:
@@ -230,7 +252,7 @@ def report_in(said: str) -> dict[str, Any] | None:
         report, _ = json.JSONDecoder().raw_decode(said[start:]) if start >= 0 else (None, 0)
     except json.JSONDecodeError:
         return None
-    return report["projects"][0] if report else None
+    return report["projects"][0] if report and "projects" in report else None
 
 
 def counts_of(ran: Ran) -> dict[str, int]:
@@ -245,12 +267,18 @@ def calls_in(log: Path) -> list[str]:
         return []
     lines = log.read_text("utf-8", "surrogateescape").splitlines()
     calls = [line.partition(" ")[2] for line in lines]
+    calls = [re.sub(r"#\d+ \(deleted\)", "(unnamed)", call) for call in calls]
     return [re.sub(r"\.syncd-[^ ]*\.tmp", ".syncd-*.tmp", call) for call in calls]
 
 
 def is_own(path: str) -> bool:
     """Tell whether a path is that of a temporary file of syncd's."""
     return path.rpartition("/")[2].startswith(".syncd-")
+
+
+def is_of_retirement(path: str) -> bool:
+    """Tell whether a path is that of the archive or the marker of a retired project."""
+    return path == MARKER or path.endswith(SUFFIX)
 
 
 # What stands there -------------------------------------------------------------------------------
@@ -261,18 +289,18 @@ def end_of(project: Project, ran: Ran, read_at: dict[str, str]) -> End:
 
     A ``read_at`` that nobody had written before is syncd's, and only its being there counts.
     """
-    rows = project.rows()
+    rows, files = project.rows(), project.files()
     for key, row in rows.items():
         if row["read_at"] is not None and row["read_at"] != read_at.get(key):
             row["read_at"] = "set by syncd"
-    report = ran.report
-    assert report is not None
+    report = ran.report or {"conflicts": [], "quarantined": []}
+    is_synced = "syncd_twins" in project.tables()
     return End(
-        {path: data for path, (data, _) in project.files().items()},
+        {path: b"" if is_of_retirement(path) else data for path, (data, _) in files.items()},
         rows,
         frozenset((found["id"], found["field"], found["winner"]) for found in report["conflicts"]),
         frozenset((found["path"], found["reason"]) for found in report["quarantined"]),
-        frozenset(project.sql("SELECT path, id FROM syncd_twins")),
+        frozenset(project.sql("SELECT path, id FROM syncd_twins") if is_synced else ()),
     )
 
 
@@ -287,7 +315,10 @@ def texts(project: Project) -> set[Text]:
     """
     found: set[Text] = set()
     for path, (data, _) in project.files().items():
-        found |= texts_in_file(project, path, data)
+        if not (is_of_retirement(path) or is_own(path)):
+            found |= texts_in_file(project, path.replace(aside(""), ""), data)
+    for archive in archives(project):
+        found |= texts_in_archive(project, archive)
     for row in project.messages_in_rows().values():
         found |= texts_of(row)
     if project.new.database.exists():
@@ -303,7 +334,38 @@ def texts(project: Project) -> set[Text]:
     return found
 
 
+def texts_in_archive(project: Project, archive: Path) -> set[Text]:
+    """Return every text in the files and the history that an archive holds."""
+    found: set[Text] = set()
+    for name, data in files_in(archive):
+        if name.endswith("tables.jsonl"):
+            for table, row in map(json.loads, data.splitlines()):
+                if table == "syncd_history" and row["data"] is not None:
+                    version = b64decode(row["data"]["base64"])
+                    found |= texts_in_file(project, row["path"], version)
+                elif table == "syncd_history":
+                    found |= texts_of(message_from_row([row[column] for column in COLUMNS]))
+        elif name.partition("/")[0] in ROOTS:
+            found |= texts_in_file(project, name, data)
+    return found
+
+
+def archives(project: Project) -> list[Path]:
+    return sorted(project.base.glob(f"*{SUFFIX}"))
+
+
+def files_in(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield path and bytes of each file in an archive, syncd's own among them."""
+    with tarfile.open(archive) as whole:
+        for member in whole:
+            file = whole.extractfile(member) if member.isfile() else None
+            if file is not None:
+                yield member.name, file.read()
+
+
 def texts_in_file(project: Project, path: str, data: bytes) -> set[Text]:
+    if path.rpartition("/")[0] not in FOLDERS:
+        return {("", "bytes", data.decode("latin-1"))} if data else set()
     place = Place(path, mailbox_at(path), str(project.path), "2026-02-20T00:00:00+00:00")
     try:
         return texts_of(parse(data, place).message)

@@ -16,6 +16,8 @@ from tests.projects import Project, moment
 
 SYNC = ("sync",)
 MIGRATE = ("migrate",)
+RETIRE = ("retire",)
+UNDO = ("retire", "--undo", "ARCHIVE")
 READ_AT = "2026-02-21T08:00:00+00:00"
 
 Prepare = Callable[[Project], None]
@@ -28,7 +30,9 @@ class Scenario:
     ``counts`` are the steps that an uninterrupted sync reports (None: not asked), ``conflicts``
     the fields that it lists, ``quarantined`` the number of files that it leaves alone, ``rows``
     how many rows are there in the end. ``again`` is the command of those who start again; where
-    that halts, they give ``command`` once more.
+    that halts, they give ``command`` once more, and where it refuses, a sync first. ``meanwhile``
+    is what a host writes when the command has ended, however it did, and ``then`` a last command.
+    ``ARCHIVE`` in a command stands for the path of the project's archive.
     """
 
     name: str
@@ -39,11 +43,13 @@ class Scenario:
     counts: dict[str, int] | None = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     quarantined: int = 0
+    meanwhile: Prepare | None = None
+    then: tuple[str, ...] = ()
 
     @property
     def in_step(self) -> bool:
         """Tell whether both sides hold the same in the end."""
-        return not self.quarantined and self.command != MIGRATE
+        return not self.quarantined and self.command not in (MIGRATE, RETIRE)
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -430,3 +436,51 @@ def migrate(project: Project) -> None:
     put(project, "inbox", letter(6))
     project.edit(path_of(1), "Body 1.", "Changed by a person.")
     project.new.update(key_of(3), body="Changed with SQL.")
+
+
+# The end of a migration ---------------------------------------------------------------------------
+
+
+def with_a_past(project: Project) -> None:
+    """Have messages in step with versions in the history, and what is no message beside them."""
+    agreed(project)
+    project.edit(path_of(1), "Body 1.", "Changed by a person.")
+    project.new.update(key_of(3), body="Changed with SQL.")
+    project.sync()
+    project.write("inbox/notes.txt", "No message.\n")
+    project.write("archive/by month/.keep", "")
+    project.file("outbox/empty").mkdir()
+
+
+def host_writes(project: Project) -> None:
+    """Insert, update and delete as a host does, which never may fail."""
+    project.new.replace(row_of(letter(7)))
+    project.new.update(key_of(1), body="Changed with SQL meanwhile.", priority="low")
+    project.new.delete(key_of(2))
+
+
+@scenario(
+    5,
+    of={"command": RETIRE, "again": RETIRE, "counts": None, "meanwhile": host_writes},
+)
+def retire(project: Project) -> None:
+    with_a_past(project)
+
+
+@scenario(
+    6,
+    of={
+        "command": UNDO,
+        "again": UNDO,
+        "counts": None,
+        "meanwhile": host_writes,
+        "then": SYNC,
+    },
+)
+def retire_undone(project: Project) -> None:
+    with_a_past(project)
+    project.retire()
+    project.new.update(key_of(4), body="Changed when all was retired.")
+    project.new.update(key_of(5), status="read")
+    put(project, "inbox", letter(8), name="by an old client")
+    project.new.replace(row_of(letter(8)))
