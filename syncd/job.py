@@ -224,7 +224,7 @@ class Job:
     def _is_retired(self, report: Report) -> bool:
         """Tell whether the project is retired: then not even its database is opened."""
         try:
-            if not note_retirement(self.project, report):
+            if note_retirement(self.project, report) is None:
                 return False
         except SyncdError as error:
             report.error, report.hint = error.sentence, error.hint

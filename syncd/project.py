@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 
 from syncd import cycle
 from syncd.config import Config
@@ -17,8 +16,8 @@ from syncd.database import translated
 from syncd.errors import BusyError, ReplicaError, SyncdError, UsageError
 from syncd.names import CLAUDE_DIR
 from syncd.report import Report
+from syncd.retirement import Retirement, left_files, refusal, retirement
 from syncd.seen import Seen
-from syncd.retirement import left_files, retirement
 from syncd.store import DATABASE, Store
 
 
@@ -71,9 +70,10 @@ def run_pass(
     report = Report(str(project))
     try:
         with turn(project, config.busy_wait_s):
-            if note_retirement(project, report):
+            retired = note_retirement(project, report)
+            if retired is not None:
                 if before is not None or orders.restore or orders.accept_deletes:
-                    raise _refusal(project, report)
+                    raise refusal(project, retired)
                 return report
             if store is not None:
                 return _run(project, store, config, orders, before)
@@ -92,21 +92,12 @@ def run_pass(
     return report
 
 
-def note_retirement(project: Path, report: Report) -> bool:
+def note_retirement(project: Path, report: Report) -> Retirement | None:
     """Note in a report whether a project is retired, and what stands there all the same."""
     report.retired = retirement(project)
     if report.retired is not None:
         report.left = left_files(project)
-    return report.retired is not None
-
-
-def _refusal(project: Path, report: Report) -> ReplicaError:
-    assert report.retired is not None
-    archive = project / CLAUDE_DIR / report.retired.archive
-    return ReplicaError(
-        f"{project} is retired: there are no files to keep in step, and no history",
-        hint=f"They are in its archive: syncd retire --undo {quote(str(archive))}",
-    )
+    return report.retired
 
 
 def _run(

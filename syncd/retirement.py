@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from syncd.errors import ReplicaError
@@ -93,6 +94,15 @@ def retirement(project: Path) -> Retirement | None:
     finally:
         os.close(fd)
     return known
+
+
+def refusal(project: Path, known: Retirement) -> ReplicaError:
+    """Return what is said to those who ask a retired project for what it has no more."""
+    archive = quote(str(project / CLAUDE_DIR / known.archive))
+    return ReplicaError(
+        f"{project} is retired: its files, its history and its journal are in an archive",
+        hint=f"Bring them back: syncd retire --undo {archive}",
+    )
 
 
 def _damaged(path: Path, reason: str) -> ReplicaError:

@@ -24,6 +24,7 @@ from syncd.journal import COMMANDED
 from syncd.names import CLAUDE_DIR
 from syncd.project import run_pass
 from syncd.report import Report, worst_exit_code
+from syncd.retirement import refusal, retirement
 from syncd.sides import Side
 from syncd.store import DATABASE, Store
 
@@ -67,7 +68,10 @@ def project_and_settings(path: Path | None) -> tuple[Path, Config]:
 
 
 def opened(project: Path) -> Store:
-    """Open a project's database for a look."""
+    """Open a project's database for a look; raises `ReplicaError` where all is in an archive."""
+    known = retirement(project)
+    if known is not None:
+        raise refusal(project, known)
     return Store.open_readonly(project / CLAUDE_DIR / DATABASE)
 
 

@@ -15,13 +15,14 @@ import typer
 from syncd import config
 from syncd.cli import output
 from syncd.cli.acts import opened
-from syncd.cli.findings import Line, number_of, quarantined
+from syncd.cli.findings import Line, number_of, quarantined, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
 from syncd.errors import BusyError, ConfigError, ExitCode, StaleReplica, SyncdError
 from syncd.heartbeat import agent_for
 from syncd.report import State
+from syncd.retirement import Retirement, retirement
 from syncd.verify import Difference, Verification, patience_beside
 from syncd.verify import verify as verify_project
 
@@ -37,9 +38,12 @@ class _Result:
     error: str | None = None
     hint: str = ""
     code: ExitCode = ExitCode.ERROR
+    retired: Retirement | None = None
 
     @property
     def state(self) -> State:
+        if self.retired is not None:
+            return State.RETIRED
         if self.found is None:
             return State.ERROR
         return State.IN_SYNC if self.found.is_equal else State.ATTENTION
@@ -90,6 +94,9 @@ def verify(paths: Paths = None, recursive: Recursive = False, json: Json = False
 
 def _verify(project: Path) -> _Result:
     try:
+        known = retirement(project)
+        if known is not None:
+            return _Result(project, code=ExitCode.IN_SYNC, retired=known)
         settings = config.load(project)
         agent = agent_for(project)
         works = agent is not None and agent.alive
@@ -121,6 +128,9 @@ def _as_json(one: Difference) -> dict[str, Any]:
 
 
 def _print(one: _Result) -> None:
+    if one.retired is not None:
+        output.say(f"{one.project}: {retired(one.retired)}; there is nothing to compare")
+        return
     if one.found is None:
         output.tell(f"{one.project}: {one.error}", Tone.BAD)
         if one.hint:
