@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from syncd.errors import ReplicaError
@@ -98,6 +97,8 @@ def retirement(project: Path) -> Retirement | None:
 
 def refusal(project: Path, known: Retirement) -> ReplicaError:
     """Return what is said to those who ask a retired project for what it has no more."""
+    from shlex import quote  # few projects are retired
+
     archive = quote(str(project / CLAUDE_DIR / known.archive))
     return ReplicaError(
         f"{project} is retired: its files, its history and its journal are in an archive",
