@@ -77,7 +77,7 @@ def write(shim: Path, tmp_path: Path, **variables: object) -> tuple[int, dict[st
 @pytest.mark.timeout(180)  # some 10 s on two idle cores
 @pytest.mark.parametrize(
     ("plain", "size"),
-    [(False, 64), (True, 32)],
+    [(False, 72), (True, 36)],
     ids=["here", "on a file system whose renames have no flags"],
 )
 def test_g7_a_sample_of_abort_points_in_every_scenario_recovers(plain: bool, size: int) -> None:
