@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -23,6 +23,7 @@ from syncd.project import turn
 from syncd.reinstate import reinstate
 from syncd.retire import retire
 from syncd.retirement import MARKER, ROOTS, retirement
+from tests.calls import Call, Result
 from tests.clients import OldClient, row_of
 from tests.crash.campaign import compiled_shim, crew, enumerated, sampled, tried
 from tests.crash.driver import calls_in, texts
@@ -32,27 +33,6 @@ from tests.running import RunningAgent, environment, syncd, wait_for
 
 JOBS = 2
 MTIME_NS = 1_771_574_400_123_456_789
-
-
-class Result(NamedTuple):
-    """What a call ended with."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    @property
-    def project(self) -> dict[str, Any]:
-        (found,) = self.json["projects"]
-        return dict(found)
-
-
-Call = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +164,7 @@ def test_no_command_makes_anything_in_a_retired_project(project: Project, call: 
     for command in ("sync", "migrate", "status", "verify"):
         done = call(command, project.path)
         assert (0, True) == (done.code, done.out.startswith(f"{project.path}: {told}")), done
-    assert "retired" == call("status", project.path, "--json").project["state"]
+    assert "retired" == call("status", project.path, "--json").json["projects"][0]["state"]
     assert before == state(project)
     sent = call("message", "send", project.path, "--project", project.path, "--subject", "New")
     assert (0, "") == (sent.code, sent.err)
