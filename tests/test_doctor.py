@@ -110,8 +110,8 @@ def test_a_person_reads_a_line_for_each_check_and_its_mend(project: Project, cal
     lines = out.splitlines()
     assert (3, "") == (code, err)
     assert ("this machine", 1) == (lines[0], lines.count(str(project.path)))
-    assert "  good     triggers      all stand as this version makes them" in lines
-    at = lines.index("  warning  files         1 file not readable as a message")
+    assert "  good     triggers       all stand as this version makes them" in lines
+    at = lines.index("  warning  files          1 file not readable as a message")
     assert lines[at + 1].startswith("           inbox/note.md:1: there is no front matter")
     assert lines[at + 2].startswith("           → inbox/note.md: Start the file with a line '---'")
     assert lines[-1].endswith("1 to look at")
@@ -146,7 +146,7 @@ def test_over_several_projects_what_is_good_is_said_briefly(
     section = out[out.index(str(world / "harbor")) : out.index(str(world / "lumen"))]
     assert "space, permissions, journal-mode, integrity, schema, triggers, state, " in section
     assert "warning  files" in section
-    assert "warning  old-client    1 file not readable by the old client" in out
+    assert "warning  old-client     1 file not readable by the old client" in out
     found = Examined(call, world / "apex", world / "lumen")
     assert {None, str(world / "apex"), str(world / "lumen")} == {
         check["project"] for check in found.checks

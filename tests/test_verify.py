@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,7 +22,7 @@ from syncd.store import DATABASE, Store
 from syncd.tables import COLUMNS
 from syncd.verify import Verification, verify
 from tests.projects import Project, nothing_written
-from tests.running import RunningAgent, syncd, wait_for
+from tests.running import RunningAgent, as_anybody, environment, syncd, wait_for
 
 FIRST = "msg-20260220-000001-00000000"
 PATH = f"inbox/{FIRST}.md"
@@ -313,6 +315,28 @@ def test_a_database_that_is_replaced_meanwhile_proves_nothing(project: Project) 
 
 
 # The command
+
+
+def test_a_database_that_may_only_be_read_is_read(project: Project, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (project.base / DATABASE).chmod(0o400)
+    project.base.chmod(0o500)
+    try:
+        ended = subprocess.run(
+            as_anybody([sys.executable, "-m", "syncd", "verify", str(project.path)]),
+            env=environment(home),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        project.base.chmod(0o700)
+    assert (0, f"{project.path}: equal, 3 files and 3 rows read\n", "") == (
+        ended.returncode,
+        ended.stdout,
+        ended.stderr,
+    )
 
 
 def test_the_command_tells_what_differs_and_how_to_mend_it(

@@ -15,6 +15,9 @@ from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
 from syncd.syscalls import watched_inodes
 
+_FDINFO = Path("/proc/self/fdinfo")
+"""Where a system tells what its processes watch."""
+
 
 def agent_checks(project: Path, agents: Sequence[AgentInfo]) -> Iterator[Check]:
     """Make the checks of the agents that cover a project, of all that have a heartbeat."""
@@ -59,7 +62,7 @@ def agent_checks(project: Path, agents: Sequence[AgentInfo]) -> Iterator[Check]:
         if str(project) in agent.troubles:
             sentence, hint = agent.troubles[str(project)]
             yield Check("agent", Verdict.PROBLEM, f"the agent reports: {sentence}", hint)
-    if len(living) == 1:
+    if len(living) == 1 and _FDINFO.is_dir():
         yield watches(project, living[0].pid)
 
 

@@ -59,7 +59,7 @@ def disk_checks(project: Path) -> Iterator[Check]:
     size = database.stat().st_size if database.is_file() else 0
     yield space(base, _room_in(base), needed=size)
     yield permissions(project)
-    if database.is_file() and os.access(database, os.R_OK):
+    if database.is_file() and not database.is_symlink() and os.access(database, os.R_OK):
         yield journal(database)
 
 
@@ -205,7 +205,7 @@ def journal(database: Path) -> Check:
     if mode == "wal":
         return good("journal-mode", f"{DATABASE} is in WAL mode")
     if mode.startswith("none"):
-        return Check("journal-mode", Verdict.NOTE, f"{DATABASE} has {mode}")
+        return Check("journal-mode", Verdict.NOTE, f"the mode of {DATABASE} is {mode}")
     return Check(
         "journal-mode",
         Verdict.WARNING,
@@ -224,7 +224,7 @@ def journal_mode(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(100)
     if not head:
-        return "none, it is empty"
+        return "none: it is empty"
     if not head.startswith(_MAGIC):
-        return "none, it is no database"
+        return "none: it is no database"
     return "wal" if head[_READ_VERSION] == 2 else "delete"

@@ -13,12 +13,13 @@ import typer
 from syncd.checkup.check import Check, Verdict
 from syncd.checkup.examine import examine, examine_machine
 from syncd.cli import output
-from syncd.cli.findings import Line
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, worst
 
 app = typer.Typer()
+
+_WIDTH = 13  # of the longest name
 
 _TONES = {
     Verdict.GOOD: Tone.GOOD,
@@ -37,13 +38,14 @@ def doctor(paths: Paths = None, recursive: Recursive = False, json: Json = False
     """
     started = time.monotonic()
     projects = chosen_projects(paths, recursive=recursive)
-    sections: list[tuple[Path | None, list[Check]]] = [(None, examine_machine(projects))]
-    if not json:
-        _print("this machine", sections[0][1], briefly=False)
-    for project in projects:
-        sections.append((project, list(examine(project))))
+    sections: list[tuple[Path | None, list[Check]]] = []
+    briefly = len(projects) > 1
+    for project in (None, *projects):
+        made = iter(examine_machine(projects)) if project is None else examine(project)
         if not json:
-            _print(str(project), sections[-1][1], briefly=len(projects) > 1)
+            output.say(str(project or "this machine"))
+            made = _printed(made, briefly=briefly and project is not None)
+        sections.append((project, list(made)))
     checks = [check for _, found in sections for check in found]
     if json:
         entries = [_as_json(project, check) for project, found in sections for check in found]
@@ -76,23 +78,23 @@ def _as_json(project: Path | None, check: Check) -> dict[str, Any]:
     }
 
 
-def _print(title: str, checks: list[Check], *, briefly: bool) -> None:
-    output.say(title)
-    for text, tone in _lines(checks, briefly=briefly):
-        output.say(text, tone)
-
-
-def _lines(checks: list[Check], *, briefly: bool) -> Iterator[Line]:
-    """Yield the lines of one section; with ``briefly`` what is good on one line, by name."""
-    width = max(len(check.name) for check in checks)
-    fine = [check.name for check in checks if check.verdict is Verdict.GOOD]
-    if briefly and fine:
-        yield f"  good     {', '.join(fine)}", Tone.GOOD
+def _printed(checks: Iterator[Check], *, briefly: bool) -> Iterator[Check]:
+    """Yield the checks, each printed as it is made; with ``briefly`` the good ones by name only."""
+    fine = []
     for check in checks:
         if briefly and check.verdict is Verdict.GOOD:
-            continue
-        yield f"  {check.verdict:<8} {check.name:<{width}}  {check.found}", _TONES[check.verdict]
-        for detail in check.details:
-            yield f"           {detail}", _TONES[check.verdict]
-        if check.mend:
-            yield f"           → {check.mend}", Tone.HINT
+            fine.append(check.name)
+        else:
+            _print(check)
+        yield check
+    if fine:
+        output.say(f"  {Verdict.GOOD:<8} {', '.join(fine)}", Tone.GOOD)
+
+
+def _print(check: Check) -> None:
+    tone = _TONES[check.verdict]
+    output.say(f"  {check.verdict:<8} {check.name:<{_WIDTH}}  {check.found}", tone)
+    for detail in check.details:
+        output.say(f"           {detail}", tone)
+    if check.mend:
+        output.say(f"           → {check.mend}", Tone.HINT)
