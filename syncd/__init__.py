@@ -48,6 +48,7 @@ keeps the arrows so.
     reconcile     PURE: baseline, file, row → outcome
     sides         PURE: the two sides of a message, and what can be known of one
     edit          PURE: edits of a file's bytes by span
+    spans         PURE: edits of a YAML mapping's text by span
     markdown      PURE: bytes ⇄ message
     front_matter  PURE: the YAML of a file, read and written
     canonical     PURE: front matter as the old client writes it, without a YAML parser

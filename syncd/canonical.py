@@ -21,6 +21,7 @@ What makes that safe is that each rule admits only texts that have one meaning i
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from syncd.message import json_text, normal_timestamp
@@ -42,17 +43,17 @@ _TEXT = rf"(?!(?:null|Null|NULL|[0-9][^\n]{{99,}})\n)(?:{_PLAIN}|{_SINGLE}|{_DOU
 _FRONT_MATTER = re.compile(
     rf"""
     ---\n
-    created_at:\ '([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:.+-]++)'\n
-    from_agent:\ ({_TEXT})\n
-    from_project:\ ({_TEXT})\n
-    id:\ ({_TEXT})\n
+    created_at:\ (?P<created_at>'[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:.+-]++')\n
+    from_agent:\ (?P<from_agent>{_TEXT})\n
+    from_project:\ (?P<from_project>{_TEXT})\n
+    id:\ (?P<id>{_TEXT})\n
     (?:metadata:\n((?:(?:\ [^\n]*+)?\n)++))?
-    priority:\ ({_TEXT})\n
-    reply_to:\ (null|{_TEXT})\n
-    status:\ ({_TEXT})\n
-    to_agent:\ ({_TEXT})\n
-    to_project:\ ({_TEXT})\n
-    type:\ ({_TEXT})\n
+    priority:\ (?P<priority>{_TEXT})\n
+    reply_to:\ (?P<reply_to>null|{_TEXT})\n
+    status:\ (?P<status>{_TEXT})\n
+    to_agent:\ (?P<to_agent>{_TEXT})\n
+    to_project:\ (?P<to_project>{_TEXT})\n
+    type:\ (?P<type>{_TEXT})\n
     ---\n
     """,
     re.VERBOSE,
@@ -92,7 +93,7 @@ def read(text: str) -> Canonical | None:
     priority, reply_to, status, to_agent, to_project, type_ = rest
     try:
         return Canonical(
-            normal_timestamp(created),
+            normal_timestamp(created[1:-1]),
             _text(from_agent),
             _text(from_project),
             _text(message_id),
@@ -107,6 +108,38 @@ def read(text: str) -> Canonical | None:
         )
     except (_NotCanonical, ValueError):
         return None
+
+
+def replaced(text: str, scalars: Mapping[str, str]) -> str:
+    """Return the canonical front matter at the start of ``text`` with some scalars replaced.
+
+    The text behind it is left out. Raises `KeyError` for a key that is not among the ten.
+    """
+    found = _FRONT_MATTER.match(text)
+    if found is None:
+        raise ValueError("the front matter is not canonical")
+    head = found.group()
+    for key in sorted(scalars, key=found.start, reverse=True):
+        start, stop = found.span(key)
+        head = head[:start] + scalars[key] + head[stop:]
+    return head
+
+
+_BARE = re.compile(r"[A-Za-z/][A-Za-z0-9/_.]*(?:-[A-Za-z0-9/_.]+)*")
+_BARE_WORDS_QUOTED = frozenset({"yes", "no", "true", "false", "on", "off", "null", "y", "n"})
+
+
+def scalar(value: str) -> str | None:
+    """Return a text as a YAML scalar where no parser need be asked how; else None."""
+    bare = _BARE.fullmatch(value) and value.lower() not in _BARE_WORDS_QUOTED
+    return value if bare else None
+
+
+def quoted(value: str) -> str | None:
+    """Return a text between quotes, on one line, where no parser need be asked how; else None."""
+    if value.isascii() and value.isprintable() and "'" not in value and "---" not in value:
+        return f"'{value}'"
+    return None
 
 
 # Scalars ----------------------------------------------------------------------------------------

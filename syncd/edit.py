@@ -1,24 +1,24 @@
 """PURE: edits of a file's bytes that touch only the spans of the values that change.
 
-The marks of PyYAML's nodes say where a value of the front matter stands. What an edit made is
-parsed again, and refused (`MessageError`) unless it reads as the message that was meant.
+What an edit made is parsed again, and refused (`MessageError`) unless it reads as the message
+that was meant. The YAML parser is imported only for files that need it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from syncd import front_matter, markdown
+from syncd import canonical, markdown
+from syncd.canonical import Canonical
 from syncd.errors import MessageError
-from syncd.front_matter import NULL, FrontMatter, MessageHandler
-from syncd.markdown import BREAK, Layout, Parts, Place
-from syncd.message import FIELDS, Message, attachment_names, status_in
+from syncd.markdown import BREAK, Layout, ParsedFile, Parts, Place
+from syncd.message import FIELDS, REQUIRED_KEYS, Message, attachment_names, status_in, values_of
+
+if TYPE_CHECKING:
+    from syncd.front_matter import FrontMatter
 
 _IN_TEXT = frozenset({"subject", "body", "attachments"})
 
@@ -32,16 +32,51 @@ def edit(data: bytes, message: Message, place: Place, *, status_said: str | None
     old client could read the file before and could not afterwards.
     """
     text = markdown.decode(data)
+    head = canonical.read(text)
+    if head is not None:
+        edited = _edited_canonically(text, head, message, place, status_said)
+        if edited is not None:
+            return edited
+    return edit_with_yaml(data, text, message, place, status_said)
+
+
+def _edited_canonically(
+    text: str, head: Canonical, message: Message, place: Place, status_said: str | None
+) -> bytes | None:
+    """Edit a file with canonical front matter as `edit_with_yaml` does, without a YAML parser.
+
+    None for a change of the metadata, and for what the legacy form cannot carry.
+    """
+    current = markdown.read_canonical(text, head, place)
+    wanted, changed = _difference(current, message, place, status_said)
+    layout = markdown.layout_of(wanted) if changed & _IN_TEXT else None
+    if "metadata" in changed or (layout is not None and layout.has_keys):
+        return None
+    values = _plain_values(current, wanted, changed, status_said, place)
+    rest = text[head.text_start :]
+    if layout is not None:
+        parts = markdown.cut(text, head.text_start, None, keyed=False)
+        rest = _refitted(parts, wanted, changed, layout, "\n").join()
+    scalars = {key: markdown.scalar_of(key, value) for key, value in values.items()}
+    try:
+        edited = markdown.proven(canonical.replaced(text, scalars) + rest, wanted, place)
+    except MessageError:
+        return None
+    return edited if markdown.legacy_problem(edited) is None else None
+
+
+def edit_with_yaml(
+    data: bytes, text: str, message: Message, place: Place, status_said: str | None
+) -> bytes:
+    """Edit any file (see `edit`), whose text is ``text``."""
+    from syncd import front_matter
+
     head = front_matter.read(text)
     current = markdown.read_text(text, head, place)
-    if "created_at" not in current.said:
-        # Nobody states it here, and what stands in for it moves with the file's mtime.
-        message = replace(message, created_at=current.message.created_at)
-    said = current.status_said if status_said is None else status_said
-    wanted = replace(message, status=status_in(place.mailbox, said))
-    changed = {name for name in FIELDS if getattr(current.message, name) != getattr(wanted, name)}
-    changed.discard("status")
-    values = _plain_values(head, wanted, changed, status_said, place)
+    wanted, changed = _difference(current, message, place, status_said)
+    values = _plain_values(current, wanted, changed, status_said, place)
+    if "metadata" in changed:
+        values["metadata"] = json.loads(wanted.metadata) if wanted.metadata else None
     rest = text[head.text_start :]
     if not changed & _IN_TEXT:
         return _proven(data, _joined(text, head, values, rest), wanted, place)
@@ -58,6 +93,20 @@ def edit(data: bytes, message: Message, place: Place, *, status_said: str | None
     raise problem
 
 
+def _difference(
+    current: ParsedFile, message: Message, place: Place, status_said: str | None
+) -> tuple[Message, set[str]]:
+    """Return ``message`` as the file is to read, and the fields that change, status aside."""
+    said = current.status_said if status_said is None else status_said
+    values = {"status": status_in(place.mailbox, said)}
+    if "created_at" not in current.said:
+        # Nobody states it here, and what stands in for it moves with the file's mtime.
+        values["created_at"] = current.message.created_at
+    wanted = replace(message, **values)
+    pairs = zip(FIELDS, values_of(current.message), values_of(wanted), strict=True)
+    return wanted, {name for name, old, new in pairs if old != new and name != "status"}
+
+
 def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes:
     """Return a file's bytes so that the old client can read it too, with the same message in it.
 
@@ -65,6 +114,8 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
     quotes, a value that ends a line with ``---``. A date that the file does not state becomes
     ``created_at``. Raises `MessageError` when that is not enough.
     """
+    from syncd import front_matter, spans
+
     text = markdown.decode(data)
     head = front_matter.read(text)
     parsed = markdown.read_text(text, head, place)
@@ -73,13 +124,13 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
         message = replace(message, created_at=created_at)
     values: dict[str, Any] = {
         key: getattr(message, key)
-        for key in front_matter.REQUIRED_KEYS
+        for key in REQUIRED_KEYS
         if head.text_of(key) is None or "---" in (head.text_of(key) or "")
     }
     created = head.entries.get("created_at")
     if created is None or created.tag != "tag:yaml.org,2002:str" or created.value.isdigit():
         values["created_at"] = message.created_at
-    source = _edit_mapping(head.source, head.root, values, _line_end(head.source or text))
+    source = spans.edit_mapping(head.source, head.root, values, _line_end(head.source or text))
     opening = text[: head.start].rstrip(" \t\r\n") + _line_end(text)
     closing = f"---{_line_end(text)}"
     repaired = markdown.proven(
@@ -101,27 +152,27 @@ def _proven(before: bytes, text: str, message: Message, place: Place) -> bytes:
 
 
 def _joined(text: str, head: FrontMatter, values: Mapping[str, Any], rest: str) -> str:
-    source = _edit_mapping(head.source, head.root, values, _line_end(head.source or text))
+    from syncd import spans
+
+    source = spans.edit_mapping(head.source, head.root, values, _line_end(head.source or text))
     return f"{text[: head.start]}{source}{text[head.end : head.text_start]}{rest}"
 
 
 def _plain_values(
-    head: FrontMatter,
+    current: ParsedFile,
     message: Message,
     changed: set[str],
     status_said: str | None,
     place: Place,
 ) -> dict[str, Any]:
-    """Return the front matter values to write for the changed fields that live there."""
+    """Return the texts to write into the front matter for the changed fields that live there."""
     values: dict[str, Any] = {
         name: getattr(message, name) for name in changed - _IN_TEXT - {"metadata"}
     }
-    if head.text_of("id") is None and place.stem != message.id:
+    if "id" not in current.said and place.stem != message.id:
         values["id"] = message.id
-    if status_said is not None and head.text_of("status") != status_said:
+    if status_said is not None and current.status_said != status_said:
         values["status"] = status_said
-    if "metadata" in changed:
-        values["metadata"] = json.loads(message.metadata) if message.metadata else None
     return values
 
 
@@ -185,162 +236,3 @@ def _reheaded(old: str, new: str) -> str:
         return new
     start = old.index(text, 2)
     return f"{old[:start]}{new[2:]}{old[start + len(text) :]}"
-
-
-# Edits of a YAML mapping by span ----------------------------------------------------------------
-
-
-def _edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], end: str) -> str:
-    """Return ``text`` with the values of some top-level keys replaced, added, or (None) removed.
-
-    A key that stands twice is edited where it counts, the last time. A ``reply_to`` of None is
-    written as null where the key stands, since the old client writes it so.
-    """
-    pieces: list[tuple[int, int, str]] = []
-    keys = {key: (key_node, node) for key, key_node, node in front_matter.pairs(root)}
-    # Of several additions at one place the last made stands first.
-    for key in sorted(values, reverse=True):
-        value = values[key]
-        if key in keys:
-            key_node, node = keys[key]
-            if value is None and key != "reply_to":
-                stop = _span(text, key_node, node)[1]
-                pieces.append(_removal(text, key_node, stop, flow=bool(root.flow_style)))
-            else:
-                pieces.extend(_replacement(text, key, key_node, node, value, end))
-        elif value is not None and value != {}:
-            pieces.append(_insertion(text, root, key, value, end))
-    for start, stop, new in sorted(pieces, key=lambda piece: piece[:2], reverse=True):
-        text = text[:start] + new + text[stop:]
-    return text
-
-
-def _value_text(key: str, value: Any) -> str:
-    if key == "created_at" or key == "subject":
-        return front_matter.quoted(value)
-    if value is None or isinstance(value, str):
-        return front_matter.scalar(value)
-    return _flow(value)
-
-
-def _flow(value: Any) -> str:
-    """Return a JSON value as YAML on one line."""
-    match value:
-        case dict():
-            inner = ", ".join(f"{_flow_key(key)}: {_flow(item)}" for key, item in value.items())
-            return f"{{{inner}}}"
-        case list():
-            return f"[{', '.join(map(_flow, value))}]"
-        case str():
-            return front_matter.quoted(value)
-        case _:
-            return front_matter.dump(value).removesuffix("\n").removesuffix("\n...")
-
-
-def _flow_key(key: str) -> str:
-    text = front_matter.quoted(key)
-    return f"? {text} " if len(text) > 1000 else text  # YAML's limit for a simple key is 1024
-
-
-_ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
-
-
-def _span(text: str, key_node: yaml.Node | None, node: yaml.Node) -> tuple[int, int]:
-    """Return where a value stands, without the white space and comments that follow it."""
-    start, stop = node.start_mark.index, node.end_mark.index
-    if key_node is not None and start < key_node.end_mark.index:
-        # An alias is the very node of its anchor, with the anchor's marks.
-        found = _ALIAS.match(text, key_node.end_mark.index)
-        if found is None:
-            raise MessageError("an alias cannot be edited in place")
-        return found.span(1)
-    if _is_block(node) and node.value:
-        # A block collection's end mark stands at the next key; its own end is its last leaf's.
-        last = node.value[-1]
-        key, value = last if isinstance(last, tuple) else (None, last)
-        return start, _span(text, key, value)[1]
-    return start, start + len(text[start:stop].rstrip())
-
-
-def _is_block(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.CollectionNode) and not node.flow_style
-
-
-def _replacement(
-    text: str, key: str, key_node: yaml.Node, node: yaml.Node, value: Any, end: str
-) -> list[tuple[int, int, str]]:
-    start, stop = _span(text, key_node, node)
-    if isinstance(value, dict) and isinstance(node, yaml.MappingNode) and _is_block(node):
-        nested = _nested(text, node, value, end)
-        if nested is not None:
-            return nested
-    if isinstance(value, dict | list) and value and (_is_block(node) or node.tag == NULL):
-        block = _block(key, value, key_node.start_mark.column, end)
-        return [(key_node.start_mark.index, stop, block)]
-    new = _value_text(key, value)
-    if _is_block(node):
-        start = text.index(":", key_node.end_mark.index) + 1
-    if not text[:start].endswith((" ", "\t")):
-        new = f" {new}"
-    return [(start, stop, new)]
-
-
-def _nested(
-    text: str, node: yaml.MappingNode, value: dict[str, Any], end: str
-) -> list[tuple[int, int, str]] | None:
-    """Return the edits inside a block mapping that change only some of its keys, if that is all."""
-    old = front_matter.plain_data(MessageHandler.construct(node))
-    keys = {key: (key_node, item) for key, key_node, item in front_matter.pairs(node)}
-    if not old.keys() == keys.keys() == value.keys():
-        return None
-    pieces: list[tuple[int, int, str]] = []
-    for key, item in value.items():
-        if item != old[key]:
-            key_node, item_node = keys[key]
-            pieces.extend(_replacement(text, key, key_node, item_node, item, end))
-    return pieces
-
-
-def _block(key: str, value: Any, column: int, end: str) -> str:
-    lines = front_matter.dump({key: value}).rstrip("\n").split("\n")
-    return (end + " " * column).join(lines)
-
-
-def _removal(text: str, key_node: yaml.Node, stop: int, *, flow: bool) -> tuple[int, int, str]:
-    start = key_node.start_mark.index
-    if flow:
-        after = re.compile(r"\s*,\s*").match(text, stop)
-        before = re.compile(r",\s*\Z").search(text[:start])
-        if after:
-            return start, after.end(), ""
-        return (before.start() if before else start), stop, ""
-    line_end = BREAK.search(text, stop)
-    return start, line_end.end() if line_end else len(text), ""
-
-
-def _insertion(
-    text: str, root: yaml.MappingNode, key: str, value: Any, end: str
-) -> tuple[int, int, str]:
-    """Return the edit that adds a key: by the alphabet where the file keeps to it, else last."""
-    names = [name for name, _, _ in front_matter.pairs(root)]
-    if root.flow_style:
-        at = root.value[0][0].start_mark.index if root.value else root.start_mark.index + 1
-        return at, at, f"{key}: {_value_text(key, value)}, "
-    column = root.start_mark.column
-    pad = " " * column
-    if isinstance(value, dict | list) and value:
-        line = pad + _block(key, value, column, end) + end
-    else:
-        line = f"{pad}{key}: {_value_text(key, value)}{end}"
-    before = None
-    if names == sorted(names):
-        smaller = [node for (name, _, node) in front_matter.pairs(root) if name < key]
-        if not smaller:
-            at = root.start_mark.index - column
-            return at, at, line
-        before = smaller[-1]
-    stop = _span(text, None, before or root)[1]
-    line_end = BREAK.search(text, stop)
-    if line_end is None:
-        return len(text), len(text), end + line.removesuffix(end)
-    return line_end.end(), line_end.end(), line

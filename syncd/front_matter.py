@@ -18,13 +18,9 @@ from typing import Any
 import yaml
 from frontmatter.default_handlers import BaseHandler
 
+from syncd import canonical
 from syncd.errors import MessageError
-from syncd.message import normal_timestamp
-
-REQUIRED_KEYS = frozenset(
-    {"id", "from_project", "from_agent", "to_project", "to_agent", "type", "priority", "created_at"}
-)
-"""The keys without which the old client cannot read a file."""
+from syncd.message import REQUIRED_KEYS, normal_timestamp
 
 MAX_DEPTH = 200  # the old client's own parser gives up at about this depth
 MAX_NODES = 50_000
@@ -416,8 +412,6 @@ def timestamp(text: str) -> str:
 
 _ONE_LINE = 2**31 - 1
 _BREAKS = re.compile(r"[\n\r\x85\u2028\u2029]|---")
-_BARE = re.compile(r"[A-Za-z/][A-Za-z0-9/_.]*(?:-[A-Za-z0-9/_.]+)*")
-_WORDS = frozenset({"yes", "no", "true", "false", "on", "off", "null", "y", "n"})
 
 
 def _represent_text(dumper: Any, text: str) -> yaml.ScalarNode:
@@ -460,8 +454,9 @@ def scalar(value: str | None) -> str:
     """Return a text as a one-line YAML scalar that reads back as that text, ``null`` for None."""
     if value is None:
         return "null"
-    if _BARE.fullmatch(value) and value.lower() not in _WORDS:
-        return value
+    easy = canonical.scalar(value)
+    if easy is not None:
+        return easy
     if _BREAKS.search(value):
         return quoted(value)
     return dump(value, width=_ONE_LINE).removesuffix("\n...\n").removesuffix("\n")
@@ -469,8 +464,9 @@ def scalar(value: str | None) -> str:
 
 def quoted(value: str) -> str:
     """Return a text as a YAML scalar between quotes, on one line."""
-    if value.isascii() and value.isprintable() and "'" not in value and "---" not in value:
-        return f"'{value}'"
+    easy = canonical.quoted(value)
+    if easy is not None:
+        return easy
     for dumper in (_Dumper, _PureDumper):
         try:
             text: str = yaml.dump(value, Dumper=dumper, default_style='"', width=_ONE_LINE)

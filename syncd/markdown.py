@@ -12,15 +12,15 @@ import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from syncd import canonical, front_matter
+from syncd import canonical
 from syncd.canonical import Canonical
 from syncd.errors import MessageError
-from syncd.front_matter import REQUIRED_KEYS, FrontMatter, MessageHandler
 from syncd.message import (
     DEFAULTS,
     FIELDS,
+    REQUIRED_KEYS,
     UNKNOWN_PROJECT,
     Mailbox,
     Message,
@@ -31,6 +31,9 @@ from syncd.message import (
     status_in,
     time_in_id,
 )
+
+if TYPE_CHECKING:
+    from syncd.front_matter import FrontMatter
 
 BREAK = re.compile(r"\r\n|\r|\n")
 _BREAK_START = re.compile(r"[\r\n]")
@@ -119,14 +122,16 @@ def parse(data: bytes, place: Place) -> ParsedFile:
     text = decode(data)
     head = canonical.read(text)
     if head is not None:
-        return _read_canonical(text, head, place)
+        return read_canonical(text, head, place)
+    from syncd import front_matter
+
     return read_text(text, front_matter.read(text), place)
 
 
 _ALL_SAID = frozenset(("id", *FIELDS))
 
 
-def _read_canonical(text: str, head: Canonical, place: Place) -> ParsedFile:
+def read_canonical(text: str, head: Canonical, place: Place) -> ParsedFile:
     """Read a file's text, whose front matter is canonical: `read_text` says the same of it."""
     _, heading, _, body, _, section, _ = _pieces(text, head.text_start, None, keyed=False)
     message = Message(
@@ -150,6 +155,8 @@ def _read_canonical(text: str, head: Canonical, place: Place) -> ParsedFile:
 
 def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
     """Read a file's text, whose front matter is ``head``, as a message."""
+    from syncd import front_matter
+
     texts = {key: head.text_of(key) for key in _TEXT_KEYS}
     said = {key for key in _TEXT_KEYS if texts[key] is not None}
     message_id = head.text_of("id")
@@ -299,6 +306,11 @@ class Layout:
     attachments_key: Any
 
     @property
+    def has_keys(self) -> bool:
+        """Whether the legacy form alone cannot carry the values."""
+        return self.subject_key is not None or self.attachments_key is not None
+
+    @property
     def section(self) -> str:
         if not self.items:
             return ""
@@ -331,24 +343,39 @@ def render(message: Message, place: Place) -> bytes:
     `MessageError` when what was written does not read back as ``message``.
     """
     layout = layout_of(message)
-    quoted = front_matter.quoted(message.created_at)
     lines = {
-        "created_at": f"created_at: {quoted}\n",
-        **{
-            key: f"{key}: {front_matter.scalar(getattr(message, key))}\n"
-            for key in ("id", *_TEXT_KEYS, "reply_to", "status")
-        },
+        key: f"{key}: {scalar_of(key, getattr(message, key))}\n"
+        for key in ("created_at", "id", *_TEXT_KEYS, "reply_to", "status")
     }
     if message.metadata is not None:
-        lines["metadata"] = front_matter.dump({"metadata": json.loads(message.metadata)})
+        lines["metadata"] = _block({"metadata": json.loads(message.metadata)})
     if layout.subject_key is not None:
-        lines["subject"] = f"subject: {front_matter.quoted(layout.subject_key)}\n"
+        lines["subject"] = f"subject: {scalar_of('subject', layout.subject_key)}\n"
     if layout.attachments_key is not None:
-        lines["attachments"] = front_matter.dump({"attachments": layout.attachments_key})
+        lines["attachments"] = _block({"attachments": layout.attachments_key})
     head = "".join(lines[key] for key in sorted(lines))
     pieces = [piece for piece in (layout.heading, message.body, layout.section) if piece]
     text = f"---\n{head}---\n\n" + "\n\n".join(pieces)
     return proven(text, message, place)
+
+
+def scalar_of(key: str, value: str | None) -> str:
+    """Return a value as the YAML scalar, on one line, that is written behind ``key:``."""
+    if value is None:
+        return "null"
+    is_quoted = key in ("created_at", "subject")
+    easy = canonical.quoted(value) if is_quoted else canonical.scalar(value)
+    if easy is not None:
+        return easy
+    from syncd import front_matter
+
+    return front_matter.quoted(value) if is_quoted else front_matter.scalar(value)
+
+
+def _block(value: object) -> str:
+    from syncd import front_matter
+
+    return front_matter.dump(value)
 
 
 def proven(text: str, message: Message, place: Place) -> bytes:
@@ -374,6 +401,8 @@ def legacy_problem(data: bytes) -> MessageError | None:
         text = decode(data)
         if canonical.read(text) is not None:
             return None
+        from syncd.front_matter import MessageHandler
+
         text = re.sub(BREAK, "\n", text)
         head = MessageHandler().load(MessageHandler().split(text)[0])
     except MessageError as error:

@@ -50,6 +50,11 @@ DEFAULTS = {
 }
 """What the contract's schema puts where a value is missing."""
 
+REQUIRED_KEYS = frozenset(
+    {"id", "from_project", "from_agent", "to_project", "to_agent", "type", "priority", "created_at"}
+)
+"""The keys without which the old client cannot read a file."""
+
 UNKNOWN_PROJECT = "unknown"
 
 

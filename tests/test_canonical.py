@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +17,11 @@ from hypothesis import strategies as st
 
 from fixtures.make_world import HANDMADE, WORLD
 from syncd import canonical, front_matter
+from syncd.edit import edit, edit_with_yaml
 from syncd.errors import MessageError
 from syncd.markdown import ParsedFile, Place, decode, parse, read_text, render
-from syncd.message import Mailbox, Message
-from tests.clients import WORDS, LegacyMessage, random_message, render_legacy
+from syncd.message import FIELDS, Mailbox, Message
+from tests.clients import WORDS, LegacyMessage, NewClient, OldClient, random_message, render_legacy
 from tests.strategies import TRICKY, messages
 
 FILES = sorted((Path(__file__).parent.parent / "fixtures").rglob("*.md"))
@@ -178,6 +184,36 @@ def test_a_file_that_syncd_writes_is_read_alike(message: Message, data: st.DataO
     assert_read_alike(data.draw(st.composite(lambda draw: mutated(file, draw))()))
 
 
+def rendered(message: Message) -> str:
+    return render(message, PLACE).decode()
+
+
+@settings(max_examples=200)
+@given(
+    st.one_of(legacy_messages().map(render_legacy), messages(Mailbox.INBOX).map(rendered)),
+    messages(Mailbox.INBOX),
+    st.sets(st.sampled_from(FIELDS), max_size=3),
+    st.booleans(),
+)
+def test_an_edit_without_yaml_is_the_edit_with_it(
+    text: str, new: Message, fields: set[str], is_said: bool
+) -> None:
+    data = text.encode()
+    old = parse(data, PLACE).message
+    wanted = replace(old, **{name: getattr(new, name) for name in fields})
+    said = wanted.status if is_said else None
+    assert edited_by(edit_with_yaml, data, text, wanted, PLACE, said) == edited_by(
+        partial(edit, status_said=said), data, wanted, PLACE
+    )
+
+
+def edited_by(how: Callable[..., bytes], *args: object) -> bytes | str:
+    try:
+        return how(*args)
+    except MessageError as error:
+        return error.sentence
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_every_fixture_is_read_alike(line_end: str) -> None:
     for path in FILES:
@@ -265,3 +301,22 @@ def test_a_canonical_file_costs_no_parser_whatever_words_stand_in_it() -> None:
         head = canonical.read(text)
         assert_read_alike(text.encode())
         assert head is not None, word
+
+
+def test_a_sync_of_files_as_the_old_client_writes_them_imports_no_yaml(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    message_id = OldClient(project).send(project.parent / "other", "Subject", "Body")
+    script = (
+        "import sys; from syncd.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'yaml', 'frontmatter'} & sys.modules.keys()))"
+    )
+    for _ in range(2):
+        command = [sys.executable, "-c", script, "sync", str(project)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={"HOME": str(tmp_path)}
+        )
+        assert "[]" in done.stdout, done
+        assert NewClient(project).update(message_id, priority="high")
+    path = project / ".claude-mpm" / "outbox" / f"{message_id}.md"
+    assert "priority: high\n" in path.read_text()

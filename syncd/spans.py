@@ -1,0 +1,172 @@
+"""PURE: edits of a YAML mapping's text by the spans of its values.
+
+The marks of PyYAML's nodes say where a value stands; everything else stays character for
+character.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from syncd import front_matter, markdown
+from syncd.errors import MessageError
+from syncd.front_matter import NULL, MessageHandler
+from syncd.markdown import BREAK
+
+
+def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], end: str) -> str:
+    """Return ``text`` with the values of some top-level keys replaced, added, or (None) removed.
+
+    A key that stands twice is edited where it counts, the last time. A ``reply_to`` of None is
+    written as null where the key stands, since the old client writes it so.
+    """
+    pieces: list[tuple[int, int, str]] = []
+    keys = {key: (key_node, node) for key, key_node, node in front_matter.pairs(root)}
+    # Of several additions at one place the last made stands first.
+    for key in sorted(values, reverse=True):
+        value = values[key]
+        if key in keys:
+            key_node, node = keys[key]
+            if value is None and key != "reply_to":
+                stop = _span(text, key_node, node)[1]
+                pieces.append(_removal(text, key_node, stop, flow=bool(root.flow_style)))
+            else:
+                pieces.extend(_replacement(text, key, key_node, node, value, end))
+        elif value is not None and value != {}:
+            pieces.append(_insertion(text, root, key, value, end))
+    for start, stop, new in sorted(pieces, key=lambda piece: piece[:2], reverse=True):
+        text = text[:start] + new + text[stop:]
+    return text
+
+
+def _value_text(key: str, value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return markdown.scalar_of(key, value)
+    return _flow(value)
+
+
+def _flow(value: Any) -> str:
+    """Return a JSON value as YAML on one line."""
+    match value:
+        case dict():
+            inner = ", ".join(f"{_flow_key(key)}: {_flow(item)}" for key, item in value.items())
+            return f"{{{inner}}}"
+        case list():
+            return f"[{', '.join(map(_flow, value))}]"
+        case str():
+            return front_matter.quoted(value)
+        case _:
+            return front_matter.dump(value).removesuffix("\n").removesuffix("\n...")
+
+
+def _flow_key(key: str) -> str:
+    text = front_matter.quoted(key)
+    return f"? {text} " if len(text) > 1000 else text  # YAML's limit for a simple key is 1024
+
+
+_ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
+
+
+def _span(text: str, key_node: yaml.Node | None, node: yaml.Node) -> tuple[int, int]:
+    """Return where a value stands, without the white space and comments that follow it."""
+    start, stop = node.start_mark.index, node.end_mark.index
+    if key_node is not None and start < key_node.end_mark.index:
+        # An alias is the very node of its anchor, with the anchor's marks.
+        found = _ALIAS.match(text, key_node.end_mark.index)
+        if found is None:
+            raise MessageError("an alias cannot be edited in place")
+        return found.span(1)
+    if _is_block(node) and node.value:
+        # A block collection's end mark stands at the next key; its own end is its last leaf's.
+        last = node.value[-1]
+        key, value = last if isinstance(last, tuple) else (None, last)
+        return start, _span(text, key, value)[1]
+    return start, start + len(text[start:stop].rstrip())
+
+
+def _is_block(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.CollectionNode) and not node.flow_style
+
+
+def _replacement(
+    text: str, key: str, key_node: yaml.Node, node: yaml.Node, value: Any, end: str
+) -> list[tuple[int, int, str]]:
+    start, stop = _span(text, key_node, node)
+    if isinstance(value, dict) and isinstance(node, yaml.MappingNode) and _is_block(node):
+        nested = _nested(text, node, value, end)
+        if nested is not None:
+            return nested
+    if isinstance(value, dict | list) and value and (_is_block(node) or node.tag == NULL):
+        block = _block(key, value, key_node.start_mark.column, end)
+        return [(key_node.start_mark.index, stop, block)]
+    new = _value_text(key, value)
+    if _is_block(node):
+        start = text.index(":", key_node.end_mark.index) + 1
+    if not text[:start].endswith((" ", "\t")):
+        new = f" {new}"
+    return [(start, stop, new)]
+
+
+def _nested(
+    text: str, node: yaml.MappingNode, value: dict[str, Any], end: str
+) -> list[tuple[int, int, str]] | None:
+    """Return the edits inside a block mapping that change only some of its keys, if that is all."""
+    old = front_matter.plain_data(MessageHandler.construct(node))
+    keys = {key: (key_node, item) for key, key_node, item in front_matter.pairs(node)}
+    if not old.keys() == keys.keys() == value.keys():
+        return None
+    pieces: list[tuple[int, int, str]] = []
+    for key, item in value.items():
+        if item != old[key]:
+            key_node, item_node = keys[key]
+            pieces.extend(_replacement(text, key, key_node, item_node, item, end))
+    return pieces
+
+
+def _block(key: str, value: Any, column: int, end: str) -> str:
+    lines = front_matter.dump({key: value}).rstrip("\n").split("\n")
+    return (end + " " * column).join(lines)
+
+
+def _removal(text: str, key_node: yaml.Node, stop: int, *, flow: bool) -> tuple[int, int, str]:
+    start = key_node.start_mark.index
+    if flow:
+        after = re.compile(r"\s*,\s*").match(text, stop)
+        before = re.compile(r",\s*\Z").search(text[:start])
+        if after:
+            return start, after.end(), ""
+        return (before.start() if before else start), stop, ""
+    line_end = BREAK.search(text, stop)
+    return start, line_end.end() if line_end else len(text), ""
+
+
+def _insertion(
+    text: str, root: yaml.MappingNode, key: str, value: Any, end: str
+) -> tuple[int, int, str]:
+    """Return the edit that adds a key: by the alphabet where the file keeps to it, else last."""
+    names = [name for name, _, _ in front_matter.pairs(root)]
+    if root.flow_style:
+        at = root.value[0][0].start_mark.index if root.value else root.start_mark.index + 1
+        return at, at, f"{key}: {_value_text(key, value)}, "
+    column = root.start_mark.column
+    pad = " " * column
+    if isinstance(value, dict | list) and value:
+        line = pad + _block(key, value, column, end) + end
+    else:
+        line = f"{pad}{key}: {_value_text(key, value)}{end}"
+    before = None
+    if names == sorted(names):
+        smaller = [node for (name, _, node) in front_matter.pairs(root) if name < key]
+        if not smaller:
+            at = root.start_mark.index - column
+            return at, at, line
+        before = smaller[-1]
+    stop = _span(text, None, before or root)[1]
+    line_end = BREAK.search(text, stop)
+    if line_end is None:
+        return len(text), len(text), end + line.removesuffix(end)
+    return line_end.end(), line_end.end(), line
