@@ -42,3 +42,16 @@ def test_the_example_runs_and_old_clients_see_the_conversation(tmp_path: Path) -
         message.subject for message in OldClient(tmp_path / "shop").list()
     ]
     assert 1 == len(list((tmp_path / "billing/.claude-mpm/inbox/.archive").glob("*.md")))
+
+
+def test_the_pictures_that_the_readme_shows_are_there_and_fetch_nothing() -> None:
+    shown = re.findall(r"(?:\]\(|src(?:set)?=\")(fixtures/[^)\"]+)", README.read_text())
+
+    assert 4 == len(shown)
+    for name in shown:
+        picture = (README.parent / name).read_bytes()
+        if name.endswith(".svg"):
+            assert picture.startswith(b"<svg")
+            assert not re.search(rb"url\(['\"]?http|href=['\"]http|<script", picture)
+        else:
+            assert picture.startswith(b"\x89PNG")
