@@ -136,6 +136,7 @@ class Applier:
         ready = [task for task in tasks if self._prepare(task)]
         if not self.dry_run:
             self._keep_and_merge(ready)
+            self.files.stage([one for task in ready if (one := _to_write(task)) is not None])
             for task in ready:
                 if not task.dropped:
                     self._change_file(task)
@@ -290,17 +291,18 @@ class Applier:
 
     def _change_file(self, task: Task) -> None:
         outcome, found = task.outcome, task.found
+        written = _to_write(task)
         try:
             if outcome.file is Step.CREATE:
-                assert task.data is not None
-                task.stamp = self.files.create(task.path, task.data)
+                assert written is not None
+                task.stamp = self.files.create(written[0], written[1])
             elif outcome.file is Step.DELETE:
                 assert found is not None
                 self.files.delete(found.path, seen=found.version)
             elif outcome.file is Step.UPDATE:
                 assert found is not None
-                if task.data is not None and task.data != found.version.data:
-                    task.stamp = self.files.replace(found.path, task.data, seen=found.version)
+                if written is not None:
+                    task.stamp = self.files.replace(written[0], written[1], seen=found.version)
                 if task.path != found.path:
                     task.stamp = self.files.move(found.path, task.path)
         except StaleReplica:
@@ -484,6 +486,18 @@ class Applier:
                     *((RELEASED, entry, "") for entry in released),
                 )
             )
+
+
+def _to_write(task: Task) -> tuple[str, bytes, bool] | None:
+    """Return where a task writes which bytes, and whether a file stands there; None for no file."""
+    if task.data is None or task.dropped:
+        return None
+    if task.outcome.file is Step.CREATE:
+        return task.path, task.data, False
+    found = task.found
+    if task.outcome.file is Step.UPDATE and found and task.data != found.version.data:
+        return found.path, task.data, True
+    return None
 
 
 def mailbox_of_outcome(outcome: Outcome) -> Mailbox:

@@ -13,7 +13,7 @@ import marshal
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from hashlib import blake2b
@@ -31,12 +31,19 @@ from syncd.names import (
     is_utf8,
     temporary_name,
 )
-from syncd.syscalls import exchange, is_being_written, is_open_nowhere_else, rename_new
+from syncd.syscalls import (
+    exchange,
+    is_being_written,
+    is_open_nowhere_else,
+    rename_new,
+    sync_file_system,
+)
 
 MAX_BYTES = 16 * 1024 * 1024
 
 TICK_S = 0.01
 _COARSE_TICK_S = 2.0
+_WORTH_STAGING = 8
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -169,11 +176,13 @@ class FileReplica:
         """Paths whose stamps do not vouch for their bytes: they were looked at too early."""
         self._dirty: set[str] = set()
         self._displaced: list[tuple[str, str, bytes]] = []
+        self._staged: dict[str, tuple[bytes, str, Stamp]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._unstage()
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
@@ -273,12 +282,45 @@ class FileReplica:
 
     # Changing
 
+    def stage(self, contents: Sequence[tuple[str, bytes, bool]]) -> None:
+        """Write what `create` and `replace` (the flag) are about to put at these paths.
+
+        The files have temporary names until then, and are made durable together. A few are not
+        worth it; and what cannot be written is left to the call that wants it, to say why.
+        """
+        if len(contents) < _WORTH_STAGING:
+            return
+        with suppress(OSError):
+            for path, data, replaces in contents:
+                folder, name = _split(path)
+                fd = self._folder(folder, make=not replaces)
+                like = attributes_of(fd, name) if replaces else None
+                self._staged[path] = (data, *self._temporary(fd, data, like=like, durable=False))
+            if all(sync_file_system(fd) for fd in self._fds.values()):
+                return
+        self._unstage()
+
+    def _unstage(self) -> None:
+        for path, (_, temp, _) in self._staged.items():
+            with suppress(OSError):
+                os.unlink(temp, dir_fd=self._folder(_split(path)[0]))
+        self._staged.clear()
+
+    def _ready(self, path: str, fd: int, data: bytes, *, replaces: bool) -> tuple[str, Stamp]:
+        """Return name and stamp of the temporary file that holds what is to stand at a path."""
+        staged = self._staged.get(path)
+        if staged is not None and staged[0] is data:
+            del self._staged[path]
+            return staged[1:]
+        like = attributes_of(fd, _split(path)[1]) if replaces else None
+        return self._temporary(fd, data, like=like)
+
     def create(self, path: str, data: bytes) -> Stamp:
         """Write a new file; raises `StaleReplica` when the name is taken, and leaves it then."""
         folder, name = _split(path)
         with self._changing("write", path):
             fd = self._folder(folder, make=True)
-            temp, stamp = self._temporary(fd, data)
+            temp, stamp = self._ready(path, fd, data, replaces=False)
             try:
                 rename_new(fd, temp, fd, name)
             except OSError as error:
@@ -301,7 +343,7 @@ class FileReplica:
         folder, name = _split(path)
         with self._changing("replace", path):
             fd = self._folder(folder)
-            temp, stamp = self._temporary(fd, data, like=attributes_of(fd, name))
+            temp, stamp = self._ready(path, fd, data, replaces=True)
             try:
                 exchange(fd, temp, name)
             except OSError:
@@ -366,6 +408,7 @@ class FileReplica:
         Returns the paths of displaced files that somebody still has open or changed since; they
         stay where they are, as strays.
         """
+        self._unstage()
         late = []
         for folder, temp, digest in self._displaced:
             if not self._unlink_if_idle(folder, temp, digest):
@@ -409,7 +452,7 @@ class FileReplica:
             raise
 
     def _temporary(
-        self, dir_fd: int, data: bytes, *, like: Attributes | None = None
+        self, dir_fd: int, data: bytes, *, like: Attributes | None = None, durable: bool = True
     ) -> tuple[str, Stamp]:
         name = temporary_name()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -422,7 +465,8 @@ class FileReplica:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(fd, view) :]
-                os.fsync(fd)
+                if durable:
+                    os.fsync(fd)
                 made = os.fstat(fd)
         except OSError:
             with suppress(OSError):

@@ -400,6 +400,16 @@ def several_at_once(project: Project) -> None:
     project.new.replace(row_of(letter(16, status="sent")))
 
 
+@scenario(12, files_created=5, files_updated=5)
+def many_rows_at_once(project: Project) -> None:
+    """As many files to write as are made durable together."""
+    agreed(project, more=2)
+    for number in (1, 2, 3, 6, 7):
+        project.new.update(key_of(number), body=f"Changed with SQL, {number}.")
+    for number in range(20, 25):
+        project.new.replace(row_of(letter(number)))
+
+
 # Other commands ----------------------------------------------------------------------------------
 
 

@@ -195,6 +195,8 @@ int posix_fallocate(int fd, off_t at, off_t size) { return posix_fallocate64(fd,
 
 int fsync(int fd) { STOP_OR(count_fd("fsync", fd), syscall(SYS_fsync, fd)); }
 
+int syncfs(int fd) { STOP_OR(count_fd("syncfs", fd), syscall(SYS_syncfs, fd)); }
+
 int fdatasync(int fd) { STOP_OR(count_fd("fdatasync", fd), syscall(SYS_fdatasync, fd)); }
 
 int fchmod(int fd, mode_t bits) {
