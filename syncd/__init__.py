@@ -25,6 +25,7 @@ keeps the arrows so.
     strays        what late writers left, merged against the version that they started from
     reader        reading files as messages, patiently
     apply         a plan in batches, in an order that survives a crash at any point
+    ahead         many files read ahead in a second process
     orders        what a cycle is asked to do
     report        what a cycle did and found
     archive       the archive of a retired project: packing, checking, unpacking
@@ -35,6 +36,7 @@ keeps the arrows so.
     chronicle     what is kept for people: history, conflicts, quarantine, journal
     database      a project's database as a file: opening, transactions, errors
     tables        syncd's own tables and triggers
+    found         a file read as a message
     trees         trees of folders: listing, comparing, moving one into another
     files         the replica of files: scan, stable read, safe write
     attributes    what a file has beside its bytes: permissions, owner, access lists

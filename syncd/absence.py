@@ -10,10 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from syncd.apply import Found, row_key
+from syncd.apply import row_key
 from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
 from syncd.files import FileReplica, Stamp
+from syncd.found import Found
 from syncd.guard import Halt, guard, still_gone
 from syncd.look import Look, losses
 from syncd.orders import Orders

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,32 +21,21 @@ from syncd.chronicle import QuarantineEntry, now_text
 from syncd.edit import edit
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica, Stamp, Version, digest_of
+from syncd.found import Found, Marks, marks_of, place_of
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, entries_of
 from syncd.look import Look
-from syncd.markdown import Place, legacy_view, render
-from syncd.message import Mailbox, file_name, fingerprints, mailbox_at, same_texts
+from syncd.markdown import Place, render
+from syncd.message import Mailbox, file_name, mailbox_at, same_texts
 from syncd.names import in_utf8, is_utf8
-from syncd.reconcile import FileState, Outcome, Step
+from syncd.reconcile import Outcome, Step
 from syncd.report import OpenConflict, Report
 from syncd.sides import Baseline, Quarantined, Side
 from syncd.store import DATABASE, Record, Row, Store
-
-_FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())
-_LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
 
 _LONGEST_NAME = 255
 
 NO_STAMP = Stamp(-1, 0, 0)
 """The stamp of a file that is yet to be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file as read."""
-
-    path: str
-    version: Version
-    state: FileState
 
 
 @dataclass(slots=True)
@@ -69,6 +57,7 @@ class Task:
     data: bytes | None = None
     stamp: Stamp | None = None
     written_row: Row | None = None
+    marks: Marks | None = None
     dropped: bool = False
 
     @property
@@ -109,13 +98,11 @@ class Applier:
         self.beside: list[Found] = []
         """Files that can be read and stand for no message, or for one that cannot take them in."""
         self._taken: set[str] = set()
-        self._own_path = in_utf8(str(project))
+        self.own_path = in_utf8(str(project))
 
     def place(self, path: str, written_ns: int = 0) -> Place:
         """Return what a file's surroundings say where its front matter is silent."""
-        seconds = max(_FIRST_SECOND, min(written_ns // 1_000_000_000, _LAST_SECOND))
-        moment = datetime.fromtimestamp(seconds, UTC)
-        return Place(path, mailbox_at(path), self._own_path, moment.isoformat())
+        return place_of(path, self.own_path, written_ns)
 
     def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
         """Leave a row alone, with the reason."""
@@ -382,16 +369,15 @@ class Applier:
         else:
             assert found is not None
             digest, said = found.version.digest, found.state.status_said
+        fields, view = task.marks = task.marks or _marks(task)
         return Record(
             id=task.id,
             path=task.path,
             stamp=task.stamp or NO_STAMP,
             digest=digest,
-            baseline=Baseline(
-                mailbox_at(task.path), said, outcome.message.status, fingerprints(outcome.message)
-            ),
+            baseline=Baseline(mailbox_at(task.path), said, outcome.message.status, fields),
             row_digest=row.digest if row is not None else b"",
-            view=legacy_view(outcome.message),
+            view=view,
         )
 
     # Files that stand beside the message's own
@@ -486,6 +472,15 @@ class Applier:
                     *((RELEASED, entry, "") for entry in released),
                 )
             )
+
+
+def _marks(task: Task) -> Marks:
+    """Return the marks of what both sides hold afterwards, made anew only where they have to be."""
+    message, found = task.outcome.message, task.found
+    assert message is not None
+    if found is not None and found.marks is not None and found.state.message is message:
+        return found.marks
+    return marks_of(message)
 
 
 def _to_write(task: Task) -> tuple[str, bytes, bool] | None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syncd.absence import Absence
-from syncd.apply import Applier, Found, Task, row_key
+from syncd.ahead import reading_ahead
+from syncd.apply import Applier, Task, row_key
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.errors import MessageError
 from syncd.files import FileReplica, Scan, Stamp
+from syncd.found import Found
 from syncd.guard import Halt
 from syncd.journal import FIRST_SYNC, HALTED, RESTORED, RESUMED, JournalEntry
 from syncd.look import Look, look_at, look_fully
@@ -93,6 +95,7 @@ class _Cycle:
     def __init__(
         self, project: Path, store: Store, files: FileReplica, config: Config, orders: Orders
     ) -> None:
+        self.project = project
         self.store = store
         self.files = files
         self.config = config
@@ -103,7 +106,7 @@ class _Cycle:
         )
         self.reader = Reader(
             files,
-            self.applier.place,
+            self.applier.own_path,
             self.report.unsettled,
             retry_s=config.retry_s,
             wait=orders.wait,
@@ -154,8 +157,10 @@ class _Cycle:
         if not (self.orders.one_way or self.orders.dry_run):
             for path in look.strays:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
-        for start in range(0, len(look.paths), _BATCH):
-            self._take_paths(state, look.paths[start : start + _BATCH])
+        with reading_ahead(self.project, look.paths, self.config.max_bytes) as self.reader.ahead:
+            for start in range(0, len(look.paths), _BATCH):
+                self._take_paths(state, look.paths[start : start + _BATCH])
+        self.reader.ahead = None
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
         for start in range(0, len(rest), _BATCH):
             batch = rest[start : start + _BATCH]

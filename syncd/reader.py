@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
-from syncd.apply import Found
+from syncd.ahead import Ahead
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import TICK_S, FileReplica, Stamp, Version
-from syncd.markdown import Place, parse
-from syncd.message import mailbox_at
-from syncd.reconcile import FileState
+from syncd.found import Found, as_found
 from syncd.sides import Quarantined
 
 KEPT_AT_ONCE = 250
@@ -21,20 +18,22 @@ class Reader:
     """Reads the files of one cycle.
 
     A file that does not parse, or that somebody writes to, is read again while it is younger than
-    ``retry_s``: here and now with ``wait``, else its path goes into ``unsettled``.
+    ``retry_s``: here and now with ``wait``, else its path goes into ``unsettled``. ``project`` is
+    the project's own path, ``ahead`` what is reading for it in a second process, if anything is.
     """
 
     def __init__(
         self,
         files: FileReplica,
-        place: Callable[[str, int], Place],
+        project: str,
         unsettled: set[str],
         *,
         retry_s: float,
         wait: bool,
     ) -> None:
         self._files = files
-        self._place = place
+        self._project = project
+        self.ahead: Ahead | None = None
         self._unsettled = unsettled
         self._retry_s = retry_s
         self._wait = wait
@@ -47,7 +46,7 @@ class Reader:
         """
         if path in self._kept:
             return self._kept[path] if keep else self._kept.pop(path)
-        read = self._read_now(path)
+        read = (self.ahead and self.ahead.take(path)) or self._read_now(path)
         size = len(read.version.data) if isinstance(read, Found) else 0
         if keep and len(self._kept) < KEPT_AT_ONCE and size < _LARGEST_KEPT:
             self._kept[path] = read
@@ -60,10 +59,7 @@ class Reader:
             problem: Quarantined | None = None
             try:
                 version = self._read_settled(path)
-                parsed = parse(version.data, self._place(path, version.stamp.mtime_ns))
-                mailbox = mailbox_at(path)
-                state = FileState(mailbox, parsed.message, parsed.said, parsed.status_said)
-                return Found(path, version, state)
+                return as_found(path, version, self._project)
             except FileNotFoundError:
                 return None
             except StaleReplica:

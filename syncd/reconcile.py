@@ -226,16 +226,13 @@ def _settled(
     ``heard_status`` is what the file's status was taken for; what the file does not state need
     not be written into it.
     """
-    there = replace(file.message, status=heard_status or message.status)
-    file_fields = frozenset(
-        name
-        for name in FIELDS
-        if getattr(there, name) != getattr(message, name)
-        and (name in file.said or name != "created_at")
-    ) | _moved(file, message)
-    row_fields = frozenset(
-        name for name in FIELDS if row is not None and getattr(row, name) != getattr(message, name)
-    )
+    file_fields = _differing(file.message, message) - {"status"}
+    if "created_at" not in file.said:
+        file_fields -= {"created_at"}
+    stands_elsewhere = file.mailbox is not mailbox_of(message.status)
+    if stands_elsewhere or heard_status not in (None, message.status):
+        file_fields |= {"status"}
+    row_fields = _differing(row, message) if row is not None else _NO_FIELDS
     kept_sides = {keep.side for keep in kept}
     for side, fields in ((Side.FILE, file_fields), (Side.DB, row_fields)):
         if fields & TEXT_FIELDS and side not in kept_sides:
@@ -252,10 +249,15 @@ def _settled(
     )
 
 
-def _moved(file: FileState, message: Message) -> frozenset[str]:
-    """Return the status as a field to change when the file stands in another mailbox than it."""
-    wrong_folder = file.mailbox is not mailbox_of(message.status)
-    return frozenset({"status"}) if wrong_folder else frozenset()
+_NO_FIELDS: frozenset[str] = frozenset()
+
+
+def _differing(message: Message, other: Message) -> frozenset[str]:
+    values, others = values_of(message), values_of(other)
+    if values == others:
+        return _NO_FIELDS
+    pairs = zip(FIELDS, values, others, strict=True)
+    return frozenset(name for name, value, other_value in pairs if value != other_value)
 
 
 def _status_to_say(file: FileState, message: Message) -> str | None:

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from syncd.apply import Applier, Found, Task
+from syncd.apply import Applier, Task
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica, Version
-from syncd.markdown import legacy_view, parse
-from syncd.message import Message, mailbox_at, message_from_row
+from syncd.found import Found, as_found
+from syncd.markdown import legacy_view
+from syncd.message import Message, message_from_row
 from syncd.reconcile import FileState, Outcome, reconcile_late
 from syncd.sides import Baseline, Side
 from syncd.store import Record, Store
@@ -68,18 +69,16 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
         return
     folder = path.rpartition("/")[0]
     try:
-        parsed = parse(version.data, applier.place(path, version.stamp.mtime_ns))
+        late = as_found(path, version, applier.own_path)
     except MessageError:
         # A writer was cut off, or syncd was before the file had its name.
         applier.remove_stray(folder, path, version, "left over" if version.data else "")
         return
-    key = parsed.message.id
+    key = late.state.message.id
     record = store.records([key]).get(key)
     if (key, version.digest) in store.intended([key]):
         applier.remove_stray(key, path, version, "")  # ours: a crash came before it had its name
         return
-    state = FileState(mailbox_at(path), parsed.message, parsed.said, parsed.status_said)
-    late = Found(path, version, state)
     rewritten = rewritten_version(store, late, record)
     origin = rewritten or _origin(store, key, version)
     if record is None or origin is None or origin.digest == version.digest:
@@ -88,7 +87,7 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
         applier.remove_stray(key, path, version, "" if known or unchanged else "left over")
         return
     outcome_of = partial(
-        reconcile_late, origin.baseline, state, prefer=prefer, is_rewrite=rewritten is not None
+        reconcile_late, origin.baseline, late.state, prefer=prefer, is_rewrite=rewritten is not None
     )
     task = _merge(store, files, applier, record, outcome_of)
     if task is None:
@@ -121,13 +120,11 @@ def _merge(
     if row is None:
         return None
     try:
-        now = files.read(record.path)
-        parsed = parse(now.data, applier.place(record.path, now.stamp.mtime_ns))
+        found = as_found(record.path, files.read(record.path), applier.own_path)
         message = message_from_row(row.values)
     except (FileNotFoundError, StaleReplica, MessageError):
         return None
-    if now.digest != record.digest:
+    if found.version.digest != record.digest:
         return None  # another change comes first; the next cycle looks again
-    state = FileState(mailbox_at(record.path), parsed.message, parsed.said, parsed.status_said)
-    found = Found(record.path, now, state)
-    return Task(record.id, outcome_of(record.baseline, state, message), found, row, record)
+    outcome = outcome_of(record.baseline, found.state, message)
+    return Task(record.id, outcome, found, row, record)
