@@ -90,8 +90,12 @@ class RunningAgent:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        wait_for(lambda: self.is_ready or self.process.poll() is not None, self._ready_s)
-        assert self.is_ready, self.log
+        try:
+            wait_for(lambda: self.is_ready or self.process.poll() is not None, self._ready_s)
+            assert self.is_ready, self.log
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         return self
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 import sys
 from dataclasses import replace
 from itertools import islice
@@ -19,8 +21,16 @@ from tests.bench.sizes import plot
 from tests.bench.table import as_markdown, as_text
 from tests.bench.workshop import count_files
 from tests.clients import parse_legacy, render_legacy
+from tests.running import ROOT, wait_for
 
 CORPUS = list(letters(Path("/p/a"), 300))
+PID = re.compile(r'"pid": *(\d+),')
+
+
+def pids_of_agents(scratch: Path) -> list[int]:
+    found = scratch.glob("*/home/state/syncd/agents/*.json")
+    texts = [path.read_text() for path in found]
+    return [int(match[1]) for match in map(PID.search, texts) if match]
 
 
 def result(ours: float = 2.0, floor: float = 1.0, limit: float = 2.5) -> Result:
@@ -165,6 +175,30 @@ def test_the_plot_is_svg_with_both_lines_and_the_same_bytes_again(tmp_path: Path
     assert drawn == (tmp_path / "b.svg").read_text()
     assert "syncd migrate" in drawn
     assert "10,000" in drawn
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an agent's use is read from /proc")
+def test_a_run_that_is_stopped_leaves_no_agent_and_no_folder(tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench", "start", "idle-agent", "--tiny"],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with run:
+        wait_for(lambda: pids_of_agents(tmp_path), 40)
+        (pid,) = pids_of_agents(tmp_path)
+        run.terminate()
+        said, _ = run.communicate(timeout=40)
+
+    assert 1 == run.returncode
+    assert "start of `syncd status`" in said
+    assert "idle-agent failed: interrupted" in said
+    assert [] == os.listdir(tmp_path)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_an_unknown_name_is_said_with_those_that_there_are(

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = TINY if options.tiny else Scale()
     if options.messages:
         scale = scale.with_messages(options.messages)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
     about = _about()
     results, failures = _measured(options.names or list(BENCHES), scale, options.plot)
     about |= {"load_after": os.getloadavg(), "failures": failures}
@@ -131,6 +131,11 @@ def _about() -> dict[str, Any]:
         "sqlite": sqlite3.sqlite_version,
         "load_before": os.getloadavg(),
     }
+
+
+def _interrupt(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # cleaning up takes a while
+    raise KeyboardInterrupt
 
 
 def _since(began: float) -> str:

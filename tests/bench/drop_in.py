@@ -15,7 +15,7 @@ from tests.bench.bulk import in_turn, migrated
 from tests.bench.children import wait_until
 from tests.bench.corpus import INBOX, Letter, letters, write
 from tests.bench.figures import Result, Samples
-from tests.bench.workshop import Workshop, count_files, count_rows, database_of
+from tests.bench.workshop import Workshop, count_files, count_rows, database_of, insert
 from tests.clients import row_of
 
 _IN_ONE_TRANSACTION = 500
@@ -88,16 +88,10 @@ def dropped_rows(workshop: Workshop, project: Path, messages: int) -> float:
     """Insert rows into a watched project; return the seconds until all are files."""
     news = list(_news(workshop, messages))
     rows = [row_of(letter.message) for letter in news]
-    names, marks = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
-    values = [tuple(row.values()) for row in rows]
     started = time.perf_counter()
     with closing(sqlite3.connect(database_of(project), timeout=1.0)) as writer:
         for first in range(0, messages, _IN_ONE_TRANSACTION):
-            with writer:
-                writer.executemany(
-                    f"INSERT INTO messages ({names}) VALUES ({marks})",
-                    values[first : first + _IN_ONE_TRANSACTION],
-                )
+            insert(writer, rows[first : first + _IN_ONE_TRANSACTION])
     paths = [f"{project}/.claude-mpm/{letter.path}" for letter in news]
     return _seen_all(paths, os.path.exists, started)
 

@@ -19,7 +19,7 @@ from tests.bench.bulk import migrated
 from tests.bench.children import companion, last_word, wait_until
 from tests.bench.corpus import INBOX, Letter, canonical, letters, write
 from tests.bench.figures import Result, Samples, Target, require
-from tests.bench.workshop import Workshop, count_files, count_rows, database_of, keep_rows
+from tests.bench.workshop import Workshop, count_files, count_rows, database_of, insert, keep_rows
 from tests.clients import row_of
 
 LOOK_S = 0.00005
@@ -153,13 +153,8 @@ class _Changes:
     def row_to_file(self, project: Path, letter: Letter) -> float:
         """Insert a row; return the seconds from its commit until its file is there."""
         connection = self._connections[project]
-        row = row_of(letter.message)
         path = f"{project}/.claude-mpm/{letter.path}"
-        marks = ", ".join("?" * len(row))
-        connection.execute(
-            f"INSERT INTO messages ({', '.join(row)}) VALUES ({marks})", tuple(row.values())
-        )
-        connection.commit()
+        insert(connection, [row_of(letter.message)])
         committed = time.perf_counter()
         seen = wait_until(
             lambda: os.path.exists(path), f"file {path}", every_s=LOOK_S, timeout_s=PATIENCE_S

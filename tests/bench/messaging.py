@@ -12,7 +12,7 @@ from syncd import MessageService
 from tests.bench.corpus import INBOX, letters, write
 from tests.bench.figures import Result, Samples, require
 from tests.bench.floors import connect
-from tests.bench.workshop import Workshop, count_files, count_rows, database_of
+from tests.bench.workshop import Workshop, count_files, count_rows, database_of, insert
 from tests.clients import OldClient, parse_legacy, row_of
 
 Act = Callable[[str], object]
@@ -27,13 +27,8 @@ def messaging(workshop: Workshop) -> Iterator[Result]:
             for letter in letters(old, size, folders=(INBOX,))
         ]
         write(old / ".claude-mpm", here)
-        with closing(connect(str(database_of(new)))) as connection, connection:
-            rows = [row_of(letter.message) for letter in here]
-            marks = ", ".join("?" * len(rows[0]))
-            connection.executemany(
-                f"INSERT INTO messages ({', '.join(rows[0])}) VALUES ({marks})",
-                [tuple(row.values()) for row in rows],
-            )
+        with closing(connect(str(database_of(new)))) as connection:
+            insert(connection, [row_of(letter.message) for letter in here])
         yield from _compared(workshop, old, new, [letter.message.id for letter in here])
 
 

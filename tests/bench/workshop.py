@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Self
 
 from tests.bench.corpus import FOLDERS, letters, write
 from tests.bench.figures import require
+from tests.clients import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,16 @@ def count_files(project: Path) -> int:
         with os.scandir(base / folder) as entries:
             found += sum(entry.name.endswith(".md") for entry in entries)
     return found
+
+
+def insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Insert rows that have the same columns, in one transaction."""
+    names, marks = ", ".join(rows[0]), ", ".join("?" * len(rows[0]))
+    with connection:
+        connection.executemany(
+            f"INSERT INTO messages ({names}) VALUES ({marks})",
+            [tuple(row.values()) for row in rows],
+        )
 
 
 def keep_rows(project: Path, target: Path) -> Path:
