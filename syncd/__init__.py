@@ -6,8 +6,11 @@ keeps the arrows so.
     cli           talks to people: the only place that prints, exits, or imports typer and rich
     service       the agent as a service: systemd's unit, launchd's property list
     agent         many projects: wakes, timers, signals, the service manager
+    roster        which projects the agent keeps: found, watched or polled, gone, made again
     job           one project of the agent: its wakes, its cycles, what is left for later
-    watch         watchdog and the database's bell → wakes
+    watch         file events of many projects, as each system tells them → wakes
+    inotify       the same on Linux: one descriptor and one thread for all
+    wakes         what an event of a file or of the database means
     checkup       checks of a machine and of projects, each with its mend
     heartbeat     the agent's sign of life, for commands to find it
     reinstate     undoing the end of a migration

@@ -1,36 +1,38 @@
 """The agent: many projects, wakes, timers, signals.
 
-The main thread waits for timers and signals; watchdog's threads bring wakes; a small pool of
+The main thread waits for timers and signals; the watcher's thread brings wakes; a small pool of
 workers runs cycles, at most one a project at a time. Whatever comes for a project while its cycle
-runs is taken together by the next one.
+runs is taken together by the next one. What is done for one project costs the same however many
+there are: the main thread goes by a heap of times, not through all of them.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import logging
+import math
 import os
 import select
 import signal
 import socket
-import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from syncd import config as settings
-from syncd.errors import SyncdError
-from syncd.find import find_projects, is_project, named_project
 from syncd.heartbeat import BEAT_S, Heartbeat, alive
 from syncd.job import LONGEST_RETRY_S, Job
-from syncd.names import CLAUDE_DIR
-from syncd.watch import Wake, Watcher
+from syncd.roster import Roster
+from syncd.wakes import Kind, Wake
+from syncd.watch import watcher
 
 log = logging.getLogger("syncd.agent")
 
@@ -53,18 +55,18 @@ class Agent:
         on_ready: Callable[[int], None],
     ) -> None:
         self._on_ready = on_ready
-        self._roots = [root if recursive else named_project(root) for root in roots]
-        self._recursive = recursive
         self._poll = poll
-        self._flags = flags
-        self._config = settings.load(flags=flags)
-        self._jobs: dict[Path, Job] = {}
+        self._news: deque[Job] = deque()
+        self._roster = Roster(roots, recursive=recursive, flags=flags, on_news=self._news.append)
+        self._jobs = self._roster.jobs
+        self._plan: list[tuple[float, int, Job]] = []
+        self._order = count()
+        self._open: set[Path] = set()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="cycle")
-        self._watcher: Watcher | None = None
         self._stopping = False
         self._reload = False
         self._lost_events = False
-        self._next_search = 0.0
+        self._next_tick = 0.0
         self._next_beat = 0.0
         self._first_cycles = threading.Semaphore(0)
         self._wake_read, self._wake_write = os.pipe()
@@ -77,7 +79,7 @@ class Agent:
         try:
             if not self._poll:
                 self._start_watcher()
-            self._search()
+            self._roster.search()
             for job in list(self._jobs.values()):
                 self._submit(job)
             self._await_first_cycles(heartbeat)
@@ -87,8 +89,8 @@ class Agent:
         finally:
             _notify("STOPPING=1")
             self._stopping = True
-            if self._watcher is not None:
-                self._watcher.stop()
+            if self._roster.watcher is not None:
+                self._roster.watcher.stop()
             self._pool.shutdown(wait=True)
             for job in self._jobs.values():
                 job.close()
@@ -102,12 +104,12 @@ class Agent:
 
     def _start_watcher(self) -> None:
         try:
-            watcher = Watcher(self._on_wake, self._on_loss)
-            watcher.start()
+            found = watcher(self._on_wake, self._on_loss)
+            found.start()
         except OSError as error:
             log.warning("there are no file events (%s): all is polled", error.strerror or error)
         else:
-            self._watcher = watcher
+            self._roster.watcher = found
 
     def _set_signals(self) -> dict[int, Any]:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -143,41 +145,57 @@ class Agent:
                 self._beat(heartbeat)
 
     def _loop(self, heartbeat: Heartbeat) -> None:
-        next_tick = 0.0
         while not self._stopping:
             now = time.monotonic()
             if now >= self._next_beat:
                 self._beat(heartbeat)
-            if now >= next_tick:
-                self._tick(heartbeat, now)
-                next_tick = now + _TICK_S
-            wait = next_tick - now
-            for job in list(self._jobs.values()):
-                due = None if job.running else job.next_due(now)
-                if due is not None:
-                    if due <= now:
-                        self._submit(job)
-                    else:
-                        wait = min(wait, due - now)
-            self._sleep(wait)
+            if now >= self._next_tick:
+                self._next_tick = now + _TICK_S
+                self._tick(now)
+            if self._roster.has_suspects:
+                self._roster.check_suspects()
+            self._plan_news(now)
+            self._submit_due(now)
+            until = min(self._next_tick, self._plan[0][0] if self._plan else math.inf)
+            if not self._news:
+                self._sleep(until - time.monotonic())
 
-    def _tick(self, heartbeat: Heartbeat, now: float) -> None:
+    def _attend(self, job: Job) -> None:
+        """Have the main thread see when a job is due; from any thread."""
+        self._news.append(job)
+        self._poke()
+
+    def _plan_news(self, now: float) -> None:
+        while self._news:
+            job = self._news.popleft()
+            due = None if job.running else job.next_due(now)
+            # A job stands in the heap with the first of its times; what is later is found out when
+            # that comes.
+            if due is not None and due < job.planned:
+                job.planned = due
+                heapq.heappush(self._plan, (due, next(self._order), job))
+
+    def _submit_due(self, now: float) -> None:
+        while self._plan and self._plan[0][0] <= now:
+            planned, _, job = heapq.heappop(self._plan)
+            if planned != job.planned:
+                continue  # one that came sooner took its place
+            job.planned = math.inf
+            due = None if job.running else job.next_due(now)
+            if due is not None and due <= now:
+                self._submit(job)
+            elif due is not None:
+                self._news.append(job)
+
+    def _tick(self, now: float) -> None:
         if self._reload:
             self._reload = False
-            self._reread_settings()
+            self._roster.reread_settings()
         if self._lost_events:
             self._lost_events = False
             log.warning("file events were lost: comparing everything")
-            for job in self._jobs.values():
-                job.full = True
-        for job in list(self._jobs.values()):
-            self._check(job, now)
-        if now >= self._next_search:
-            self._search()
-            took = time.monotonic() - now
-            # A large tree is walked less often: searching takes a hundredth of the time at most.
-            self._next_search = now + max(self._config.discover_s, 100 * took)
-            self._check_watches()
+            self._roster.compare_all()
+        self._roster.look_after(now)
         self._close_idle_stores(now)
 
     def _beat(self, heartbeat: Heartbeat) -> None:
@@ -191,113 +209,30 @@ class Agent:
         if not stuck:
             _notify("WATCHDOG=1")
 
-    def _reread_settings(self) -> None:
-        try:
-            self._config = settings.load(flags=self._flags)
-            for job in self._jobs.values():
-                job.config = settings.load(job.project, flags=self._flags)
-                job.full = True
-        except SyncdError as error:
-            log.error("settings stay as they were: %s %s", error.sentence, error.hint)
-            return
-        self._next_search = 0.0
-        log.info("settings reread")
-
-    def _search(self) -> None:
-        """Find new projects, below the roots and through the session registry."""
-        for root in self._roots:
-            found: Iterable[Path] = find_projects(root) if self._recursive else [root]
-            for project in found:
-                if project not in self._jobs and is_project(project):
-                    self._add(project)
-        if self._recursive:
-            for project in _registered_projects():
-                inside = any(root == project or root in project.parents for root in self._roots)
-                if inside and project not in self._jobs and is_project(project):
-                    self._add(project)
-
-    def _add(self, project: Path) -> None:
-        try:
-            config = settings.load(project, flags=self._flags)
-        except SyncdError as error:
-            log.error("%s: %s %s", project, error.sentence, error.hint)
-            config = self._config
-        job = Job(project, config)
-        job.identity = _identity(project)
-        job.polled = self._watcher is None or not self._watcher.add(project)
-        self._jobs[project] = job
-        log.debug("watching %s", project)
-
-    def _check(self, job: Job, now: float) -> None:
-        """Notice a project that vanished, or whose folder was made again unseen by the watch."""
-        identity = _identity(job.project)
-        if identity == job.identity and identity is not None:
-            return
-        if job.running:
-            return
-        job.close()
-        if identity is None:
-            if self._watcher is not None:
-                self._watcher.remove(job.project)
-            if job.project in self._roots or _is_below_missing(job.project):
-                if job.identity is not None:
-                    log.warning("%s is gone: waiting for it to come back", job.project)
-                job.identity = None
-                job.full_due = 0.0
-                job.full = False
-                return
-            log.warning("%s is gone", job.project)
-            del self._jobs[job.project]
-            return
-        log.info("%s was made again", job.project)
-        job.identity = identity
-        job.polled = self._watcher is None or not self._watcher.add(job.project)
-        job.full = True
-
-    def _check_watches(self) -> None:
-        if self._watcher is None:
-            return
-        for project in self._watcher.unwatched():
-            job = self._jobs.get(project)
-            if job is not None and not job.polled:
-                if self._watcher.add(project) and project not in self._watcher.unwatched():
-                    job.full = True
-                    continue
-                log.warning(
-                    "%s is polled: there are too few inotify watches "
-                    "(raise fs.inotify.max_user_watches)",
-                    project,
-                )
-                job.polled = True
-
-    def _watch_anew(self, job: Job) -> None:
-        """Replace a watch that let changes pass: it is judged by its results."""
-        job.is_deaf = False
-        if self._watcher is not None:
-            log.warning("%s: changes came without an event: it is watched anew", job.project)
-            job.polled = not self._watcher.add(job.project)
-
     def _close_idle_stores(self, now: float) -> None:
         stores = [job for job in self._jobs.values() if job.store is not None and not job.running]
         stores.sort(key=lambda job: job.used)
         surplus = len(stores) - MAX_OPEN_STORES
         for number, job in enumerate(stores):
-            if number < surplus or now - job.used > job.config.idle_close_s:
-                with job.lock:
-                    if not job.running:
-                        job.close()
+            if (number < surplus or now - job.used > job.config.idle_close_s) and job.claim():
+                job.close()
+                job.release()
+                self._news.append(job)
 
-    # Wakes, from watchdog's threads
+    # Wakes, from the watcher's thread
 
     def _on_wake(self, project: Path, wake: Wake) -> None:
         job = self._jobs.get(project)
         if job is None:
             return
-        later = job.hear(wake)
-        if later:
+        if wake.kind is Kind.FULL:
+            self._roster.suspect(job)
             self._poke()
-        else:
+        due = job.hear(wake)
+        if due is None:
             self._submit(job)
+        elif due < job.planned:
+            self._attend(job)
 
     def _on_loss(self) -> None:
         self._lost_events = True
@@ -306,12 +241,8 @@ class Agent:
     # Cycles, in the pool
 
     def _submit(self, job: Job) -> None:
-        with job.lock:
-            if job.running or self._stopping:
-                return
-            job.running = True
-            job.started = time.monotonic()
-        self._pool.submit(self._work, job)
+        if not self._stopping and job.claim():
+            self._pool.submit(self._work, job)
 
     def _work(self, job: Job) -> None:
         first = job.versions is None and job.store is None and not job.last_state
@@ -325,30 +256,34 @@ class Agent:
                 job.due, job.full = time.monotonic() + LONGEST_RETRY_S, False
                 job.last_state = job.last_state or "defect"
         finally:
-            with job.lock:
-                job.running = False
-            open_stores = sum(other.store is not None for other in list(self._jobs.values()))
-            if open_stores > MAX_OPEN_STORES:
-                with job.lock:
-                    if not job.running:
-                        job.close()
+            self._note_open(job)
+            job.release()
             if first:
                 self._first_cycles.release()
             if job.has_work(time.monotonic()) and not self._stopping:
                 self._submit(job)
             else:
-                self._poke()
+                self._attend(job)
+
+    def _note_open(self, job: Job) -> None:
+        """Close the database of a job that has just worked where too many are open."""
+        self._open.add(job.project)
+        if len(self._open) > MAX_OPEN_STORES:
+            found = [self._jobs.get(project) for project in list(self._open)]
+            self._open = {other.project for other in found if other is not None and other.store}
+            if len(self._open) > MAX_OPEN_STORES:
+                job.close()
 
     def _run_cycles(self, job: Job) -> None:
         now = time.monotonic()
         orders = job.take(now)
         while orders is not None:
-            if orders.paths is None or orders.paths or orders.gone or job.has_news():
+            if orders.paths is None or orders.paths or orders.gone or job.has_news_soon():
                 report = job.cycle(orders)
                 trouble = job.trouble
                 job.heed(orders, report)
                 if job.is_deaf:
-                    self._watch_anew(job)
+                    self._roster.watch_anew(job)
                 if trouble != job.trouble:
                     self._next_beat = 0.0  # status shall find it at once
                     self._poke()
@@ -358,32 +293,6 @@ class Agent:
             if self._stopping:
                 return
             orders = job.take(time.monotonic())
-
-
-def _identity(project: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(project / CLAUDE_DIR)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _is_below_missing(project: Path) -> bool:
-    """Tell whether the folder above a project is gone too: then it may be an unmounted disk."""
-    return not project.parent.is_dir()
-
-
-def _registered_projects() -> list[Path]:
-    """Return the projects that sessions were registered for; none when there is no registry."""
-    path = Path.home() / CLAUDE_DIR / "session-registry.db"
-    if not path.is_file():
-        return []
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as opened:
-            rows = opened.execute("SELECT DISTINCT project_path FROM sessions").fetchall()
-    except sqlite3.Error:
-        return []
-    return [Path(row[0]) for row in rows if isinstance(row[0], str)]
 
 
 def _notify(text: str) -> None:

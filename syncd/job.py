@@ -7,6 +7,7 @@ what a cycle left for later: second looks, retries, the next full compare.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -21,7 +22,7 @@ from syncd.names import CLAUDE_DIR
 from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
 from syncd.store import DATABASE, Store
-from syncd.watch import Kind, Wake
+from syncd.wakes import Kind, Wake
 
 log = logging.getLogger("syncd.agent")
 
@@ -29,18 +30,20 @@ LONGEST_RETRY_S = 30.0
 _HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
 _LISTEN_S = 5.0
+_COMMIT_S = (0.0001, 0.0002, 0.0003, 0.0005, 0.001)
 
 
 @dataclass(slots=True)
 class Job:
     """One project: what is to be looked at, when, and the open database.
 
-    Times are of the monotonic clock. ``lock`` guards all but ``store``, which only the worker that
-    runs the project's cycle touches (``running``), and the main thread while none does.
+    Times are of the monotonic clock; ``planned`` is when the agent comes to it next. ``lock``
+    guards all but ``store``, which only the thread that claimed the project touches (``running``).
     """
 
     project: Path
     config: Config
+    folder: str = field(init=False)
     lock: threading.Lock = field(default_factory=threading.Lock)
     paths: set[str] = field(default_factory=set)
     quiet_at: dict[str, float] = field(default_factory=dict)
@@ -68,6 +71,24 @@ class Job:
     last_state: str = ""
     compared: str = ""
     trouble: tuple[str, str] | None = None
+    planned: float = math.inf
+
+    def __post_init__(self) -> None:
+        self.folder = str(self.project / CLAUDE_DIR)
+
+    def claim(self) -> bool:
+        """Take the project for one thread, as a cycle does; tell whether it was free."""
+        with self.lock:
+            if self.running:
+                return False
+            self.running = True
+            self.started = time.monotonic()
+            return True
+
+    def release(self) -> None:
+        """Give back what was claimed."""
+        with self.lock:
+            self.running = False
 
     def next_due(self, now: float) -> float | None:
         """Return when there is something to do; None when nothing is known to come."""
@@ -123,8 +144,8 @@ class Job:
         with self.lock:
             return now >= self.rest_until and bool(self.paths or self.bell or self.full)
 
-    def hear(self, wake: Wake) -> bool:
-        """Note a wake; tell whether it is for later only.
+    def hear(self, wake: Wake) -> float | None:
+        """Note a wake; return when it is due, None for at once.
 
         While a project rests after an error, a change to a file shortens the rest; the bell does
         not, since every try to open a database may ring it.
@@ -139,12 +160,17 @@ class Job:
                     self.vanished.pop(wake.path, None)
                 case Kind.TOUCHED:
                     self.vanished.pop(wake.path, None)
-                    if wake.path not in self.paths:
-                        self.quiet_at[wake.path] = time.monotonic() + self.config.quiet_s
+                    if wake.path in self.paths:
+                        return math.inf
+                    due = time.monotonic() + self.config.quiet_s
+                    self.quiet_at[wake.path] = due
+                    return due
                 case Kind.GONE:
-                    self.paths.discard(wake.path)
-                    self.quiet_at.pop(wake.path, None)
                     self.vanished.setdefault(wake.path, time.monotonic())
+                    return self._gone_due()
+                case Kind.KEPT:
+                    self.vanished.pop(wake.path, None)
+                    return math.inf
                 case Kind.BELL:
                     self.bell = True
                     self.listen_until = time.monotonic() + _LISTEN_S
@@ -153,13 +179,14 @@ class Job:
                     self.bell = self.bell or self.store is not None
                 case Kind.FULL:
                     self.full = True
-            return wake.kind in (Kind.TOUCHED, Kind.GONE)
+            return None
 
     def close(self) -> None:
         """Close the database, if it is open."""
-        if self.store is not None:
-            self.store.close()
-            self.store = None
+        # RACE: closing rings the bell, which nobody is to hear as a reason to open it again.
+        store, self.store = self.store, None
+        if store is not None:
+            store.close()
 
     def listen_on(self) -> None:
         """Arrange to look for news once more, and later again.
@@ -172,6 +199,18 @@ class Job:
             if now < self.listen_until:
                 self.due = now + min(0.001 * 2**self.listened, 0.25)
                 self.listened += 1
+
+    def has_news_soon(self) -> bool:
+        """Tell whether anybody else committed; after the bell wait for that, but not long.
+
+        A commit is a matter of a millisecond after its bell. To leave it to the main thread to come
+        back then would take longer.
+        """
+        for pause in _COMMIT_S if self.listened == 0 else ():
+            if self.paths or self.full or self.has_news():
+                break
+            time.sleep(pause)
+        return self.has_news()
 
     def has_news(self) -> bool:
         """Tell whether anybody else committed since our last cycle (our own commits ring too)."""

@@ -1,51 +1,58 @@
-"""Watching: file events and the database's bell become wakes.
-
-A wake says *where to look*; what happens then depends only on what is there. So a wake that is
-lost costs time (until the next full compare), never correctness.
-"""
+"""Watching the folders of many projects: file events become wakes, as each system tells them."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
+from typing import Protocol
 
 from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR, TEMP_PREFIX, is_message_name, is_utf8
-from syncd.retirement import MARKER
-from syncd.store import DATABASE
+from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.syscalls import watched_inodes
+from syncd.wakes import Happening, Kind, Wake, WakeCallback, wake_for
 
 log = logging.getLogger("syncd.watch")
 
 
-class Kind(Enum):
-    """What a wake is about."""
+class Watcher(Protocol):
+    """Watches the ``.claude-mpm`` folders of many projects."""
 
-    CLOSED = auto()  # a file is complete: closed after writing, or moved into place
-    TOUCHED = auto()  # a file is being written, or appeared: look when it is quiet
-    GONE = auto()  # a path vanished: look twice
-    BELL = auto()  # somebody is committing to the database
-    RELEASED = auto()  # somebody who had written closed the database: it may have been us
-    FULL = auto()  # a folder or the database itself came, went, or was replaced
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """Stop watching, and wait for the threads."""
+
+    def add(self, project: Path) -> None:
+        """Watch a project, anew where it was watched; raises `OSError` when it cannot be."""
+
+    def remove(self, project: Path) -> None:
+        """Stop watching a project."""
+
+    def unwatched(self) -> set[Path]:
+        """Return the projects of which a folder that is there has no watch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """A reason to look; ``path`` counts from ``.claude-mpm`` where it concerns one file."""
+def watcher(on_wake: WakeCallback, on_loss: Callable[[], None]) -> Watcher:
+    """Return the watcher for this system; raises `OSError` where there are no file events.
 
-    kind: Kind
-    path: str = ""
+    ``on_loss`` is told when events were lost.
+    """
+    if sys.platform.startswith("linux"):
+        try:
+            from syncd.inotify import InotifyWatcher
+        except ImportError as error:  # another watchdog, with another inside
+            log.info("file events come through watchdog's observer: %s", error)
+        else:
+            return InotifyWatcher(on_wake, on_loss)
+    return ObserverWatcher(on_wake, on_loss)
 
-
-WakeCallback = Callable[[Path, Wake], None]
 
 # Opening and reading a file causes events too: ours would wake us.
 _FILTER: list[type[events.FileSystemEvent]] = [
@@ -60,83 +67,17 @@ _FILTER: list[type[events.FileSystemEvent]] = [
     events.DirDeletedEvent,
     events.DirMovedEvent,
 ]
+_HAPPENINGS: dict[type[events.FileSystemEvent], Happening] = {
+    events.FileClosedEvent: Happening.CLOSED,
+    events.FileCreatedEvent: Happening.APPEARED,
+    events.FileDeletedEvent: Happening.LEFT,
+    events.FileModifiedEvent: Happening.WRITTEN,
+    events.FileAttribEvent: Happening.CHANGED_RIGHTS,
+}
 
 
-class _Handler(events.FileSystemEventHandler):
-    """Turns one project's events into wakes. A handler that raises would end its thread."""
-
-    def __init__(self, project: Path, on_wake: WakeCallback) -> None:
-        self._project = project
-        self._base = f"{project / CLAUDE_DIR}/"
-        self._on_wake = on_wake
-
-    def on_any_event(self, event: events.FileSystemEvent) -> None:
-        source = self._relative(event.src_path)
-        target = self._relative(event.dest_path) if event.dest_path else None
-        if event.is_directory:
-            if source in FOLDERS or target in FOLDERS or source == "":
-                self._wake(Kind.FULL)
-            return
-        if "/" not in (target or source or "/"):
-            self._note_database(event, target or source or "")
-            return
-        match event:
-            case events.FileMovedEvent():
-                # Our own changes come as a rename from or to a temporary name, recorded already.
-                if TEMP_PREFIX in (source or "") or TEMP_PREFIX in (target or ""):
-                    return
-                self._note(source, Kind.GONE)
-                self._note(target, Kind.CLOSED)
-            case events.FileDeletedEvent():
-                self._note(source, Kind.GONE)
-            case events.FileClosedEvent():
-                self._note(source, Kind.CLOSED)
-            case _:
-                self._note(source, Kind.TOUCHED)
-
-    def _note_database(self, event: events.FileSystemEvent, name: str) -> None:
-        """Ring the bell for a commit, or for a database that came, went or was replaced.
-
-        Where a retirement begins or ends, all is looked at.
-
-        Opening and closing one makes and removes its -wal and sets its rights: that must not be a
-        reason to open it again.
-        """
-        match event:
-            case events.FileAttribEvent():
-                return
-            case events.FileClosedEvent() if name == f"{DATABASE}-wal":
-                self._wake(Kind.RELEASED)
-            case events.FileModifiedEvent() if name == f"{DATABASE}-wal":
-                self._wake(Kind.BELL)
-            case events.FileClosedEvent():
-                return
-            case _ if name == DATABASE:
-                self._wake(Kind.BELL)
-            case _ if name == MARKER:
-                self._wake(Kind.FULL)
-
-    def _relative(self, path: bytes | str) -> str | None:
-        text = os.fsdecode(path)
-        if text == self._base[:-1]:
-            return ""
-        return text.removeprefix(self._base) if text.startswith(self._base) else None
-
-    def _note(self, path: str | None, kind: Kind) -> None:
-        if path is None:
-            return
-        folder, _, name = path.rpartition("/")
-        if folder in FOLDERS and is_message_name(name) and not is_utf8(name):
-            self._wake(Kind.FULL)
-        elif folder in FOLDERS and is_message_name(name):
-            self._on_wake(self._project, Wake(kind, path))
-
-    def _wake(self, kind: Kind) -> None:
-        self._on_wake(self._project, Wake(kind))
-
-
-class Watcher:
-    """Watches the ``.claude-mpm`` folders of many projects through one observer."""
+class ObserverWatcher:
+    """Watches through watchdog's observer, on any system that it knows."""
 
     def __init__(self, on_wake: WakeCallback, on_loss: Callable[[], None]) -> None:
         self._on_wake = on_wake
@@ -149,28 +90,20 @@ class Watcher:
         self._observer.start()
 
     def stop(self) -> None:
-        """Stop watching, and wait for the observer's threads."""
         logging.getLogger("watchdog").removeHandler(self._losses)
         self._observer.stop()
         self._observer.join(timeout=10)
 
-    def add(self, project: Path) -> bool:
-        """Watch a project; False when the system has no more watches, or the folder is gone."""
+    def add(self, project: Path) -> None:
         self.remove(project)
-        try:
-            self._watches[project] = self._observer.schedule(
-                _Handler(project, self._on_wake),
-                str(project / CLAUDE_DIR),
-                recursive=True,
-                event_filter=_FILTER,
-            )
-        except OSError as error:
-            log.warning("%s cannot be watched (%s): it is polled", project, error.strerror or error)
-            return False
-        return True
+        self._watches[project] = self._observer.schedule(
+            _Handler(project, self._on_wake),
+            str(project / CLAUDE_DIR),
+            recursive=True,
+            event_filter=_FILTER,
+        )
 
     def remove(self, project: Path) -> None:
-        """Stop watching a project."""
         watch = self._watches.pop(project, None)
         if watch is not None:
             try:
@@ -178,14 +111,10 @@ class Watcher:
             except (KeyError, OSError):
                 log.debug("the watch of %s was gone already", project)
 
-    def is_alive(self) -> bool:
-        return self._observer.is_alive()
-
     def unwatched(self) -> set[Path]:
-        """Return the projects of which a mailbox folder has no watch, for want of watches.
+        """Return the projects with a folder that the kernel does not know as watched.
 
-        watchdog does not say so; the kernel does (proc(5), /proc/pid/fdinfo). Empty where the
-        system has no such list.
+        watchdog does not say so. Empty where the system has no such list.
         """
         instances = watched_inodes()
         if not instances:
@@ -201,6 +130,43 @@ class Watcher:
                 if found.st_ino not in seen:
                     deaf.add(project)
         return deaf
+
+
+class _Handler(events.FileSystemEventHandler):
+    """Turns one project's events into wakes. A handler that raises would end its thread."""
+
+    def __init__(self, project: Path, on_wake: WakeCallback) -> None:
+        self._project = project
+        self._base = f"{project / CLAUDE_DIR}/"
+        self._on_wake = on_wake
+
+    def on_any_event(self, event: events.FileSystemEvent) -> None:
+        source = self._relative(event.src_path)
+        target = self._relative(event.dest_path) if event.dest_path else None
+        if event.is_directory:
+            if source in FOLDERS or target in FOLDERS or source == "":
+                self._on_wake(self._project, Wake(Kind.FULL))
+        elif isinstance(event, events.FileMovedEvent):
+            # Our own changes come as a rename from or to a temporary name, recorded already.
+            is_own = TEMP_PREFIX in (source or "") or TEMP_PREFIX in (target or "")
+            if not is_own or "/" not in (target or source or ""):
+                self._note(source, Happening.LEFT)
+                self._note(target, Happening.ARRIVED)
+        else:
+            self._note(source, _HAPPENINGS[type(event)])
+
+    def _relative(self, path: bytes | str) -> str | None:
+        text = os.fsdecode(path)
+        if text == self._base[:-1]:
+            return ""
+        return text.removeprefix(self._base) if text.startswith(self._base) else None
+
+    def _note(self, path: str | None, what: Happening) -> None:
+        if path:
+            folder, _, name = path.rpartition("/")
+            wake = wake_for(folder, name, what)
+            if wake is not None:
+                self._on_wake(self._project, wake)
 
 
 class _LossListener(logging.Handler):

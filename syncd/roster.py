@@ -1,0 +1,233 @@
+"""Which projects an agent keeps: found, watched or polled, gone, made again.
+
+All of it runs on the agent's main thread, but `suspect` and `watch_anew`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from syncd import config as settings
+from syncd.errors import SyncdError
+from syncd.find import find_projects, is_project, named_project
+from syncd.job import Job
+from syncd.names import CLAUDE_DIR
+from syncd.watch import Watcher
+
+log = logging.getLogger("syncd.agent")
+
+_CHECKED_AT_ONCE = 100
+_SEARCH_SHARE = 400
+
+
+class Roster:
+    """The projects at or below ``roots``; ``on_news`` is told of each that has become due."""
+
+    def __init__(
+        self,
+        roots: list[Path],
+        *,
+        recursive: bool,
+        flags: dict[str, Any],
+        on_news: Callable[[Job], None],
+    ) -> None:
+        self._roots = [root if recursive else named_project(root) for root in roots]
+        self._recursive = recursive
+        self._flags = flags
+        self._on_news = on_news
+        self.config = settings.load(flags=flags)
+        self.jobs: dict[Path, Job] = {}
+        self.watcher: Watcher | None = None
+        self._round: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._next_search = 0.0
+
+    # Finding
+
+    def search(self) -> None:
+        """Find new projects, below the roots and through the session registry."""
+        began = time.monotonic()
+        for root in self._roots:
+            found: Iterable[Path] = find_projects(root) if self._recursive else [root]
+            for project in found:
+                if project not in self.jobs and is_project(project):
+                    self._add(project)
+        if self._recursive:
+            for project in _registered_projects():
+                inside = any(root == project or root in project.parents for root in self._roots)
+                if inside and project not in self.jobs and is_project(project):
+                    self._add(project)
+        took = time.monotonic() - began
+        # A large tree is walked less often: searching takes a small part of the time at most.
+        self._next_search = began + max(self.config.discover_s, _SEARCH_SHARE * took)
+
+    def _add(self, project: Path) -> None:
+        try:
+            config = settings.load(project, flags=self._flags)
+        except SyncdError as error:
+            log.error("%s: %s %s", project, error.sentence, error.hint)
+            config = self.config
+        # Most projects have no settings of their own: they share one object.
+        job = Job(project, self.config if config == self.config else config)
+        job.identity = _identity(job)
+        self.jobs[project] = job
+        self._watch(job)
+        self._on_news(job)
+        log.debug("watching %s", project)
+
+    def reread_settings(self) -> None:
+        try:
+            self.config = settings.load(flags=self._flags)
+            for job in self.jobs.values():
+                job.config = settings.load(job.project, flags=self._flags)
+        except SyncdError as error:
+            log.error("settings stay as they were: %s %s", error.sentence, error.hint)
+            return
+        self.compare_all()
+        self._next_search = 0.0
+        log.info("settings reread")
+
+    def compare_all(self) -> None:
+        """Have every project compared in full."""
+        for job in self.jobs.values():
+            job.full = True
+            self._on_news(job)
+
+    # Keeping
+
+    def suspect(self, job: Job) -> None:
+        """Have a project checked at the next call of `look_after`; from any thread."""
+        self._suspects.append(job)
+
+    @property
+    def has_suspects(self) -> bool:
+        return bool(self._suspects)
+
+    def look_after(self, now: float) -> None:
+        """Check those that gave a reason to, some of the others, and search when it is time."""
+        self.check_suspects()
+        for _ in range(min(_CHECKED_AT_ONCE, len(self.jobs))):
+            if not self._round:
+                self._round.extend(self.jobs.values())
+            self._check(self._round.popleft())
+        if now >= self._next_search:
+            self.search()
+            self._check_watches()
+
+    def check_suspects(self) -> None:
+        for _ in range(len(self._suspects)):
+            job = self._suspects.popleft()
+            if not self._check(job):
+                self._suspects.append(job)
+
+    def _check(self, job: Job) -> bool:
+        """Notice a project that vanished, or whose folder was made again unseen by the watch.
+
+        Tells whether that could be said: not while a cycle runs.
+        """
+        identity = _identity(job)
+        if (identity == job.identity and identity is not None) or self.jobs.get(
+            job.project
+        ) is not job:
+            return True
+        if not job.claim():
+            return False
+        try:
+            job.close()
+            if identity is None:
+                self._note_gone(job)
+            else:
+                log.info("%s was made again", job.project)
+                job.identity = identity
+                self._watch(job)
+                job.full = True
+        finally:
+            job.release()
+        self._on_news(job)
+        return True
+
+    def _note_gone(self, job: Job) -> None:
+        if self.watcher is not None:
+            self.watcher.remove(job.project)
+        if job.project in self._roots or _is_below_missing(job.project):
+            if job.identity is not None:
+                log.warning("%s is gone: waiting for it to come back", job.project)
+            job.identity = None
+            job.full_due = 0.0
+            job.full = False
+        else:
+            log.warning("%s is gone", job.project)
+            del self.jobs[job.project]
+
+    # Watching
+
+    def _watch(self, job: Job) -> None:
+        """Watch a project anew, or have it polled where that is not possible."""
+        job.polled = True
+        if self.watcher is not None:
+            try:
+                self.watcher.add(job.project)
+                job.polled = False
+            except OSError as error:
+                reason = error.strerror or error
+                log.warning("%s cannot be watched (%s): it is polled", job.project, reason)
+
+    def watch_anew(self, job: Job) -> None:
+        """Replace a watch that let changes pass: it is judged by its results."""
+        job.is_deaf = False
+        if self.watcher is not None:
+            log.warning("%s: changes came without an event: it is watched anew", job.project)
+            self._watch(job)
+
+    def _check_watches(self) -> None:
+        if self.watcher is None:
+            return
+        found = [self.jobs.get(project) for project in self.watcher.unwatched()]
+        deaf = [job for job in found if job is not None and not job.polled]
+        for job in deaf:
+            self._watch(job)
+        still = self.watcher.unwatched() if deaf else set()
+        for job in deaf:
+            if job.project in still:
+                log.warning(
+                    "%s is polled: there are too few inotify watches "
+                    "(raise fs.inotify.max_user_watches)",
+                    job.project,
+                )
+                job.polled = True
+            job.full = True
+            self._on_news(job)
+
+
+def _identity(job: Job) -> tuple[int, int] | None:
+    try:
+        found = os.stat(job.folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_below_missing(project: Path) -> bool:
+    """Tell whether the folder above a project is gone too: then it may be an unmounted disk."""
+    return not project.parent.is_dir()
+
+
+def _registered_projects() -> list[Path]:
+    """Return the projects that sessions were registered for; none when there is no registry."""
+    path = Path.home() / CLAUDE_DIR / "session-registry.db"
+    if not path.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as opened:
+            rows = opened.execute("SELECT DISTINCT project_path FROM sessions").fetchall()
+    except sqlite3.Error:
+        return []
+    return [Path(row[0]) for row in rows if isinstance(row[0], str)]

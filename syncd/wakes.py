@@ -1,0 +1,92 @@
+"""What may have changed where, and which reasons to look that gives.
+
+A wake says *where to look*; what happens then depends only on what is there. So a wake that is
+lost costs time (until the next full compare), never correctness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+from typing import NamedTuple
+
+from syncd.message import FOLDERS
+from syncd.names import is_message_name, is_utf8
+from syncd.retirement import MARKER
+from syncd.store import DATABASE
+
+_WAL = f"{DATABASE}-wal"
+
+
+class Kind(Enum):
+    """What a wake is about."""
+
+    CLOSED = auto()  # a file is complete: closed after writing, or moved into place
+    TOUCHED = auto()  # a file is being written, or appeared: look when it is quiet
+    GONE = auto()  # a path vanished: look twice
+    KEPT = auto()  # a path vanished for syncd's own exchange of its file only: it is there
+    BELL = auto()  # somebody is committing to the database
+    RELEASED = auto()  # somebody who had written closed the database: it may have been us
+    FULL = auto()  # a folder or the database itself came, went, or was replaced
+
+
+class Wake(NamedTuple):
+    """A reason to look; ``path`` counts from ``.claude-mpm`` where it concerns one file."""
+
+    kind: Kind
+    path: str = ""
+
+
+WakeCallback = Callable[[Path, Wake], None]
+"""Is told of each wake, with its project; may be called from any thread."""
+
+
+class Happening(Enum):
+    """What a system tells of a file."""
+
+    APPEARED = auto()
+    WRITTEN = auto()
+    CLOSED = auto()  # after writing
+    ARRIVED = auto()  # moved here
+    LEFT = auto()  # deleted, or moved away
+    CHANGED_RIGHTS = auto()
+
+
+_OF_MESSAGES = {
+    Happening.APPEARED: Kind.TOUCHED,
+    Happening.WRITTEN: Kind.TOUCHED,
+    Happening.CLOSED: Kind.CLOSED,
+    Happening.ARRIVED: Kind.CLOSED,
+    Happening.LEFT: Kind.GONE,
+    Happening.CHANGED_RIGHTS: Kind.TOUCHED,
+}
+
+
+def wake_for(folder: str, name: str, what: Happening) -> Wake | None:
+    """Return the wake for a file of that name below ``.claude-mpm``; None when it is no reason."""
+    if not folder:
+        return _of_database(name, what)
+    if folder not in FOLDERS or not is_message_name(name):
+        return None
+    return Wake(_OF_MESSAGES[what], f"{folder}/{name}") if is_utf8(name) else Wake(Kind.FULL)
+
+
+def _of_database(name: str, what: Happening) -> Wake | None:
+    """Ring the bell for a commit, or for a database that came, went or was replaced.
+
+    Where a retirement begins or ends, all is looked at.
+
+    Opening and closing one makes and removes its -wal and sets its rights: that must not be a
+    reason to open it again.
+    """
+    match what:
+        case Happening.CHANGED_RIGHTS:
+            return None
+        case Happening.CLOSED:
+            return Wake(Kind.RELEASED) if name == _WAL else None
+        case Happening.WRITTEN if name == _WAL:
+            return Wake(Kind.BELL)
+    if name == MARKER:
+        return Wake(Kind.FULL)
+    return Wake(Kind.BELL) if name == DATABASE else None
