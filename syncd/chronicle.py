@@ -205,8 +205,9 @@ class Chronicle(Database):
         UTC; all that is older counts together, with None for its day.
         """
         sql = (
-            "SELECT iif(at >= ?, date(at, 'localtime'), NULL) AS day, side, why, agent, project, "
-            "count(*), max(at), id FROM syncd_journal "  # SQLite gives the id that max(at) is of
+            "SELECT CASE WHEN at >= ? THEN date(at, 'localtime') END AS day, side, why, agent, "
+            # SQLite gives the id of the row that max(at) is of.
+            "project, count(*), max(at), id FROM syncd_journal "
             "WHERE typeof(at) = 'text' GROUP BY day, side, why, agent, project"
         )
         from syncd.journal import JournalCount

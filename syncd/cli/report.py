@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import sys
 import time
@@ -81,6 +82,8 @@ def report(
     found = list(output.with_progress(looks, len(projects), "Reading"))
     survey = Survey.of(window, found)
     if html is not None:
+        # What matplotlib has to say of fonts and folders for its cache is nobody's concern here.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from syncd.cli.report_page import page
 
         html.write_text(page(survey), encoding="utf-8")
