@@ -17,6 +17,7 @@ from syncd.markdown import Place, parse
 from syncd.message import FIELDS, Mailbox, Message, mailbox_at, values_of
 from syncd.names import in_utf8
 from syncd.sides import Quarantined
+from syncd.store import Store
 
 _DATE = FIELDS.index("created_at")
 
@@ -43,20 +44,24 @@ class Copies:
 class Inventory:
     """All files of a project by path and by id, as read; ``unreadable`` has those that cannot be.
 
-    ``scan`` is how the folders looked last.
+    ``scan`` is how the folders looked last. The database is asked only which of several files a
+    message stood in last, and which copies a cycle left alone as twins.
     """
 
-    def __init__(self, project: Path, replica: FileReplica) -> None:
+    def __init__(self, project: Path, store: Store, replica: FileReplica) -> None:
         self._project = project
+        self._store = store
         self._replica = replica
         self.scan = Scan()
         self.seen: dict[str, Seen] = {}
         self.unreadable: dict[str, Quarantined] = {}
         self._first: dict[str, str] = {}
         self._more: dict[str, list[str]] = {}
+        self._recorded: set[str] = set()
 
     def read_all(self) -> None:
         """Read every file there is."""
+        self._recorded = self._recorded_twins()
         self.scan = self._replica.scan()
         for path in in_order(self.scan.stamps):
             self._read(path)
@@ -66,6 +71,7 @@ class Inventory:
 
         Returns the ids of messages that can be read now and could not before.
         """
+        self._recorded = self._recorded_twins()
         before, self.scan = self.scan.stamps, self._replica.scan()
         stamps = self.scan.stamps
         unreadable = set(self.unreadable)
@@ -94,9 +100,10 @@ class Inventory:
         """Return the ids of all files."""
         return set(self._first)
 
-    def shared_ids(self) -> list[str]:
-        """Return the ids that stand in several files."""
-        return sorted(self._more)
+    def twins(self) -> list[str]:
+        """Return the outbox copies of messages to oneself."""
+        recorded = {self.seen[path].id for path in self._recorded if path in self.seen}
+        return sorted(twin for key in recorded | set(self._more) for twin in self.copies(key).twins)
 
     def paths_of(self, key: str) -> list[str]:
         """Return the files that have an id."""
@@ -108,25 +115,37 @@ class Inventory:
         seen = self.seen[path]
         return seen.digest == _digest(message, is_dated=seen.is_dated)
 
-    def copies(self, key: str, row: Message | None) -> Copies:
-        """Tell the files of an id apart: the message is the one that the row equals, or the first.
+    def copies(self, key: str, row: Message | None = None) -> Copies:
+        """Tell the files of an id apart: which stands for the message, and what the others are.
 
-        The outbox copy of a message to oneself is a twin where another file has the message.
+        That is the one in which it stood last, else one that the row equals, else the first. The
+        outbox copy of a message to oneself is a twin where another file has the message, and
+        stays one when that is deleted.
         """
         paths = self.paths_of(key)
-        if len(paths) < 2:
+        if not paths or (len(paths) == 1 and paths[0] not in self._recorded):
             return Copies(paths[0] if paths else None)
         at_home = [path for path in paths if mailbox_at(path) is not Mailbox.OUTBOX]
-        twins = [
-            path for path in paths if at_home and path not in at_home and self._is_to_oneself(path)
-        ]
+        twins = [path for path in paths if self._is_twin(path, alone=not at_home)]
         others = [path for path in in_order(paths) if path not in twins]
+        if not others:
+            return Copies(None, twins)
+        record = self._store.records([key]).get(key) if len(others) > 1 else None
+        last = [path for path in others if record is not None and path == record.path]
         same = [path for path in others if row is not None and self.is_equal(path, row)]
-        main = (same or others)[0]
+        main = (last or same or others)[0]
         return Copies(main, twins, [path for path in others if path != main])
 
-    def _is_to_oneself(self, path: str) -> bool:
-        return self.seen[path].to_oneself
+    def _is_twin(self, path: str, *, alone: bool) -> bool:
+        if mailbox_at(path) is not Mailbox.OUTBOX or not self.seen[path].to_oneself:
+            return False
+        return not alone or path in self._recorded
+
+    def _recorded_twins(self) -> set[str]:
+        """Return the copies that a cycle left alone, but for those that are the message by now."""
+        with self._store.reading():
+            recorded = set(self._store.twins())
+            return recorded - {record.path for record in self._store.records_at(recorded)}
 
     def _read(self, path: str) -> None:
         message = self.message_at(path)

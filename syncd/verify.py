@@ -111,7 +111,7 @@ def verify(
     `StaleReplica` when the database is replaced meanwhile.
     """
     with FileReplica(project, max_bytes=max_bytes) as files:
-        return _Verifier(project, store, Inventory(project, files)).run(patience_s)
+        return _Verifier(project, store, Inventory(project, store, files)).run(patience_s)
 
 
 @dataclass(slots=True)
@@ -176,7 +176,7 @@ class _Verifier:
                     self._equal += 1
                 else:
                     self._doubts[key] = _Doubt()
-        self._doubts |= {key: _Doubt() for key in alone}
+        self._doubts |= {key: _Doubt() for key in alone if not self._agrees(key, None)}
 
     def _look_again(self) -> None:
         """Look once more at what does not agree, and at the files that moved or changed since."""
@@ -206,7 +206,8 @@ class _Verifier:
     def _agrees(self, key: str, values: RowValues | None) -> bool:
         """Tell whether a message is the same on both sides, in one file and one row, or in none."""
         if values is None:
-            return not self._files.paths_of(key)
+            copies = self._files.copies(key)
+            return copies.main is None and not copies.seconds
         try:
             message = message_from_row(values)
         except MessageError:
@@ -233,11 +234,7 @@ class _Verifier:
             unreadable_files=tuple(report.unreadable_files()),
             unreadable_rows=tuple(report.unreadable_rows),
             seconds=tuple(report.seconds),
-            twins=tuple(
-                path
-                for key in self._files.shared_ids()
-                for path in self._files.copies(key, None).twins
-            ),
+            twins=tuple(self._files.twins()),
             strays=tuple(sorted(strays)),
         )
 

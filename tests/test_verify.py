@@ -232,7 +232,24 @@ def test_the_copies_of_a_message_to_oneself_are_twins(project: Project) -> None:
     result = found(project)
     assert (True, (f"outbox/{key}.md",)) == (result.is_equal, result.twins)
     project.file(f"inbox/{key}.md").unlink()
-    assert () == found(project).twins
+    assert ["the row has no file"] == [one.what for one in found(project).differences]
+    project.sync()
+    result = found(project)  # the copy is nobody's message now, and left alone
+    assert (True, (f"outbox/{key}.md",)) == (result.is_equal, result.twins)
+
+
+def test_an_outbox_copy_that_no_cycle_left_alone_is_a_message(project: Project) -> None:
+    key = project.old.send(project.path, "To me", "Do not forget.")
+    project.file(f"inbox/{key}.md").unlink()
+    assert [(key, None)] == differing(found(project))
+
+
+def test_of_two_equal_files_the_one_that_the_message_stood_in_is_not_the_second(
+    project: Project,
+) -> None:
+    shutil.copy2(project.file(PATH), project.file("inbox/a-copy.md"))
+    project.sync()
+    assert ["inbox/a-copy.md"] == [entry.path for entry in found(project).seconds]
 
 
 def test_a_stray_is_reported(project: Project) -> None:
