@@ -312,6 +312,21 @@ def test_a_frame_fits_the_terminal_and_shows_what_is_wrong(
     assert not any("more" in line for line in lines)
 
 
+def test_a_project_is_seen_to_retire(home: Path, project: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "other")
+    other.sync()
+    watch = Watch([project.path, other.path], None, recursive=False)
+    watch.refresh()
+    assert 0 == syncd(home, "retire", project.path).returncode
+
+    watch.refresh()
+
+    lines = drawn(watch, 30)
+    assert lines[0].startswith("2 projects: ")
+    assert "1 retired" in lines[0]
+    assert any(line.startswith("shop ") and "retired" in line for line in lines)
+
+
 def test_a_frame_names_the_folder_once(project: Project, tmp_path: Path) -> None:
     other = Project(tmp_path / "deep" / "other")
     other.sync()

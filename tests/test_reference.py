@@ -1,4 +1,4 @@
-"""Every command explains itself, by an example too."""
+"""Every command explains itself, by an example too, and the README has it all as it is."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ from tests import reference
 from tests.running import environment
 
 COMMANDS = dict(reference.commands())
+
+
+def test_the_readme_has_the_reference_as_the_commands_have_it() -> None:
+    found = reference.in_readme(reference.README.read_text())
+
+    assert reference.text() == found, "scripts/make-reference writes it anew"
 
 
 def test_the_reference_has_every_command_and_option() -> None:

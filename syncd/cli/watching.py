@@ -26,6 +26,7 @@ from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.journal import JournalEntry
 from syncd.names import CLAUDE_DIR
 from syncd.report import State
+from syncd.retirement import MARKER
 from syncd.store import DATABASE, Store
 
 EVERY_S = 1.0
@@ -78,10 +79,10 @@ class Watched:
         """Return what changes when the project does; None when it may change unseen."""
         marks: list[object] = []
         latest = 0
-        for path in (self.path, self.path.with_name(f"{DATABASE}-wal")):
+        for name in (DATABASE, f"{DATABASE}-wal", MARKER):
             with suppress(OSError):
-                found = os.stat(path)
-                marks.append((found.st_ino, found.st_mtime_ns, found.st_size))
+                found = os.stat(self.path.with_name(name))
+                marks.append((name, found.st_ino, found.st_mtime_ns, found.st_size))
                 latest = max(latest, found.st_mtime_ns)
         if time.time_ns() - latest < _SAME_TICK_NS:
             return None  # RACE: another write in this tick of the clock would leave no trace
@@ -202,4 +203,4 @@ def _standing(status: Status) -> tuple[object, ...]:
     )
 
 
-SEVERITY = [State.ERROR, State.HALTED, State.ATTENTION, State.IN_SYNC]
+SEVERITY = [State.ERROR, State.HALTED, State.ATTENTION, State.IN_SYNC, State.RETIRED]
