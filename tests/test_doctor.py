@@ -178,6 +178,18 @@ def test_a_check_that_cannot_be_made_is_an_error(project: Project, call: Call) -
     assert "syncd migrate" in found["database"]["mend"]
 
 
+def test_a_retired_project_is_not_told_to_sync(project: Project, call: Call) -> None:
+    assert 0 == call("retire", project.path).code
+    found = Examined(call, project.path)
+    assert (0, {}) == (found.code, found.bad)
+    assert found["retirement"]["found"].startswith("it was retired on ")
+    project.receive(4)
+    found = Examined(call, project.path)
+    assert (3, {"retirement": "warning"}) == (found.code, found.bad)
+    assert ["inbox/msg-20260220-000004-00000000.md"] == found["retirement"]["details"]
+    assert "syncd retire --undo " in found["retirement"]["mend"]
+
+
 # Settings and permissions
 
 

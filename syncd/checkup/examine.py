@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from syncd import config
 from syncd.checkup.agents import agent_checks
-from syncd.checkup.check import Check, Verdict, failed, worst
+from syncd.checkup.check import Check, Verdict, failed, good, some, worst
 from syncd.checkup.database import DatabaseChecks
 from syncd.checkup.disk import disk_checks
 from syncd.checkup.machine import machine_checks, settings
@@ -19,6 +20,7 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.files import FileReplica
 from syncd.heartbeat import agents
 from syncd.names import CLAUDE_DIR
+from syncd.retirement import Retirement, Stage, left_files, retirement
 from syncd.store import DATABASE, Store
 from syncd.verify import patience_beside, verify
 
@@ -33,6 +35,14 @@ def examine_machine(projects: Sequence[Path]) -> list[Check]:
 def examine(project: Path) -> Iterator[Check]:
     """Make all checks of one project, as they are made."""
     yield settings(project)
+    try:
+        retired = retirement(project)
+    except SyncdError as error:
+        yield failed("retirement", error)
+        return
+    if retired is not None:
+        yield retirement_check(project, retired)  # of the rest there is nothing to be in order
+        return
     known = agents()
     yield from agent_checks(project, known)
     database = project / CLAUDE_DIR / DATABASE
@@ -43,6 +53,21 @@ def examine(project: Path) -> Iterator[Check]:
             yield from _examine_inside(project, store, _settings_of(project), agent_works=works)
     except (SyncdError, OSError, sqlite3.Error) as error:
         yield failed("database", error)
+
+
+def retirement_check(project: Path, known: Retirement) -> Check:
+    """Tell whether a project's retirement came to its end, and nobody has written files since."""
+    undo = f"syncd retire --undo {shlex.quote(str(project / CLAUDE_DIR / known.archive))}"
+    if not known.is_done:
+        retiring = known.stage is Stage.RETIRING
+        mend = f"syncd retire {shlex.quote(str(project))}" if retiring else undo
+        found = f"{known.stage} it was cut off"
+        return Check("retirement", Verdict.WARNING, found, f"Finish it: {mend}")
+    left = left_files(project)
+    if left:
+        found = "an old client is at work still: files came after it was retired"
+        return Check("retirement", Verdict.WARNING, found, f"Bring all back: {undo}", some(left))
+    return good("retirement", f"it was retired on {known.at[:10]}, archive {known.archive}")
 
 
 def _examine_inside(
