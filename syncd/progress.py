@@ -19,6 +19,7 @@ from syncd.config import Config
 from syncd.files import FileReplica
 from syncd.journal import JournalCount
 from syncd.look import look_fully
+from syncd.retirement import retirement
 from syncd.sides import Side
 from syncd.store import Store
 from syncd.tables import is_ready
@@ -32,6 +33,7 @@ class Stage(StrEnum):
     QUIET = "quiet"  # for as long, nothing was changed at all
     TOO_EARLY = "too-early"  # no file was changed, but the journal does not reach far enough back
     NEVER_SYNCED = "never-synced"
+    RETIRED = "retired"
     ERROR = "error"
 
 
@@ -223,6 +225,10 @@ def progress_of(project: Path, store: Store, window: Window, config: Config) -> 
     """Return how far a project is. Reads its database, and looks at its files where the
     journal knows of no change in them."""
     result = Progress(project, Figures.empty(window))
+    known = retirement(project)
+    if known is not None:
+        result.stage, result.reasons = Stage.RETIRED, [f"since {known.at[:10]}"]
+        return result
     with store.reading():
         for found in store.journal_counts(window.first_moment):
             result.figures.count(found)

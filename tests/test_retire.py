@@ -17,30 +17,24 @@ from typing import Any
 import pytest
 
 from syncd.archive import checked
-from syncd.cli import main
 from syncd.errors import BusyError, ReplicaError
 from syncd.project import turn
 from syncd.reinstate import reinstate
 from syncd.retire import retire
 from syncd.retirement import MARKER, ROOTS, retirement
-from tests.calls import Call, Result
+from tests.calls import Call
 from tests.clients import OldClient, row_of
 from tests.crash.campaign import compiled_shim, crew, enumerated, sampled, tried
 from tests.crash.driver import calls_in, texts
 from tests.crash.scenarios import host_writes, key_of, letter, path_of, with_a_past
 from tests.projects import Project, assert_in_step, assert_quiet
-from tests.running import RunningAgent, environment, syncd, wait_for
+from tests.running import RunningAgent, syncd, wait_for
 
 JOBS = 2
 MTIME_NS = 1_771_574_400_123_456_789
 
 
-@pytest.fixture(autouse=True)
-def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path / "home"
-    for name, value in environment(home, gone_s=0, retry_s=0, busy_wait_s=0.1).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(home)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
@@ -54,18 +48,6 @@ def project(tmp_path: Path) -> Project:
     odd.chmod(0o640)
     project.file("outbox/empty").chmod(0o750)
     return project
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Call:
-    """Return a function that runs a command line in this process."""
-
-    def run(*arguments: str | Path) -> Result:
-        capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return Result(code, *capfd.readouterr())
-
-    return run
 
 
 Tree = dict[str, tuple[int, int, bytes]]
@@ -200,15 +182,45 @@ def test_a_file_of_an_old_client_in_a_retired_project_is_told(project: Project, 
     for command in ("status", "sync"):
         done = call(command, project.path)
         assert 3 == done.code
-        assert f"inbox/{late}.md was written after that; no new client sees it" in done.out
+        assert f"inbox/{late}.md stands there, and no new client sees it" in done.out
         assert f"syncd retire --undo {project.archive}" in done.out
     again = call("retire", project.path)
-    assert (3, True) == (again.code, f"inbox/{late}.md was written after" in again.out)
+    assert (3, True) == (
+        again.code,
+        f"inbox/{late}.md stays: it is not in the archive" in again.out,
+    )
     assert [f"{late}.md"] == project.names("inbox")
     assert 0 == call("retire", "--undo", project.archive).code
     assert 0 == call("sync", project.path).code
     assert late in project.rows()
     assert_in_step(project)
+
+
+def test_a_file_that_is_open_somewhere_stays_until_it_is_not(project: Project, call: Call) -> None:
+    with project.file(path_of(1)).open("rb"):
+        done = call("retire", project.path)
+    assert (3, [f"{key_of(1)}.md"]) == (done.code, project.names("inbox"))
+    assert f"{path_of(1)} stays: it is not in the archive, or open somewhere" in done.out
+    assert f"→ If it was only open somewhere, remove it: syncd retire {project.path}" in (
+        call("status", project.path).out
+    )
+    assert (0, []) == (call("retire", project.path).code, project.names("inbox"))
+
+
+def test_a_report_knows_a_retired_project(project: Project, call: Call) -> None:
+    project.retire()
+    assert f"{project.path}: retired: since " in call("report", project.path).out
+
+
+def test_a_marker_that_cannot_be_read_keeps_all_away(project: Project, call: Call) -> None:
+    project.retire()
+    project.write(MARKER, "{")
+    before = state(project)
+    for command in ("sync", "status", "retire", "doctor"):
+        done = call(command, project.path)
+        assert f"{MARKER} cannot be read: it is damaged" in done.out + done.err
+        assert done.code != 0
+    assert before == state(project)
 
 
 # What stands in the way ---------------------------------------------------------------------------
@@ -280,7 +292,10 @@ def test_a_project_that_was_never_synced_is_not_retired(tmp_path: Path, call: Ca
     assert not project.new.database.exists()
 
 
-def test_retiring_waits_for_a_cycle_under_way(project: Project, call: Call) -> None:
+def test_retiring_waits_for_a_cycle_under_way(
+    project: Project, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNCD_BUSY_WAIT_S", "0.1")
     with turn(project.path, 0):
         done = call("retire", project.path)
     assert (75, f"syncd: another syncd is working on {project.path}") == (

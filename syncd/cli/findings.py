@@ -92,12 +92,14 @@ def _retirement(report: Report, known: Retirement) -> Iterator[Line]:
         yield f"  → Finish it: syncd retire --undo {archive}", Tone.HINT
     elif report.left:
         for path in report.left:
-            yield f"  {path} was written after that; no new client sees it", Tone.ATTENTION
+            yield f"  {path} stands there, and no new client sees it", Tone.ATTENTION
+        project = shlex.quote(report.path)
         yield (
-            "  → An old client is at work still. Bring the folders back and all in step: "
-            f"syncd retire --undo {archive} && syncd sync {shlex.quote(report.path)}",
+            "  → If an old client wrote it, bring the folders back and all in step: "
+            f"syncd retire --undo {archive} && syncd sync {project}",
             Tone.HINT,
         )
+        yield f"  → If it was only open somewhere, remove it: syncd retire {project}", Tone.HINT
 
 
 def problems(report: Report) -> Iterator[Line]:

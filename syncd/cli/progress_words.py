@@ -16,6 +16,7 @@ STAGES = {
     Stage.QUIET: "quiet",
     Stage.TOO_EARLY: "too early to tell",
     Stage.NEVER_SYNCED: "never synced",
+    Stage.RETIRED: "retired",
     Stage.ERROR: "cannot be read",
 }
 READY = "ready to retire"

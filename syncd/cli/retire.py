@@ -117,7 +117,7 @@ def _details(found: Retiring, *, dry_run: bool) -> Iterator[Line]:
         verb = "would remove" if dry_run else "removed"
         yield f"  {verb} syncd's tables and triggers; the archive has their {kept}", Tone.PLAIN
     for path in found.left:
-        yield f"  {path} was written after that, and stays", Tone.ATTENTION
+        yield f"  {path} stays: it is not in the archive, or open somewhere", Tone.ATTENTION
     if not dry_run:
         call = f"syncd retire --undo {shlex.quote(str(_archive(found)))}"
         yield f"  → Bring it all back: {call}", Tone.HINT
