@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.readme and not failures:
         # Its sizes are in the plot.
         shown = [result for result in results if result.name != "sizes"]
-        readme.update(readme.README, f"{tables.as_markdown(shown)}\n\n{words}")
+        figures = f"{tables.as_markdown(shown)}\n\n{readme.PICTURE}\n\n{words}"
+        readme.update(readme.README, figures)
     return 1 if failures else 0
 
 

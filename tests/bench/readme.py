@@ -9,6 +9,10 @@ from tests.running import ROOT
 
 README = ROOT / "README.md"
 PLOT = ROOT / "fixtures" / "readme" / "sizes.svg"
+PICTURE = (
+    "![What a message costs in migrate, against how many there are]"
+    f"({PLOT.relative_to(ROOT).as_posix()})"
+)
 BEGIN = "<!-- measured: scripts/bench --readme writes this part -->"
 END = "<!-- end of what was measured -->"
 
