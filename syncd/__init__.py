@@ -39,7 +39,8 @@ keeps the arrows so.
     chronicle     what is kept for people: history, conflicts, quarantine, journal
     database      a project's database as a file: opening, transactions, errors
     tables        syncd's own tables and triggers
-    found         a file read as a message
+    found         a file read as a message, and what becomes of a new one
+    record        a message's baseline as the database holds it
     trees         trees of folders: listing, comparing, moving one into another
     files         the replica of files: scan, stable read, safe write
     attributes    what a file has beside its bytes: permissions, owner, access lists

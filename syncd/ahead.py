@@ -1,9 +1,10 @@
 """Reading many files ahead in a second process, while the first one compares and writes.
 
 To read and parse is half of the work of an import, so a second core halves the time. The process
-is told the paths, and answers in their order, as far ahead as a pipe holds. What is no plain
-success there (a file that is large, cannot be read, or is just being written) is left to the
-first process, and so is everything when the second cannot be had, or dies.
+is told the paths, and answers in their order, as far ahead as a pipe holds, what the database is
+to hold of each if it knows nothing of the message. What is no plain success there (a file that is
+large, cannot be read, or is just being written) is left to the first process, and so is everything
+when the second cannot be had, or dies.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from syncd.errors import MessageError, ReplicaError, StaleReplica
-from syncd.files import FileReplica, Stamp, Version
-from syncd.found import Found, as_found, marks_of
-from syncd.message import FIELDS, Message, mailbox_at, values_of
+from syncd.files import FileReplica
+from syncd.found import Arrival, arrival_of, as_found
 from syncd.names import in_utf8
-from syncd.reconcile import FileState
 
 FEWEST = 2000
 """How many files are worth a second process, which takes as long to start as a tenth of them."""
 
-_OWN_SHARE = 500
+_OWN_FIRST = 500
+_OWN_SHARE = 4
+# The first files are read here while the second process starts, and every fourth after that: then
+# neither of the two waits for the other.
 _AT_ONCE = 100
 _LARGEST = 256 * 1024  # bytes of a file; a whole batch of them stands in memory
 _PIPE_BYTES = 1024 * 1024
-_ALL_SAID = frozenset(("id", *FIELDS))
 
 
 class Ahead:
@@ -56,8 +57,12 @@ class Ahead:
         self._answers = self._process.stdout
         _widen(self._answers.fileno())
 
-    def take(self, path: str) -> Found | None:
-        """Return a file as read ahead, once; None when it has to be read here."""
+    def has(self, path: str) -> bool:
+        """Tell whether a file is to come, or has come and was not taken yet."""
+        return path in self._left or path in self._ready
+
+    def take(self, path: str) -> Arrival | None:
+        """Return what a file was read as, once; None when it has to be read here."""
         while path in self._left:
             try:
                 answers = marshal.load(self._answers)
@@ -67,7 +72,7 @@ class Ahead:
             self._ready.update(answers)
             self._left.difference_update(found for found, _ in answers)
         flat = self._ready.pop(path, None)
-        return _found(path, flat) if flat is not None else None
+        return Arrival(*flat) if flat is not None else None
 
     def close(self) -> None:
         """End the process; what it read ahead is forgotten."""
@@ -82,7 +87,8 @@ def reading_ahead(project: Path, paths: Sequence[str], max_bytes: int) -> Iterat
     ahead = None
     if len(paths) >= FEWEST and (os.cpu_count() or 1) > 1 and sys.executable:
         with suppress(OSError):
-            ahead = Ahead(project, paths[_OWN_SHARE:], max_bytes)
+            told = [path for n, path in enumerate(paths) if n >= _OWN_FIRST and n % _OWN_SHARE]
+            ahead = Ahead(project, told, max_bytes)
     try:
         yield ahead
     finally:
@@ -101,7 +107,7 @@ def _widen(fd: int) -> None:
 
 
 def main() -> None:
-    """Answer for the paths on stdin with what `Ahead.take` makes a `Found` of, in batches."""
+    """Answer for the paths on stdin with what is new in each, in batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
     gc.disable()
     project, max_bytes = Path(sys.argv[1]), int(sys.argv[2])
@@ -109,35 +115,23 @@ def main() -> None:
     paths = marshal.load(sys.stdin.buffer)
     with FileReplica(project, max_bytes=max_bytes) as files, suppress(BrokenPipeError):
         for start in range(0, len(paths), _AT_ONCE):
-            answers = [(path, _flat(files, path, own)) for path in paths[start : start + _AT_ONCE]]
+            answers = [
+                (path, _arrival(files, path, own)) for path in paths[start : start + _AT_ONCE]
+            ]
             marshal.dump(answers, sys.stdout.buffer)
             sys.stdout.buffer.flush()
 
 
-def _flat(files: FileReplica, path: str, project: str) -> tuple[Any, ...] | None:
-    """Read a file into what marshal takes; None for one that is left to the first process."""
+def _arrival(files: FileReplica, path: str, project: str) -> tuple[Any, ...] | None:
+    """Read a file as a new message; None for one that is left to the first process."""
     try:
         version = files.read(path)
         if path in files.fresh or len(version.data) > _LARGEST:
             return None
-        found = as_found(path, version, project)
+        arrival = arrival_of(as_found(path, version, project))
     except (MessageError, ReplicaError, StaleReplica, OSError):
         return None
-    state = found.state
-    said = None if state.said == _ALL_SAID else state.said
-    values = (state.message.id, *values_of(state.message))
-    return (
-        *(version.data, tuple(version.stamp), version.digest),
-        *(values, said, state.status_said, marks_of(state.message)),
-    )
-
-
-def _found(path: str, flat: tuple[Any, ...]) -> Found:
-    data, stamp, digest, values, said, status_said, marks = flat
-    state = FileState(
-        mailbox_at(path), Message(*values), _ALL_SAID if said is None else said, status_said
-    )
-    return Found(path, Version(data, Stamp(*stamp), digest), state, marks)
+    return tuple(arrival) if arrival is not None else None
 
 
 if __name__ == "__main__":

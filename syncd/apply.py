@@ -12,7 +12,6 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -21,16 +20,17 @@ from syncd.chronicle import QuarantineEntry, now_text
 from syncd.edit import edit
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica, Stamp, Version, digest_of
-from syncd.found import Found, Marks, marks_of, place_of
-from syncd.journal import QUARANTINED, RELEASED, JournalEntry, entries_of
+from syncd.found import Arrival, Found, place_of
+from syncd.journal import QUARANTINED, RELEASED, JournalEntry, arrival_entry, entries_of
 from syncd.look import Look
-from syncd.markdown import Place, render
-from syncd.message import Mailbox, file_name, mailbox_at, same_texts
+from syncd.markdown import Place, legacy_view, render
+from syncd.message import Fingerprints, Mailbox, file_name, fingerprints, mailbox_at, same_texts
 from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import Outcome, Step
+from syncd.record import Record, Row
 from syncd.report import OpenConflict, Report
 from syncd.sides import Baseline, Quarantined, Side
-from syncd.store import DATABASE, Record, Row, Store
+from syncd.store import DATABASE, Store
 
 _LONGEST_NAME = 255
 
@@ -57,7 +57,7 @@ class Task:
     data: bytes | None = None
     stamp: Stamp | None = None
     written_row: Row | None = None
-    marks: Marks | None = None
+    marks: tuple[Fingerprints, bytes] | None = None
     dropped: bool = False
 
     @property
@@ -117,6 +117,26 @@ class Applier:
     ) -> None:
         """Leave a file alone, with the reason; it is looked at again when its stamp changes."""
         self.set_aside[path] = QuarantineEntry(path, message_id, problem, stamp)
+
+    def insert(self, arrivals: Sequence[Arrival]) -> bool:
+        """Insert messages that are new in files, all with one statement a table.
+
+        False, and nothing inserted, when one of them does not go in.
+        """
+        if arrivals and not self.dry_run:
+            at = now_text()
+            rows, records = [one.row for one in arrivals], [one.record for one in arrivals]
+            entries = (
+                arrival_entry(one.row, one.path, at=at, cause=self.cause) for one in arrivals
+            )
+            try:
+                with self.store.writing():
+                    self.store.insert_new(rows, records, entries)
+            except StaleReplica:
+                return False
+        self.report.counts.rows_inserted += len(arrivals)
+        self.touched.update(one.id for one in arrivals)
+        return True
 
     def apply(self, tasks: Sequence[Task]) -> None:
         """Carry out one batch."""
@@ -307,9 +327,8 @@ class Applier:
         if not work:
             return
         with self.store.writing():
-            self._insert_rows([task for task in work if task.outcome.row is Step.CREATE])
             for task in work:
-                if not task.changes_both and task.written_row is None:
+                if not task.changes_both:
                     self._change_row(task)
             done = [task for task in work if not task.dropped]
             self.store.save_records(
@@ -318,15 +337,6 @@ class Applier:
             for task in done:
                 self._settle(task)
             self.store.add_to_journal(self._told(done))
-
-    def _insert_rows(self, tasks: Sequence[Task]) -> None:
-        """Insert many rows at once; where one of them cannot be, each is left to be tried alone."""
-        new = [task for task in tasks if task.written_row is None and not task.changes_both]
-        messages = [task.outcome.message for task in new if task.outcome.message is not None]
-        if len(messages) > 1:
-            with suppress(StaleReplica):
-                for task, row in zip(new, self.store.insert_rows(messages), strict=True):
-                    task.written_row = row
 
     def _told(self, tasks: Iterable[Task]) -> Iterator[JournalEntry]:
         """Yield what was done to these messages as entries of the journal."""
@@ -369,7 +379,9 @@ class Applier:
         else:
             assert found is not None
             digest, said = found.version.digest, found.state.status_said
-        fields, view = task.marks = task.marks or _marks(task)
+        if task.marks is None:  # it is asked for twice where a file is written
+            task.marks = fingerprints(outcome.message), legacy_view(outcome.message)
+        fields, view = task.marks
         return Record(
             id=task.id,
             path=task.path,
@@ -472,15 +484,6 @@ class Applier:
                     *((RELEASED, entry, "") for entry in released),
                 )
             )
-
-
-def _marks(task: Task) -> Marks:
-    """Return the marks of what both sides hold afterwards, made anew only where they have to be."""
-    message, found = task.outcome.message, task.found
-    assert message is not None
-    if found is not None and found.marks is not None and found.state.message is message:
-        return found.marks
-    return marks_of(message)
 
 
 def _to_write(task: Task) -> tuple[str, bytes, bool] | None:

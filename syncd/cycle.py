@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syncd.absence import Absence
-from syncd.ahead import reading_ahead
+from syncd.ahead import Ahead, reading_ahead
 from syncd.apply import Applier, Task, row_key
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.errors import MessageError
 from syncd.files import FileReplica, Scan, Stamp
-from syncd.found import Found
+from syncd.found import Arrival, Found, arrival_of
 from syncd.guard import Halt
 from syncd.journal import FIRST_SYNC, HALTED, RESTORED, RESUMED, JournalEntry
 from syncd.look import Look, look_at, look_fully
@@ -26,12 +26,14 @@ from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, mess
 from syncd.orders import Orders as Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
+from syncd.record import Record, Row
 from syncd.report import OpenConflict, Report
 from syncd.sides import Quarantined
-from syncd.store import Record, Row, Store
+from syncd.store import Store
 from syncd.strays import is_left_behind, rewritten_version, take_in
 
 _BATCH = 250
+_PATHS_AT_ONCE = 1000
 _BATCH_BYTES = 8 * 1024 * 1024
 """How much of files or rows is in memory at once; a single one may be larger."""
 
@@ -157,10 +159,14 @@ class _Cycle:
         if not (self.orders.one_way or self.orders.dry_run):
             for path in look.strays:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
-        with reading_ahead(self.project, look.paths, self.config.max_bytes) as self.reader.ahead:
-            for start in range(0, len(look.paths), _BATCH):
-                self._take_paths(state, look.paths[start : start + _BATCH])
-        self.reader.ahead = None
+        with reading_ahead(self.project, look.paths, self.config.max_bytes) as ahead:
+            for start in range(0, len(look.paths), _PATHS_AT_ONCE):
+                paths = look.paths[start : start + _PATHS_AT_ONCE]
+                if ahead is not None:
+                    told = [path for path in paths if ahead.has(path)]
+                    self._take_paths(state, [path for path in paths if not ahead.has(path)])
+                    paths = self._take_ahead(state, ahead, told)
+                self._take_paths(state, paths)
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
         for start in range(0, len(rest), _BATCH):
             batch = rest[start : start + _BATCH]
@@ -191,6 +197,27 @@ class _Cycle:
                 key, Quarantined(f"the id is {kind}", hint="Give the row an id that is text.")
             )
 
+    def _take_ahead(self, state: _Pass, ahead: Ahead, paths: list[str]) -> list[str]:
+        """Insert what is new in these files, as read ahead; return those that are left to read."""
+        read = {path: arrival for path in paths if (arrival := ahead.take(path)) is not None}
+        ids = {arrival.id for arrival in read.values()}
+        known = self.store.records(ids).keys() | self.store.rows(ids).keys()
+        known |= {key for key, _ in self.store.intended(ids)}
+        new: dict[str, Arrival] = {}
+        for path, arrival in read.items():
+            key = arrival.id
+            if not (key in known or key in new or key in state.claimed or path in state.twins):
+                new[key] = arrival
+        if not self.applier.insert(list(new.values())):
+            return paths
+        for key, arrival in new.items():
+            state.claimed[key] = arrival.path
+            state.fileless.discard(key)
+            state.done.add(key)
+            self.applier.cleared.add(arrival.path)
+        taken = {arrival.path for arrival in new.values()}
+        return [path for path in paths if path not in taken]
+
     def _take_paths(self, state: _Pass, paths: Sequence[str]) -> None:
         """Read these files and carry out what they and their rows ask for."""
         at = {record.path: record for record in self.store.records_at(paths)}
@@ -216,18 +243,29 @@ class _Cycle:
         ids = {found.state.message.id for found in founds}
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
-        tasks = []
+        tasks: list[Task | None] = []
+        new: list[tuple[Found, Arrival]] = []
         for found in founds:
             key = found.state.message.id
             if self._is_first(state, found, records.get(key)):
                 state.claimed[key] = found.path
                 state.fileless.discard(key)
-                intent = intended.get((key, found.version.digest))
-                tasks.append(self._task(key, found, rows.get(key), records.get(key), intent))
                 state.done.add(key)
+                record, row = records.get(key), rows.get(key)
+                intent = intended.get((key, found.version.digest))
+                if record is None and row is None and intent is None:
+                    arrival = arrival_of(found)
+                    if arrival is not None:
+                        new.append((found, arrival))
+                        continue
+                tasks.append(self._task(key, found, row, record, intent))
             elif state.twins.get(found.path) != (key, found.version.stamp):
                 self.applier.beside.append(found)
-        self.applier.apply([task for task in tasks if task is not None])
+        if not self.applier.insert([arrival for _, arrival in new]):
+            tasks += [self._task(arrival.id, found, None, None, None) for found, arrival in new]
+        wanted = [task for task in tasks if task is not None]
+        for start in range(0, max(1, len(wanted)), _BATCH):
+            self.applier.apply(wanted[start : start + _BATCH])
 
     def _set_file_aside(
         self, state: _Pass, path: str, record: Record | None, problem: Quarantined
@@ -399,7 +437,7 @@ class _Cycle:
                 rows_only = replace(outcome, file=Step.NONE, file_fields=frozenset())
                 done = outcome.row is Step.NONE
                 return None if done else Task(key, rows_only, found, row, record, partial=True)
-        if outcome == NOTHING:
+        if outcome is NOTHING:
             return None
         return Task(key, outcome, found, row, record, was_intended=agreed is not record)
 

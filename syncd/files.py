@@ -152,7 +152,7 @@ _MOST = 2**63 - 1
 
 def _in_64_bits(time_ns: int) -> int:
     """Return a time as the database holds it: one that no 64 bits hold counts as the last."""
-    return max(-_MOST, min(time_ns, _MOST))
+    return time_ns if -_MOST <= time_ns <= _MOST else max(-_MOST, min(time_ns, _MOST))
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
@@ -272,8 +272,9 @@ class FileReplica:
                 break
             data = os.pread(fd, before.st_size + 1, 0)
             after = os.fstat(fd)
-            stamp = stamp_of(after)
-            if stamp == stamp_of(before) and len(data) == after.st_size:
+            same_time = after.st_mtime_ns == before.st_mtime_ns
+            if same_time and len(data) == after.st_size == before.st_size:
+                stamp = stamp_of(after)
                 if stamp.is_fresh():
                     self.fresh.add(path)
                 return Version(data, stamp, digest_of(data))

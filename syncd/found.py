@@ -1,37 +1,54 @@
-"""A file read as a message: its bytes, what they say, and the marks that a baseline keeps of it."""
+"""A file read as a message: its bytes, what they say, and what the database holds of a new one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from syncd.files import Version
 from syncd.markdown import Place, legacy_view, parse
-from syncd.message import Fingerprints, Message, fingerprints, mailbox_at
-from syncd.reconcile import FileState
+from syncd.message import fingerprints, mailbox_at, values_of
+from syncd.reconcile import FileState, Step, reconcile
+from syncd.record import RecordValues, RowValues, fields_text, row_digest
 
 _FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
 
-Marks = tuple[Fingerprints, bytes]
-"""The fingerprints of a message's fields, and the digest of what the old client sees of it."""
+
+class Arrival(NamedTuple):
+    """What the database is to hold of a message of which it knows nothing: row and baseline."""
+
+    row: RowValues
+    record: RecordValues
+
+    @property
+    def id(self) -> str:
+        return str(self.row[0])
+
+    @property
+    def path(self) -> str:
+        return str(self.record[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file as read; ``marks`` are those of its message, where they are known already."""
+    """A file as read."""
 
     path: str
     version: Version
     state: FileState
-    marks: Marks | None = None
 
 
 def place_of(path: str, project: str, written_ns: int) -> Place:
     """Return what a file's surroundings say where its front matter is silent."""
-    seconds = max(_FIRST_SECOND, min(written_ns // 1_000_000_000, _LAST_SECOND))
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return Place(path, mailbox_at(path), project, moment.isoformat())
+    return Place(path, mailbox_at(path), project, _moment(written_ns // 1_000_000_000))
+
+
+@lru_cache(maxsize=64)  # files often come many a second
+def _moment(second: int) -> str:
+    return datetime.fromtimestamp(max(_FIRST_SECOND, min(second, _LAST_SECOND)), UTC).isoformat()
 
 
 def as_found(path: str, version: Version, project: str) -> Found:
@@ -45,6 +62,16 @@ def as_found(path: str, version: Version, project: str) -> Found:
     )
 
 
-def marks_of(message: Message) -> Marks:
-    """Return the marks that a baseline keeps of a message."""
-    return fingerprints(message), legacy_view(message)
+def arrival_of(found: Found) -> Arrival | None:
+    """Return what becomes of a new message; None where that takes more than an insert."""
+    state, version = found.state, found.version
+    if reconcile(None, state, None).file is not Step.NONE:
+        return None
+    message = state.message
+    row = (message.id, *values_of(message))
+    record = (
+        *(message.id, found.path, *version.stamp, version.digest),
+        *(state.status_said, message.status, fields_text(fingerprints(message))),
+        *(row_digest(row), legacy_view(message)),
+    )
+    return Arrival(row, record)

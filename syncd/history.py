@@ -21,9 +21,10 @@ from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
 from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.names import in_utf8, is_message_name, is_utf8
 from syncd.reconcile import Step
+from syncd.record import Row
 from syncd.report import OpenConflict
 from syncd.sides import Side
-from syncd.store import Row, Store
+from syncd.store import Store
 
 CURRENT = "current"
 

@@ -126,6 +126,13 @@ def entries_of(
         )
 
 
+def arrival_entry(row: Sequence[Any], path: str, *, at: str, cause: str) -> JournalEntry:
+    """Return the entry of a message that is new in a file; ``row`` is what was inserted for it."""
+    key, from_project, from_agent, *_ = row
+    why = cause or _why(Side.DB, Step.CREATE, was_known=False)
+    return JournalEntry(at, key, Side.DB, Step.CREATE, "", why, path, from_agent, from_project)
+
+
 def _named(fields: set[str] | frozenset[str]) -> str:
     return ",".join(name for name in FIELDS if name in fields) if fields else ""
 

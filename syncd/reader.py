@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from syncd.ahead import Ahead
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import TICK_S, FileReplica, Stamp, Version
 from syncd.found import Found, as_found
@@ -19,7 +18,7 @@ class Reader:
 
     A file that does not parse, or that somebody writes to, is read again while it is younger than
     ``retry_s``: here and now with ``wait``, else its path goes into ``unsettled``. ``project`` is
-    the project's own path, ``ahead`` what is reading for it in a second process, if anything is.
+    the project's own path.
     """
 
     def __init__(
@@ -33,7 +32,6 @@ class Reader:
     ) -> None:
         self._files = files
         self._project = project
-        self.ahead: Ahead | None = None
         self._unsettled = unsettled
         self._retry_s = retry_s
         self._wait = wait
@@ -46,7 +44,7 @@ class Reader:
         """
         if path in self._kept:
             return self._kept[path] if keep else self._kept.pop(path)
-        read = (self.ahead and self.ahead.take(path)) or self._read_now(path)
+        read = self._read_now(path)
         size = len(read.version.data) if isinstance(read, Found) else 0
         if keep and len(self._kept) < KEPT_AT_ONCE and size < _LARGEST_KEPT:
             self._kept[path] = read

@@ -9,21 +9,28 @@ file work happen outside them.
 from __future__ import annotations
 
 import json
-import marshal
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import Stamp
-from syncd.message import FIELDS, Message, mailbox_at, values_of
-from syncd.sides import Baseline
+from syncd.journal import JournalEntry
+from syncd.message import FIELDS, Message, values_of
+from syncd.record import (
+    RECORD_COLUMNS,
+    Record,
+    RecordValues,
+    Row,
+    RowValues,
+    record_from,
+    record_values,
+    row_digest,
+)
 from syncd.tables import COLUMNS
 
 DATABASE = "messaging.db"
@@ -36,36 +43,6 @@ _SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
 _ROW_SIZE = " + ".join(f"coalesce(length({column}), 0)" for column in COLUMNS)
 _IDS_AT_ONCE = 500
 
-RowValues = tuple[Any, ...]
-"""A row as it stands: ``id`` and then the columns of `FIELDS`."""
-
-
-class Row(NamedTuple):
-    """A row as read, with what a compare-and-set needs to recognise it."""
-
-    values: RowValues
-    read_at: str | None = None
-
-    @property
-    def digest(self) -> bytes:
-        return row_digest(self.values)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A message's baseline with the file and the row that it was agreed on.
-
-    ``view`` is a digest of what the old client sees in the file, status aside.
-    """
-
-    id: str
-    path: str
-    stamp: Stamp
-    digest: bytes
-    baseline: Baseline
-    row_digest: bytes
-    view: bytes
-
 
 class FeedEntry(NamedTuple):
     """An id that a host touched; ``was`` is the status of a row that it deleted."""
@@ -73,11 +50,6 @@ class FeedEntry(NamedTuple):
     seq: int
     id: object
     was: str | None
-
-
-def row_digest(values: RowValues) -> bytes:
-    """Return the digest by which the baseline knows a row as spelled."""
-    return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
 
 
 class Store(Chronicle):
@@ -145,15 +117,23 @@ class Store(Chronicle):
             raise _refusal(error) from error
         return Row(values)
 
-    def insert_rows(self, messages: Sequence[Message]) -> list[Row]:
-        """Insert many rows, all or none; raises `StaleReplica` when that cannot be done."""
-        rows = [Row((message.id, *values_of(message))) for message in messages]
+    def insert_new(
+        self,
+        rows: Sequence[RowValues],
+        records: Sequence[RecordValues],
+        entries: Iterable[JournalEntry],
+    ) -> None:
+        """Insert many rows with their first baselines.
+
+        Raises `StaleReplica` when one of them exists already or is refused: the transaction must
+        then be given up.
+        """
         try:
-            with self.all_or_nothing():
-                self.connection.executemany(_INSERT_ROW, [row.values for row in rows])
+            self.connection.executemany(_INSERT_ROW, rows)
         except sqlite3.IntegrityError as error:
             raise StaleReplica("one of the rows exists already, or is refused") from error
-        return rows
+        self.connection.executemany(_SAVE_RECORD, records)
+        self.add_to_journal(entries)
 
     def update_row(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
         """Set these fields where the row is still as seen, else raise `StaleReplica`.
@@ -205,7 +185,7 @@ class Store(Chronicle):
     def records(self, ids: Iterable[str]) -> dict[str, Record]:
         """Return the baselines of these ids that are known."""
         sql = f"SELECT {_RECORD} FROM syncd_baseline WHERE id IN "
-        return {values[0]: _record(values) for values in self._select_in(sql, ids)}
+        return {values[0]: record_from(values) for values in self._select_in(sql, ids)}
 
     def records_at(self, paths: Iterable[str]) -> list[Record]:
         """Return the baselines whose files stood at these paths.
@@ -213,7 +193,7 @@ class Store(Chronicle):
         Two may name one path: two messages changed places, and only one end of that was seen.
         """
         sql = f"SELECT {_RECORD} FROM syncd_baseline WHERE path IN "
-        return [_record(values) for values in self._select_in(sql, paths)]
+        return [record_from(values) for values in self._select_in(sql, paths)]
 
     def stamps(self) -> Iterator[tuple[str, str, Stamp]]:
         """Yield path, id and stamp of every file that the baseline knows."""
@@ -229,13 +209,12 @@ class Store(Chronicle):
 
     def save_records(self, records: Iterable[Record]) -> None:
         """Make these the baselines of their messages."""
-        sql = f"INSERT OR REPLACE INTO syncd_baseline ({_RECORD}) VALUES ({_marks(_RECORD)})"
-        self.connection.executemany(sql, map(_record_values, records))
+        self.connection.executemany(_SAVE_RECORD, map(record_values, records))
 
     def save_version(self, record: Record, *, intent: bool = False) -> None:
         """Remember, for a while, a file version that is being replaced, or about to be written."""
-        sql = f"INSERT INTO syncd_versions (at, intent, {_RECORD}) VALUES (?, ?, {_marks(_RECORD)})"
-        self.connection.execute(sql, (time.time(), intent, *_record_values(record)))
+        sql = f"INSERT INTO syncd_versions (at, intent, {_RECORD}) VALUES (?, ?, {_RECORD_MARKS})"
+        self.connection.execute(sql, (time.time(), intent, *record_values(record)))
 
     def settle_intents(self, message_id: str, *, drop: bool) -> None:
         """Note that what was about to be written is now the baseline, or (``drop``) forget it."""
@@ -248,14 +227,14 @@ class Store(Chronicle):
     def intended(self, ids: Iterable[str]) -> dict[tuple[str, bytes], Record]:
         """Return what syncd was about to write, by id and the file's digest: a crash's traces."""
         sql = f"SELECT {_RECORD} FROM syncd_versions WHERE intent AND id IN "
-        found = map(_record, self._select_in(sql, ids))
+        found = map(record_from, self._select_in(sql, ids))
         return {(record.id, record.digest): record for record in found}
 
     def versions(self, message_id: str) -> list[tuple[float, Record]]:
         """Return the versions written or replaced lately, with the time of that, newest first."""
         sql = f"SELECT at, {_RECORD} FROM syncd_versions WHERE id = ? ORDER BY seq DESC"
         rows = self.connection.execute(sql, (message_id,)).fetchall()
-        return [(values[0], _record(values[1:])) for values in rows]
+        return [(values[0], record_from(values[1:])) for values in rows]
 
     def prune_versions(self) -> None:
         """Drop the versions that no late writer can start from any more."""
@@ -343,30 +322,13 @@ class Store(Chronicle):
             yield from self.connection.execute(f"{sql}({marks})", batch)
 
 
-_RECORD = "id, path, size, mtime_ns, inode, digest, status_said, status, fields, row_digest, view"
+_RECORD = ", ".join(RECORD_COLUMNS)
+_RECORD_MARKS = ", ".join("?" * len(RECORD_COLUMNS))
+_SAVE_RECORD = f"INSERT OR REPLACE INTO syncd_baseline ({_RECORD}) VALUES ({_RECORD_MARKS})"
 
 
 def _refusal(error: sqlite3.IntegrityError) -> MessageError:
     return MessageError(
         f"the database refuses the row: {error}",
         hint="A constraint or trigger that a host added to messages forbids it.",
-    )
-
-
-def _marks(columns: str) -> str:
-    return ", ".join("?" * len(columns.split(",")))
-
-
-def _record(values: Sequence[Any]) -> Record:
-    key, path, size, mtime_ns, inode, digest, status_said, status, fields, known, view = values
-    baseline = Baseline(mailbox_at(path), status_said, status, tuple(json.loads(fields)))
-    return Record(key, path, Stamp(size, mtime_ns, inode), digest, baseline, known, view)
-
-
-def _record_values(record: Record) -> tuple[Any, ...]:
-    stamp, baseline = record.stamp, record.baseline
-    return (
-        *(record.id, record.path, stamp.size, stamp.mtime_ns, stamp.inode, record.digest),
-        *(baseline.status_said, baseline.status, json.dumps(baseline.fields)),
-        *(record.row_digest, record.view),
     )

@@ -19,8 +19,9 @@ from syncd.found import Found, as_found
 from syncd.markdown import legacy_view
 from syncd.message import Message, message_from_row
 from syncd.reconcile import FileState, Outcome, reconcile_late
+from syncd.record import Record
 from syncd.sides import Baseline, Side
-from syncd.store import Record, Store
+from syncd.store import Store
 
 _SURE_S = 60.0
 """How long a file that equals an earlier version to the letter counts as a late rewrite of it.

@@ -22,8 +22,9 @@ from syncd.files import FileReplica
 from syncd.inventory import Inventory
 from syncd.message import FIELDS, Message, message_from_row
 from syncd.names import CLAUDE_DIR, is_utf8
+from syncd.record import Row, RowValues
 from syncd.sides import Quarantined
-from syncd.store import Row, RowValues, Store
+from syncd.store import Store
 
 _AT_ONCE = 500
 _LONGEST_PAUSE_S = 0.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from syncd import ahead
 from syncd.ahead import Ahead
 from syncd.errors import SyncdError
 from syncd.files import MAX_BYTES, FileReplica
-from syncd.found import as_found, marks_of
+from syncd.found import arrival_of, as_found
 from tests.projects import Project, assert_in_step, assert_quiet
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -39,11 +38,11 @@ def test_what_is_read_ahead_is_what_is_read_here(odd: Path) -> None:
         for path in paths:
             taken = reading.take(path)
             try:
-                here = as_found(path, files.read(path), str(odd))
+                here = arrival_of(as_found(path, files.read(path), str(odd)))
             except SyncdError:
                 assert taken is None, path
                 continue
-            assert replace(here, marks=marks_of(here.state.message)) == taken
+            assert here == taken
             compared += 1
         assert None is reading.take(paths[0]), "a file is taken once"
         assert None is reading.take("inbox/never-told.md")
@@ -55,7 +54,7 @@ def test_when_the_second_process_dies_the_rest_is_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "_OWN_SHARE", 5)
+    monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     take = Ahead.take
 
@@ -76,7 +75,7 @@ def test_an_import_with_a_second_process_ends_as_one_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "_OWN_SHARE", 5)
+    monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(60):
         project.receive(number)

@@ -16,7 +16,8 @@ import pytest
 from syncd.config import load
 from syncd.cycle import Orders
 from syncd.project import run_pass
-from syncd.store import Row, Store
+from syncd.record import Row
+from syncd.store import Store
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent, wait_for
 from tests.test_agent import both_equal, project

@@ -1,0 +1,79 @@
+"""A message's baseline, with the file and row that it was agreed on, as the database holds it."""
+
+from __future__ import annotations
+
+import json
+import marshal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from syncd.files import Stamp
+from syncd.message import Fingerprints, mailbox_at
+from syncd.sides import Baseline
+
+RowValues = tuple[Any, ...]
+"""A row as it stands: ``id`` and then the columns of `FIELDS`."""
+
+
+class Row(NamedTuple):
+    """A row as read, with what a compare-and-set needs to recognise it."""
+
+    values: RowValues
+    read_at: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        return row_digest(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message's baseline with the file and the row that it was agreed on.
+
+    ``view`` is a digest of what the old client sees in the file, status aside.
+    """
+
+    id: str
+    path: str
+    stamp: Stamp
+    digest: bytes
+    baseline: Baseline
+    row_digest: bytes
+    view: bytes
+
+
+RECORD_COLUMNS = (
+    *("id", "path", "size", "mtime_ns", "inode", "digest", "status_said", "status", "fields"),
+    *("row_digest", "view"),
+)
+RecordValues = tuple[Any, ...]
+"""A record as the database holds it, in the order of `RECORD_COLUMNS`."""
+
+
+def row_digest(values: RowValues) -> bytes:
+    """Return the digest by which the baseline knows a row as spelled."""
+    return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
+
+
+def record_values(record: Record) -> RecordValues:
+    """Return a record as the database holds it."""
+    baseline = record.baseline
+    return (
+        *(record.id, record.path, *record.stamp, record.digest),
+        *(baseline.status_said, baseline.status, fields_text(baseline.fields)),
+        *(record.row_digest, record.view),
+    )
+
+
+def fields_text(fields: Fingerprints) -> str:
+    """Return the fingerprints of a message's fields as the database holds them."""
+    return json.dumps(fields)
+
+
+def record_from(values: Sequence[Any]) -> Record:
+    """Return the record that the database holds as these values."""
+    key, path, size, mtime_ns, inode, digest, status_said, status, fields, known, view = values
+    baseline = Baseline(mailbox_at(path), status_said, status, tuple(json.loads(fields)))
+    return Record(key, path, Stamp(size, mtime_ns, inode), digest, baseline, known, view)
