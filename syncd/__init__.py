@@ -59,6 +59,7 @@ keeps the arrows so.
     front_matter  PURE: the YAML of a file, read and written
     canonical     PURE: front matter as the old client writes it, without a YAML parser
     message       PURE: the message, its fields in normal form
+    digest        PURE: BLAKE2b, by which bytes and texts are known again
     errors        the hierarchy, exit codes, hints
 
 The way of the data: files and rows → snapshots → outcomes → apply → baseline. What holds at all

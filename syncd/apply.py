@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 from syncd.chronicle import QuarantineEntry, now_text
+from syncd.digest import blake2b
 from syncd.edit import edit
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica, Stamp, Version, digest_of

@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from syncd.attributes import Attributes, attributes_of, give, give_to_owner_of
+from syncd.digest import blake2b
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.message import FOLDERS
 from syncd.names import (

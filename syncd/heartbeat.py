@@ -155,7 +155,7 @@ def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
     with door:
         fcntl.flock(door, fcntl.LOCK_EX)
         _refuse_second(roots, recursive)
-        from hashlib import blake2b  # only an agent of one's own has a file to name
+        from syncd.digest import blake2b
 
         names = sorted(map(str, roots))
         digest = blake2b("\n".join(names).encode(), digest_size=8).hexdigest()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import marshal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
+from syncd.digest import blake2b
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica, Scan
 from syncd.markdown import Place, parse

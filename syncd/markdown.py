@@ -10,12 +10,12 @@ import json
 import marshal
 import re
 from dataclasses import dataclass
-from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from syncd import canonical
 from syncd.canonical import Canonical
+from syncd.digest import blake2b
 from syncd.errors import MessageError
 from syncd.message import (
     DEFAULTS,

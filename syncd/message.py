@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import blake2b
 from operator import attrgetter
 from typing import Any
 
+from syncd.digest import blake2b
 from syncd.errors import MessageError
 
 FIELDS = (

@@ -6,9 +6,9 @@ import json
 import marshal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from syncd.digest import blake2b
 from syncd.files import Stamp
 from syncd.message import Fingerprints, mailbox_at
 from syncd.sides import Baseline

@@ -10,7 +10,7 @@ changed in the rows since, and brings it to the files.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
@@ -78,7 +78,7 @@ def reinstate(
         if known is None or not is_placing:
             _unpack_aside(project, archive)
             known = known or Retirement(manifest.at, archive.name, summed)
-            known = replace(known, sha256=summed, stage=Stage.RESTORING)
+            known = known._replace(sha256=summed, stage=Stage.RESTORING)
             with changing("write", project / CLAUDE_DIR):
                 save(project, known)
         _place(project, manifest)

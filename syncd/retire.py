@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -317,7 +317,7 @@ def finish(project: Path, known: Retirement) -> None:
             _drop_tables(database)
     if not known.is_done:
         with changing("write", base):
-            save(project, replace(known, stage=Stage.RETIRED))
+            save(project, known._replace(stage=Stage.RETIRED))
 
 
 def _give_name(temporary: Path, archive: Path, known: Retirement) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.errors import ReplicaError
 from syncd.message import FOLDERS
@@ -36,8 +35,7 @@ class Stage(StrEnum):
     RESTORING = "restoring"  # being undone
 
 
-@dataclass(frozen=True, slots=True)
-class Retirement:
+class Retirement(NamedTuple):
     """What the marker says. ``archive`` is a name in ``.claude-mpm``, ``sha256`` of its bytes."""
 
     at: str

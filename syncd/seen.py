@@ -13,10 +13,10 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import astuple
-from hashlib import blake2b
 from pathlib import Path
 
 from syncd.config import Config, state_folder
+from syncd.digest import blake2b
 from syncd.files import Scan
 from syncd.names import CLAUDE_DIR, in_utf8
 from syncd.report import Report

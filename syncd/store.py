@@ -13,13 +13,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import Stamp
-from syncd.journal import JournalEntry
 from syncd.message import FIELDS, Message, values_of
 from syncd.record import (
     RECORD_COLUMNS,
@@ -32,6 +31,9 @@ from syncd.record import (
     row_digest,
 )
 from syncd.tables import COLUMNS
+
+if TYPE_CHECKING:
+    from syncd.journal import JournalEntry
 
 DATABASE = "messaging.db"
 VERSION_MEMORY_S = 600.0

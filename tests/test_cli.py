@@ -186,7 +186,8 @@ def test_reading_arguments_needs_no_pydantic(world: Path) -> None:
 def test_a_status_in_sync_comes_without_what_it_does_not_need(world: Path) -> None:
     heavy = {
         *("rich", "yaml", "frontmatter", "pydantic", "watchdog", "tomllib", "shlex", "logging"),
-        *("concurrent.futures", "syncd.reconcile", "syncd.guard", "syncd.journal", "syncd.cycle"),
+        *("hashlib", "concurrent.futures", "syncd.reconcile", "syncd.guard", "syncd.journal"),
+        "syncd.cycle",
     }
     code = (
         "import sys; from syncd.cli import main; code = main(['status', sys.argv[1]]); "
