@@ -236,7 +236,8 @@ class Applier:
             return
         # What is about to be written need not survive the machine, only this process: it tells
         # the next cycle that a file without a baseline is syncd's own work.
-        with self.store.writing(durable=bool(first)):
+        changes_rows = any(task.changes_both for task in first)
+        with self.store.writing(durable=bool(first), mute=changes_rows):
             for task in first:
                 if self._kept_file(task):
                     self._keep(task, Side.FILE)
@@ -326,7 +327,10 @@ class Applier:
         work = [task for task in tasks if not task.dropped and self._has_news(task)]
         if not work:
             return
-        with self.store.writing():
+        # Where only files changed, a baseline that dies with the machine is no loss: then both
+        # sides changed to the same.
+        changes_rows = any(task.outcome.row is not Step.NONE for task in work)
+        with self.store.writing(durable=changes_rows, mute=changes_rows):
             for task in work:
                 if not task.changes_both:
                     self._change_row(task)
@@ -467,7 +471,8 @@ class Applier:
         }
         if not (cleared or news or heard or lost_twins or new_twins):
             return
-        with self.store.writing():
+        # None of it is more than a next look would find again.
+        with self.store.writing(durable=False, mute=False):
             for path in cleared:
                 self.store.forget_quarantine(path)
             for entry in news:

@@ -44,12 +44,13 @@ class _Pass:
 
     ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
     gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
-    with, ``twins`` the recorded copies of own messages.
+    with, ``twins`` the recorded copies of own messages, ``usable`` the folders without trouble.
     """
 
     look: Look
     quarantine: dict[str, QuarantineEntry]
     twins: dict[str, tuple[str, Stamp]]
+    usable: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -340,6 +341,7 @@ class _Cycle:
         """Compare these messages, whose rows or whose files' absence gave the reason to look."""
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
+        state.usable = [one for one in FOLDERS if not self.files.folder_state(one).trouble]
         tasks = []
         for key in ids:
             record, row = records.get(key), rows.get(key)
@@ -358,7 +360,7 @@ class _Cycle:
         """Return a message's file; None when it has none, False when that cannot be said now."""
         if key in state.fileless:
             return None
-        path = record.path if record else self._default_path(key)
+        path = record.path if record else self._default_path(state, key)
         if path is None:
             return None
         if record and row and row.digest == record.row_digest and key not in state.look.vanished:
@@ -384,13 +386,11 @@ class _Cycle:
             return False
         return read
 
-    def _default_path(self, key: str) -> str | None:
+    def _default_path(self, state: _Pass, key: str) -> str | None:
         """Return where a file that the baseline does not know yet may stand for a new row."""
-        for folder in FOLDERS:
-            path = f"{folder}/{file_name(key)}"
-            if not self.files.folder_state(folder).trouble and self.files.look(path) is not None:
-                return path
-        return None
+        name = file_name(key)
+        paths = (f"{folder}/{name}" for folder in state.usable)
+        return next((path for path in paths if self.files.look(path) is not None), None)
 
     def _task(
         self,
@@ -469,7 +469,7 @@ class _Cycle:
         if (self.orders.restore or self.orders.accept_deletes) and self.report.error is None:
             changes["decision"] = None
         if changes:
-            with self.store.writing():
+            with self.store.writing(durable=changes.keys() != {"last_cycle"}, mute=False):
                 for name, value in changes.items():
                     self.store.set_state(name, value)
                 if "halt" in changes:

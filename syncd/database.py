@@ -143,10 +143,11 @@ class Database:
                 self.connection.execute("ROLLBACK")
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[None]:
+    def writing(self, *, durable: bool = True, mute: bool = True) -> Iterator[None]:
         """Write everything inside in one transaction of which the triggers hear nothing.
 
         A transaction that is not ``durable`` survives the death of the process, not of the machine.
+        One that leaves ``messages`` alone need not ``mute`` the triggers.
         """
         with translated(self.path):
             if not self.is_current():
@@ -155,9 +156,11 @@ class Database:
                 self.connection.execute("PRAGMA synchronous = NORMAL")
             try:
                 with self._immediate():
-                    self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
+                    if mute:
+                        self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
                     yield
-                    self.connection.execute("DELETE FROM syncd_mute")
+                    if mute:
+                        self.connection.execute("DELETE FROM syncd_mute")
             finally:
                 if not durable:
                     self.connection.execute("PRAGMA synchronous = FULL")
