@@ -330,6 +330,8 @@ def _give_name(temporary: Path, archive: Path, known: Retirement) -> None:
             f"{archive} is not the archive that the project was retired into",
             hint="Put it back there: what it holds is not removed without it.",
         )
+    # Where renames have no flags, a crash between link and unlink leaves the archive both names.
+    temporary.unlink(missing_ok=True)
 
 
 def _clear(base: Path, root: str, packed: dict[str, Entry]) -> None:
