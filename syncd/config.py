@@ -75,6 +75,20 @@ def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "syncd"
 
 
+def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the folder for what ends with the user's sessions; None where there is none.
+
+    It stands in memory, so that writing to it is no work for a disk (XDG Base Directory
+    Specification). A job of cron is not told of it: systemd's is looked for where it always stands.
+    """
+    base = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    try:
+        is_ours = base.is_absolute() and base.stat().st_uid == os.geteuid()
+    except OSError:
+        return None
+    return base / "syncd" if is_ours else None
+
+
 def load(
     project: Path | None = None,
     *,

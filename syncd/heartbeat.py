@@ -1,7 +1,10 @@
 """The agent's sign of life: one file an agent, locked while it lives, touched while it works.
 
-The files stand in the user's state folder (``$XDG_STATE_HOME/syncd/agents``), so that commands
-can tell which agent covers a project without a port and without asking the agent.
+Commands tell by it which agent covers a project, without a port and without asking the agent. The
+files stand in memory where the system has a folder for that (``$XDG_RUNTIME_DIR/syncd/agents``): an
+agent that has nothing to do shall not keep a disk from its sleep. Else, or when that folder goes
+with the user's last session, they stand in the state folder (``$XDG_STATE_HOME/syncd/agents``);
+whoever looks for agents looks in both.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from syncd import __version__
-from syncd.config import state_folder
+from syncd.config import runtime_folder, state_folder
 from syncd.errors import ReplicaError, UsageError
 
 BEAT_S = 10.0
 STALE_S = 60.0
+_DISK_BEAT_S = 30.0
+"""A file on a disk is touched less often: its lock tells of an agent that died, and a time of one
+that hangs."""
 
 
 class AgentInfo(NamedTuple):
@@ -60,12 +66,18 @@ class AgentInfo(NamedTuple):
 
 def agents() -> list[AgentInfo]:
     """Return all agents that run, or that ended without a word."""
-    folder = state_folder() / "agents"
     found = []
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(_read(path))
+    for folder in _folders():
+        for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                found.append(_read(path))
     return found
+
+
+def _folders() -> list[Path]:
+    """Return the folders in which an agent may show itself, the first choice first."""
+    in_memory = runtime_folder()
+    return [place / "agents" for place in (in_memory, state_folder()) if place is not None]
 
 
 def agent_for(project: Path, among: list[AgentInfo] | None = None) -> AgentInfo | None:
@@ -120,79 +132,125 @@ def _is_free(file: IO[Any]) -> bool:
 class Heartbeat:
     """This agent's own file, held for its life."""
 
-    def __init__(self, file: IO[str], path: Path, data: dict[str, Any]) -> None:
-        self._file = file
-        self._path = path
+    def __init__(self, name: str, data: dict[str, Any]) -> None:
+        self._name = name
         self._data = data
+        self._stand()
+
+    def _stand(self) -> None:
+        """Make the file, in the first folder that takes it; raises `OSError` when none does."""
+        *better, last = _folders()
+        for folder in better:
+            with suppress(OSError):
+                self._stand_in(folder, touch_s=0.0)
+                return
+        self._stand_in(last, touch_s=_DISK_BEAT_S)
+
+    def _stand_in(self, folder: Path, *, touch_s: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / self._name
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # held against us by readers only, for a moment
+            self._write(file)
+        except BaseException:
+            file.close()
+            raise
+        self._file, self._path, self._touch_s = file, path, touch_s
+
+    def _write(self, file: IO[str]) -> None:
+        text = json.dumps(self._data).encode()
+        os.pwrite(file.fileno(), text, 0)
+        os.ftruncate(file.fileno(), len(text))
+        self._told, self._touched = dict(self._data), time.monotonic()
 
     def beat(
         self, last_full_compare: Mapping[str, str], troubles: Mapping[str, tuple[str, str]]
     ) -> None:
-        """Say that the agent is at work, and what has changed since it last said so."""
-        news = {
+        """Say that the agent is at work, and what has changed since it last said so.
+
+        What cannot be said, as on a full disk, is left to the next beat.
+        """
+        self._data |= {
             "last_full_compare": dict(last_full_compare),
             "troubles": {path: list(found) for path, found in troubles.items()},
         }
-        if self._data | news != self._data:
-            self._data |= news
-            _write(self._file, self._data)
-        else:
-            os.utime(self._file.fileno())
+        with suppress(OSError):
+            if not self._is_there():
+                self._file.close()
+                self._stand()
+            elif self._data != self._told:
+                self._write(self._file)
+            elif time.monotonic() - self._touched >= self._touch_s:
+                os.utime(self._file.fileno())
+                self._touched = time.monotonic()
+
+    def _is_there(self) -> bool:
+        """Tell whether others find the file: its folder goes when the user's last session ends."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except (OSError, ValueError):  # the latter of a file that was closed and not made again
+            return False
+
+    def end(self) -> None:
+        """Take the file away."""
+        if self._is_there():
+            self._path.unlink(missing_ok=True)
+        self._file.close()
 
 
 @contextmanager
 def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
     """Hold the roots for this agent; raises `UsageError`, with the pid, when another has one."""
+    # Not in memory: all agents have to come through one door, also one that knows no such folder.
     folder = state_folder() / "agents"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         door = (folder / "door.lock").open("a")
+        with door:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            _refuse_second(roots, recursive)
+            heartbeat = _begin(sorted(map(str, roots)), recursive)
     except OSError as error:
         raise ReplicaError(
             f"{folder} cannot be written: {(error.strerror or '').lower()}",
             hint="Set XDG_STATE_HOME to a folder that can.",
         ) from error
-    with door:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        _refuse_second(roots, recursive)
-        from syncd.digest import blake2b
+    try:
+        yield heartbeat
+    finally:
+        heartbeat.end()
 
-        names = sorted(map(str, roots))
-        digest = blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
-        path = folder / f"{digest}.json"
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
-        fcntl.flock(file, fcntl.LOCK_EX)  # held against us by readers only, for a moment
-        data = {
-            "pid": os.getpid(),
-            "version": __version__,
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "roots": names,
-            "recursive": recursive,
-            "last_full_compare": {},
-            "troubles": {},
-        }
-        _write(file, data)
-    with file:
-        try:
-            yield Heartbeat(file, path, data)
-        finally:
-            path.unlink(missing_ok=True)
+
+def _begin(roots: list[str], recursive: bool) -> Heartbeat:
+    from syncd.digest import blake2b  # only an agent of one's own has a file to name
+
+    digest = blake2b("\n".join(roots).encode(), digest_size=8).hexdigest()
+    name = f"{digest}.json"
+    for folder in _folders():
+        # Left by one that died, maybe in the folder that is not ours now.
+        (folder / name).unlink(missing_ok=True)
+    data = {
+        "pid": os.getpid(),
+        "version": __version__,
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "roots": roots,
+        "recursive": recursive,
+        "last_full_compare": {},
+        "troubles": {},
+    }
+    return Heartbeat(name, data)
 
 
 def _refuse_second(roots: list[Path], recursive: bool) -> None:
     for agent in agents():
-        if not agent.alive:
+        if not agent.held:
             continue
         for root in roots:
             inside = recursive and any(root in Path(other).parents for other in agent.roots)
             if agent.covers(root) or inside:
+                kill = f"kill {agent.pid}" if agent.alive else f"kill -9 {agent.pid}"
                 raise UsageError(
                     f"an agent runs on {root} already: pid {agent.pid}, since {agent.since}",
-                    hint=f"Stop it first: kill {agent.pid}",
+                    hint=f"Stop it first: {kill}",
                 )
-
-
-def _write(file: IO[str], data: Mapping[str, Any]) -> None:
-    text = json.dumps(data).encode()
-    os.pwrite(file.fileno(), text, 0)
-    os.ftruncate(file.fileno(), len(text))

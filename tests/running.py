@@ -31,6 +31,7 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
     kept |= {
         "XDG_STATE_HOME": str(home / "state"),
         "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_RUNTIME_DIR": str(home / "run"),  # there is none, unless a test makes it
     }
     return kept | {f"SYNCD_{name.upper()}": str(value) for name, value in settings.items()}
 

@@ -73,6 +73,7 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home / "config"),
         "XDG_STATE_HOME": str(home / "state"),
+        "XDG_RUNTIME_DIR": str(home / "run"),  # there is none
         "SYNCD_GONE_S": "0",
         "SYNCD_RETRY_S": "0",
         "COLUMNS": "100",

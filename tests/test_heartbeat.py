@@ -1,0 +1,122 @@
+"""The agent's sign of life: where it stands, and who finds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from syncd.config import runtime_folder
+from syncd.errors import UsageError
+from syncd.heartbeat import agents, alive
+from tests.projects import Project
+from tests.running import RunningAgent, syncd
+
+LONG_AGO = 1_000_000_000
+
+
+def signs(home: Path) -> list[str]:
+    """Return where below a home signs of life stand."""
+    return sorted(str(path.parent.relative_to(home)) for path in home.rglob("*.json"))
+
+
+def test_an_agent_shows_itself_in_memory_where_there_is_a_folder_for_it(
+    shop: Project, home: Path
+) -> None:
+    (home / "run").mkdir()
+    with RunningAgent(home, shop.path) as agent:
+        where = signs(home)
+        (found,) = json.loads(syncd(home, "status", shop.path, "--json").stdout)["projects"]
+        agent.stop()
+
+    assert ["run/syncd/agents"] == where
+    assert (agent.process.pid, "running") == (found["agent"]["pid"], found["agent"]["state"])
+    assert [] == signs(home)
+
+
+def test_an_agent_that_knows_no_folder_in_memory_is_found_by_one_that_does(
+    shop: Project, home: Path
+) -> None:
+    with alive([shop.path], recursive=False):
+        (home / "run").mkdir()
+        (found,) = agents()
+        where = signs(home)
+        with (
+            pytest.raises(UsageError, match="an agent runs on"),
+            alive([shop.path], recursive=True),
+        ):
+            pass
+
+    assert (True, True) == (found.alive, found.covers(shop.path))
+    assert ["state/syncd/agents"] == where
+
+
+def test_a_folder_that_goes_with_the_last_session_takes_no_agent_along(
+    shop: Project, home: Path
+) -> None:
+    (home / "run").mkdir()
+    with alive([shop.path], recursive=False) as heartbeat:
+        shutil.rmtree(home / "run")
+        lost = agents()
+        heartbeat.beat({str(shop.path): "2026-02-20T00:00:00+00:00"}, {})
+        (found,) = agents()
+        where = signs(home)
+
+    assert [] == lost
+    assert ["state/syncd/agents"] == where
+    assert (True, [str(shop.path)]) == (found.alive, list(found.last_full_compare))
+    assert [] == signs(home)
+
+
+@pytest.mark.parametrize(("in_memory", "is_touched"), [(True, True), (False, False)])
+def test_a_beat_without_news_is_written_in_memory_and_seldom_on_a_disk(
+    shop: Project, home: Path, in_memory: bool, is_touched: bool
+) -> None:
+    if in_memory:
+        (home / "run").mkdir()
+    with alive([shop.path], recursive=False) as heartbeat:
+        heartbeat.beat({}, {})
+        (path,) = home.rglob("*.json")
+        os.utime(path, (LONG_AGO, LONG_AGO))
+        heartbeat.beat({}, {})
+        without_news = path.stat().st_mtime
+        heartbeat.beat({}, {str(shop.path): ("the disk is full", "")})
+        with_news = path.stat().st_mtime
+
+    assert is_touched == (without_news != LONG_AGO)
+    assert with_news != LONG_AGO
+
+
+def test_what_a_dead_agent_left_on_the_disk_goes_with_the_next_one_in_memory(
+    shop: Project, home: Path
+) -> None:
+    with RunningAgent(home, shop.path) as agent:
+        agent.stop(signal.SIGKILL)
+    left = signs(home)
+    (home / "run").mkdir()
+    with alive([shop.path], recursive=False):
+        now = signs(home)
+
+    assert (["state/syncd/agents"], ["run/syncd/agents"]) == (left, now)
+
+
+def test_an_agent_beside_one_that_hangs_does_not_start_and_does_not_wait(
+    shop: Project, home: Path
+) -> None:
+    with alive([shop.path], recursive=False):
+        (path,) = home.rglob("*.json")
+        os.utime(path, (LONG_AGO, LONG_AGO))
+        second = syncd(home, "run", shop.path)
+
+    assert 2 == second.returncode
+    assert f"  → Stop it first: kill -9 {os.getpid()}\n" in second.stderr
+
+
+def test_only_an_absolute_folder_of_ones_own_counts_as_the_one_in_memory(tmp_path: Path) -> None:
+    for base in ("run", str(tmp_path / "none"), "/proc/1" if os.geteuid() else "relative"):
+        assert runtime_folder({"XDG_RUNTIME_DIR": base}) is None
+    assert tmp_path / "syncd" == runtime_folder({"XDG_RUNTIME_DIR": str(tmp_path)})
