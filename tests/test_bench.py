@@ -28,7 +28,7 @@ PID = re.compile(r'"pid": *(\d+),')
 
 
 def pids_of_agents(scratch: Path) -> list[int]:
-    found = scratch.glob("*/home/state/syncd/agents/*.json")
+    found = scratch.glob("*/home/*/syncd/agents/*.json")
     texts = [path.read_text() for path in found]
     return [int(match[1]) for match in map(PID.search, texts) if match]
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ BENCHES: dict[str, Callable[[Workshop], Iterator[Result]]] = {
     "sizes": sizes.sizes,
 }
 
+_IN_MEMORY = "/dev/shm"
+"""Where a session's folder for what is short-lived stands, as systemd makes it for users."""
+
 MISHAPS = (BenchError, AssertionError, OSError, sqlite3.Error, subprocess.SubprocessError)
 """What fails one bench and lets the others go on."""
 
@@ -80,8 +84,10 @@ def _measured(
     """Run benches in a scratch folder that is gone afterwards; return results and failures."""
     failures: dict[str, str] = {}
     results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="syncd-bench.") as folder:
+    with _as_users_have_it(), _scratch() as folder, _scratch(_IN_MEMORY) as memory:
         workshop = Workshop(Path(folder).resolve(), scale, plot)
+        workshop.home.mkdir()
+        (workshop.home / "run").symlink_to(memory)
         for name in names:
             began = time.monotonic()
             try:
@@ -95,6 +101,23 @@ def _measured(
                 break
             _tell(f"{name} {'failed' if name in failures else 'is done'} {_since(began)}")
     return results, failures
+
+
+def _scratch(where: str | None = None) -> tempfile.TemporaryDirectory[str]:
+    usable = where is not None and os.access(where, os.W_OK)
+    return tempfile.TemporaryDirectory(prefix="syncd-bench.", dir=where if usable else None)
+
+
+@contextmanager
+def _as_users_have_it() -> Iterator[None]:
+    """Let processes keep their compiled modules, whatever the one who measures has set."""
+    name = "PYTHONDONTWRITEBYTECODE"
+    former = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if former is not None:
+            os.environ[name] = former
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
