@@ -22,10 +22,10 @@ from syncd.messaging.pool import ConnectionPool
 from syncd.messaging.rows import INSERT, SELECT, message_dict, now_text, parse_instant, row_values
 
 _DELETE_BATCH = 500
-_NEWEST_FIRST = " ORDER BY created_at DESC, rowid DESC LIMIT ?"
+_NEWEST_FIRST = " ORDER BY created_at DESC, rowid DESC"
 _PRESSING_FIRST = (
     " ORDER BY CASE priority WHEN 'urgent' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 ELSE 2 END,"
-    " created_at DESC, rowid DESC LIMIT ?"
+    " created_at DESC, rowid DESC"
 )
 
 _log = logging.getLogger("syncd.messaging")
@@ -102,7 +102,7 @@ class MessagingDatabase:
 
     def get_message(self, message_id: str) -> dict[str, Any] | None:
         """Return one message, or None if there is none with that id."""
-        found = self._messages(" WHERE id = ? LIMIT ?", [message_id], 1)
+        found = self._messages(" WHERE id = ?", [message_id], _NEWEST_FIRST, 1)
         return found[0] if found else None
 
     def list_messages(
@@ -110,7 +110,7 @@ class MessagingDatabase:
     ) -> list[dict[str, Any]]:
         """Return messages, newest first; with ``received`` without those that were sent."""
         where, values = _conditions(status=status, received=received)
-        return self._messages(where + _NEWEST_FIRST, values, limit)
+        return self._messages(where, values, _NEWEST_FIRST, limit)
 
     def get_messages_for_agent(
         self,
@@ -122,7 +122,7 @@ class MessagingDatabase:
     ) -> list[dict[str, Any]]:
         """Return the messages to one agent, as `list_messages` does."""
         where, values = _conditions(status=status, to_agent=to_agent, received=received)
-        return self._messages(where + _NEWEST_FIRST, values, limit)
+        return self._messages(where, values, _NEWEST_FIRST, limit)
 
     def get_high_priority_messages(
         self, priorities: Sequence[str] | None = None, limit: int | None = 50
@@ -132,7 +132,7 @@ class MessagingDatabase:
         wanted = ["urgent", "high"] if priorities is None else list(priorities)
         marks = ", ".join("?" * len(wanted))
         where = f" WHERE status = 'unread' AND priority IN ({marks})"
-        return self._messages(where + _PRESSING_FIRST, wanted, limit)
+        return self._messages(where, wanted, _PRESSING_FIRST, limit)
 
     def update_message_status(
         self, message_id: str, status: str, *, only_from: str | None = None
@@ -274,12 +274,22 @@ class MessagingDatabase:
             return connection.execute(statement, values).rowcount > 0
 
     def _messages(
-        self, clauses: str, values: Sequence[Any], limit: int | None
+        self, where: str, values: Sequence[Any], order: str, limit: int | None
     ) -> list[dict[str, Any]]:
+        """Return the first messages in an order.
+
+        Chosen before they are read: sorting whole rows, bodies and all, would cost several times
+        what the few that are wanted do.
+        """
         if limit is not None and limit < 0:
             raise UsageError(f"A limit of {limit} is below zero.", hint="Use None for no limit.")
-        limited = [*values, -1 if limit is None else limit]
-        return [message_dict(row) for row in self._fetch(SELECT + clauses, limited)]
+        chosen = f"SELECT rowid FROM messages{where}{order} LIMIT ?"
+        statement = f"{SELECT} WHERE rowid IN ({chosen}){order}"
+        if limit is None:
+            found = self._fetch(f"{SELECT}{where}{order}", values)
+        else:
+            found = self._fetch(statement, [*values, limit])
+        return [message_dict(row) for row in found]
 
     def _sessions(self, where: str) -> list[dict[str, Any]]:
         columns = "session_id, project_path, project_name, started_at, last_active, status, pid"
