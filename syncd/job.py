@@ -178,6 +178,9 @@ class Job:
                 case Kind.RELEASED:
                     self.bell = self.bell or self.store is not None
                 case Kind.FULL:
+                    # A folder came or went. If its files are there again, no event tells so: what
+                    # was gone with it must not count as the first look at another absence.
+                    self.vanished.clear()
                     self.full = True
             return None
 
@@ -295,6 +298,10 @@ class Job:
             log.info("%s: %s", self.project, report.counts)
         self._log_state(orders, report)
         with self.lock:
+            if orders.paths is None:
+                stood = {path for path, since in self.vanished.items() if since < self.used}
+                for path in stood - report.vanished:
+                    del self.vanished[path]
             for path in report.vanished:
                 self.vanished.setdefault(path, now)
             if report.error is None and report.halt is None:

@@ -19,10 +19,12 @@ import pytest
 
 from syncd.config import load
 from syncd.cycle import Orders
+from syncd.job import Job
 from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at, message_from_row, values_of
 from syncd.project import run_pass
 from syncd.store import COLUMNS
+from syncd.wakes import Kind, Wake
 from tests.clients import NewClient, OldClient, random_message
 from tests.running import RunningAgent, syncd, wait_for
 
@@ -288,6 +290,24 @@ def test_g6_an_emptied_inbox_halts_and_the_agent_resumes_by_itself(tmp_path: Pat
         os.rename(tmp_path / "inbox-away", here / ".claude-mpm" / "inbox")
         NewClient(there).send(here, "After", "Words")
         wait_for(lambda: len(rows_of(here)) == 6 and both_equal(here))
+
+
+def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path: Path) -> None:
+    here = project(tmp_path / "p")
+    OldClient(tmp_path / "q").send(here, "Subject", "Body")
+    (path,) = (here / ".claude-mpm/inbox").glob("*.md")
+    name = f"inbox/{path.name}"
+    job = Job(here, load(here, flags={"gone_s": 0.0}))
+    job.heed(Orders(wait=False), job.cycle(Orders(wait=False)))
+    job.hear(Wake(Kind.GONE, name))
+    job.hear(Wake(Kind.FULL))
+    orders = job.take(time.monotonic() + 10)
+    assert orders is not None
+    assert frozenset() == orders.gone
+    job.hear(Wake(Kind.GONE, name))
+    job.heed(Orders(wait=False), job.cycle(Orders(wait=False)))  # which sees that it stands
+    assert {} == job.vanished
+    job.close()
 
 
 def test_an_rm_of_many_files_halts_before_the_first_row_is_deleted(tmp_path: Path) -> None:
