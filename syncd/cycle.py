@@ -30,7 +30,7 @@ from syncd.record import Record, Row
 from syncd.report import OpenConflict, Report
 from syncd.sides import Quarantined
 from syncd.store import Store
-from syncd.strays import is_left_behind, rewritten_version, take_in
+from syncd.strays import is_left_behind, other_copy_of, rewritten_version, take_in
 
 _BATCH = 250
 _PATHS_AT_ONCE = 1000
@@ -416,6 +416,7 @@ class _Cycle:
         if found is not None and (record is None or record.digest != found.version.digest):
             if intended is None:
                 rewritten = rewritten_version(self.store, found, record)
+                agreed = other_copy_of(self.store, found, record) or record
             else:
                 # Where the bytes came to be but not the move, it is still to be done.
                 base = replace(intended.baseline, mailbox=found.state.mailbox)
@@ -439,7 +440,7 @@ class _Cycle:
                 return None if done else Task(key, rows_only, found, row, record, partial=True)
         if outcome is NOTHING:
             return None
-        return Task(key, outcome, found, row, record, was_intended=agreed is not record)
+        return Task(key, outcome, found, row, record, was_intended=intended is not None)
 
     # What concerns the project as a whole
 

@@ -17,7 +17,15 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica, Version
 from syncd.found import Found, as_found
 from syncd.markdown import legacy_view
-from syncd.message import Message, message_from_row
+from syncd.message import (
+    FIELDS,
+    Fingerprints,
+    Mailbox,
+    Message,
+    fingerprints,
+    mailbox_at,
+    message_from_row,
+)
 from syncd.reconcile import FileState, Outcome, reconcile_late
 from syncd.record import Record
 from syncd.sides import Baseline, Side
@@ -48,6 +56,27 @@ def rewritten_version(store: Store, found: Found, record: Record | None) -> Reco
             was_unread = version.baseline.status_said != "read"
             return version if was_unread or time.time() - at < _SURE_S else None
     return None
+
+
+def other_copy_of(store: Store, found: Found, record: Record | None) -> Record | None:
+    """Return the version of which a file is the other copy, in the inbox, of a message to oneself.
+
+    The old client writes the outbox copy first. When that was taken in already, and changed by SQL,
+    before the inbox copy came, the texts in the latter are nobody's edit.
+    """
+    if record is None or mailbox_at(record.path) is not Mailbox.OUTBOX:
+        return None
+    message = found.state.message
+    if found.state.mailbox is Mailbox.OUTBOX or message.from_project != message.to_project:
+        return None
+    mine = _but_status(fingerprints(message))
+    versions = (record, *(version for _, version in store.versions(record.id)))
+    return next((one for one in versions if _but_status(one.baseline.fields) == mine), None)
+
+
+def _but_status(fields: Fingerprints) -> Fingerprints:
+    at = FIELDS.index("status")
+    return fields[:at] + fields[at + 1 :]
 
 
 def is_left_behind(store: Store, found: Found, record: Record) -> bool:

@@ -557,7 +557,8 @@ class Soak:
             return "-"
         word = rng.choice(("read", "read", "archived", "unread", "waiting"))
         if word == "read" and rng.random() < 0.5:
-            self.new.read(key)
+            with suppress(KeyError):  # syncd took it away meanwhile
+                self.new.read(key)
         else:
             self.new.update(key, status=word)
         self.round.deeds[key].add("status")

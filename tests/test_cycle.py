@@ -2279,6 +2279,29 @@ def test_a_message_to_oneself_seen_half_sent_ends_the_same(project: Project) -> 
     assert_quiet(project)
 
 
+def test_g4_a_late_inbox_copy_undoes_nothing_that_sql_did_to_the_outbox_copy(
+    project: Project,
+) -> None:
+    key = project.old.send(project.path, "Note", "To myself.")
+    inbox = project.file(f"inbox/{key}.md")
+    data = inbox.read_bytes()
+    inbox.unlink()
+    project.sync()
+    project.new.update(key, subject="By SQL", body="Changed meanwhile.")
+    project.sync()
+    inbox.write_bytes(data)
+    report = project.scoped(f"inbox/{key}.md")
+    assert State.IN_SYNC is report.state
+    row = project.row(key)
+    assert ("By SQL", "Changed meanwhile.", "unread") == (
+        row["subject"],
+        row["body"],
+        row["status"],
+    )
+    assert "Changed meanwhile." in project.text(f"inbox/{key}.md")
+    assert_quiet(project)
+
+
 def test_a_twin_is_never_a_second_message(project: Project) -> None:
     key = project.old.send(project.path, "Note", "To myself.")
     project.sync()
