@@ -43,6 +43,7 @@ keeps the arrows so.
     record        a message's baseline as the database holds it
     trees         trees of folders: listing, comparing, moving one into another
     files         the replica of files: scan, stable read, safe write
+    snapshot      what a look at the files holds
     attributes    what a file has beside its bytes: permissions, owner, access lists
     syscalls      leases, renames and watches, which Python lacks
     find          finding projects

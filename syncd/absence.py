@@ -13,7 +13,7 @@ from typing import TypeAlias
 from syncd.apply import row_key
 from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
-from syncd.files import FileReplica, Stamp
+from syncd.files import FileReplica
 from syncd.found import Found
 from syncd.guard import Halt, guard, still_gone
 from syncd.look import Look, losses
@@ -21,6 +21,7 @@ from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.report import Report
 from syncd.sides import Quarantined
+from syncd.snapshot import Stamp
 from syncd.store import DATABASE, Store
 
 Twins: TypeAlias = dict[str, tuple[str, Stamp]]

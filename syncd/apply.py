@@ -19,7 +19,7 @@ from syncd.chronicle import QuarantineEntry, now_text
 from syncd.digest import blake2b
 from syncd.edit import edit
 from syncd.errors import MessageError, ReplicaError, StaleReplica
-from syncd.files import FileReplica, Stamp, Version, digest_of
+from syncd.files import FileReplica
 from syncd.found import Arrival, Found, place_of
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, arrival_entry, entries_of
 from syncd.look import Look
@@ -30,6 +30,7 @@ from syncd.reconcile import Outcome, Step
 from syncd.record import Record, Row
 from syncd.report import OpenConflict, Report
 from syncd.sides import Baseline, Quarantined, Side
+from syncd.snapshot import Stamp, Version, digest_of
 from syncd.store import DATABASE, Store
 
 _LONGEST_NAME = 255

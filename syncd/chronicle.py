@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.database import Database
-from syncd.files import Stamp
 from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.sides import Quarantined, Side
+from syncd.snapshot import Stamp
 from syncd.tables import COLUMNS
 
 if TYPE_CHECKING:

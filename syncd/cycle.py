@@ -17,7 +17,7 @@ from syncd.apply import Applier, Task, row_key
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.errors import MessageError
-from syncd.files import FileReplica, Scan, Stamp
+from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.guard import Halt
 from syncd.journal import FIRST_SYNC, HALTED, RESTORED, RESUMED, JournalEntry
@@ -29,6 +29,7 @@ from syncd.reconcile import NOTHING, Step, reconcile
 from syncd.record import Record, Row
 from syncd.report import OpenConflict, Report
 from syncd.sides import Quarantined
+from syncd.snapshot import Scan, Stamp
 from syncd.store import Store
 from syncd.strays import is_left_behind, other_copy_of, rewritten_version, take_in
 

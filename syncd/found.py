@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from syncd.files import Version
 from syncd.markdown import Place, legacy_view, parse
 from syncd.message import fingerprints, mailbox_at, values_of
 from syncd.reconcile import FileState, Step, reconcile
 from syncd.record import RecordValues, RowValues, fields_text, row_digest
+from syncd.snapshot import Version
 
 _FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())

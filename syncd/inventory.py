@@ -12,11 +12,12 @@ from pathlib import Path
 
 from syncd.digest import blake2b
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import FileReplica, Scan
+from syncd.files import FileReplica
 from syncd.markdown import Place, parse
 from syncd.message import FIELDS, Mailbox, Message, mailbox_at, values_of
 from syncd.names import in_utf8
 from syncd.sides import Quarantined
+from syncd.snapshot import Scan
 from syncd.store import Store
 
 _DATE = FIELDS.index("created_at")

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from syncd.files import FileReplica, FolderState, Scan, Stamp
+from syncd.files import FileReplica
 from syncd.message import FOLDERS, Mailbox, mailbox_of
 from syncd.names import is_stray, is_utf8
 from syncd.sides import Side
+from syncd.snapshot import FolderState, Scan, Stamp
 from syncd.store import DATABASE, FeedEntry, Store
 
 if TYPE_CHECKING:

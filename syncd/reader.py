@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import TICK_S, FileReplica, Stamp, Version
+from syncd.files import FileReplica
 from syncd.found import Found, as_found
 from syncd.sides import Quarantined
+from syncd.snapshot import TICK_S, Stamp, Version
 
 KEPT_AT_ONCE = 250
 _LARGEST_KEPT = 64 * 1024

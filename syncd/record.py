@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from syncd.digest import blake2b
-from syncd.files import Stamp
 from syncd.message import Fingerprints, mailbox_at
 from syncd.sides import Baseline
+from syncd.snapshot import Stamp
 
 RowValues = tuple[Any, ...]
 """A row as it stands: ``id`` and then the columns of `FIELDS`."""

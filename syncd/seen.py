@@ -17,9 +17,9 @@ from pathlib import Path
 
 from syncd.config import Config, state_folder
 from syncd.digest import blake2b
-from syncd.files import Scan
 from syncd.names import CLAUDE_DIR, in_utf8
 from syncd.report import Report
+from syncd.snapshot import Scan
 from syncd.store import DATABASE, Store
 from syncd.tables import VERSION
 

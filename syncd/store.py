@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import Stamp
 from syncd.message import FIELDS, Message, values_of
 from syncd.record import (
     RECORD_COLUMNS,
@@ -30,6 +29,7 @@ from syncd.record import (
     record_values,
     row_digest,
 )
+from syncd.snapshot import Stamp
 from syncd.tables import COLUMNS
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from functools import partial
 
 from syncd.apply import Applier, Task
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import FileReplica, Version
+from syncd.files import FileReplica
 from syncd.found import Found, as_found
 from syncd.markdown import legacy_view
 from syncd.message import (
@@ -29,6 +29,7 @@ from syncd.message import (
 from syncd.reconcile import FileState, Outcome, reconcile_late
 from syncd.record import Record
 from syncd.sides import Baseline, Side
+from syncd.snapshot import Version
 from syncd.store import Store
 
 _SURE_S = 60.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from syncd.errors import StaleReplica
-from syncd.files import stamp_of
+from syncd.snapshot import stamp_of
 from syncd.syscalls import is_being_written, is_open_nowhere_else, rename_new
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from syncd.files import TICK_S
 from syncd.message import FIELDS, FOLDERS, file_name
 from syncd.report import State
 from syncd.sides import Side
+from syncd.snapshot import TICK_S
 from syncd.store import Store
 from tests.clients import SCHEMA, NewClient, OldClient, Row, parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, moment, nothing_written, settings

@@ -11,12 +11,12 @@ from pathlib import Path
 from syncd import tables
 from syncd.checkup.check import Check, Verdict, good, made, some
 from syncd.checkup.machine import seconds_ahead
-from syncd.files import Scan
 from syncd.guard import Halt
 from syncd.messaging.schema import INDEXES_DDL
 from syncd.names import CLAUDE_DIR
 from syncd.report import number_of
 from syncd.sides import Side
+from syncd.snapshot import Scan
 from syncd.store import DATABASE, Store
 from syncd.verify import Verification
 

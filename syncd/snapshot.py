@@ -1,0 +1,164 @@
+"""What a look at the files holds: stamps of files, and what all mailbox folders list."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import stat
+import time
+from functools import cached_property
+from typing import NamedTuple
+
+from syncd.digest import blake2b
+from syncd.names import TEMP_SUFFIX, in_utf8, is_stray, is_utf8
+
+TICK_S = 0.01
+_COARSE_TICK_S = 2.0
+
+
+class Stamp(NamedTuple):
+    """What a file system says of a version of a file; equal stamps mean the same bytes.
+
+    A tuple, as a look makes and compares one for every file.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    def is_fresh(self) -> bool:
+        """Tell whether the file may change once more and still have this stamp.
+
+        RACE: file systems take the time from a clock that ticks every 1 to 10 ms (older ones: in
+        whole seconds), so a change of the same size within the tick goes unseen. Git calls such a
+        file "racily clean" (its Documentation/technical/racy-git).
+        """
+        tick_s = TICK_S if self.mtime_ns % 1_000_000_000 else _COARSE_TICK_S
+        return abs(time.time() - self.mtime_ns / 1e9) < tick_s
+
+
+class Version(NamedTuple):
+    """A file's bytes as read, with their stamp and digest."""
+
+    data: bytes
+    stamp: Stamp
+    digest: bytes
+
+
+class FolderState(NamedTuple):
+    """A mailbox folder as found: its identity, or (``trouble``) why it cannot be used."""
+
+    identity: tuple[int, int] | None
+    trouble: str = ""
+
+
+Listed = tuple[str, int, int, int, int, int]
+
+
+class Scan:
+    """What all mailbox folders hold: their entries as listed, and what follows from them.
+
+    ``listed`` has name, mode, size, mtime, inode and ctime of each entry that may concern us, by
+    folder; ``folders`` whether each could be listed. Paths count from ``.claude-mpm``.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[str, FolderState] = {}
+        self.listed: dict[str, list[Listed]] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all that was listed: the same one means the same files, unchanged.
+
+        It goes by the order of the listing too, which no file system changes without a reason.
+        """
+        states = [(folder, state.identity) for folder, state in self.folders.items()]
+        return blake2b(marshal.dumps((self.listed, states), 2), digest_size=16).hexdigest()
+
+    @cached_property
+    def newest_ns(self) -> int:
+        """The latest time at which any of it was written, made or renamed, in ns of the epoch."""
+        return max((entry[5] for entries in self.listed.values() for entry in entries), default=0)
+
+    @cached_property
+    def stamps(self) -> dict[str, Stamp]:
+        """The stamp of every regular file that can be a message."""
+        return {
+            f"{folder}/{name}": Stamp(size, _in_64_bits(mtime_ns), inode)
+            for folder, entries in self.listed.items()
+            for name, mode, size, mtime_ns, inode, _ in entries
+            if name.endswith(".md") and stat.S_ISREG(mode) and (name.isascii() or is_utf8(name))
+        }
+
+    @cached_property
+    def odd(self) -> dict[str, str]:
+        """Why an entry that is named like a message cannot be one."""
+        found = {}
+        for folder, entries in self.listed.items():
+            for name, mode, *_ in entries:
+                if name.endswith(TEMP_SUFFIX):
+                    continue
+                if not is_utf8(name):
+                    found[f"{folder}/{in_utf8(name)}"] = "its name is not UTF-8"
+                elif not stat.S_ISREG(mode) and not name.startswith("."):
+                    found[f"{folder}/{name}"] = not_regular(mode)
+        return found  # an editor's lock is a hidden link, and no concern of ours
+
+    @cached_property
+    def strays(self) -> list[str]:
+        """Temporary files of an earlier pass."""
+        return [
+            f"{folder}/{name}"
+            for folder, entries in self.listed.items()
+            for name, *_ in entries
+            if name.endswith(TEMP_SUFFIX)
+        ]
+
+
+_MOST = 2**63 - 1
+
+
+def _in_64_bits(time_ns: int) -> int:
+    """Return a time as the database holds it: one that no 64 bits hold counts as the last."""
+    return time_ns if -_MOST <= time_ns <= _MOST else max(-_MOST, min(time_ns, _MOST))
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return a file's stamp."""
+    return Stamp(found.st_size, _in_64_bits(found.st_mtime_ns), found.st_ino)
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return the digest by which the baseline knows a file's bytes."""
+    return blake2b(data, digest_size=16).digest()
+
+
+def list_folder(fd: int, listed: list[Listed]) -> None:
+    """Add a folder's entries that may concern us, one by one: what was listed by then counts."""
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.endswith(".md") or is_stray(name):
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                listed.append(
+                    (
+                        *(name, found.st_mode, found.st_size, found.st_mtime_ns),
+                        *(found.st_ino, found.st_ctime_ns),
+                    )
+                )
+
+
+def not_regular(mode: int) -> str:
+    """Return in words what an entry is that is no regular file."""
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return f"it is {kinds.get(stat.S_IFMT(mode), 'a special file')}, not a regular file"
