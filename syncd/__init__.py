@@ -28,6 +28,7 @@ keeps the arrows so.
     strays        what late writers left, merged against the version that they started from
     reader        reading files as messages, patiently
     apply         a plan in batches, in an order that survives a crash at any point
+    task          one message on its way through a batch
     ahead         many files read ahead in a second process
     orders        what a cycle is asked to do
     report        what a cycle did and found

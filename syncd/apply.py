@@ -12,7 +12,7 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from syncd.chronicle import QuarantineEntry, now_text
@@ -24,46 +24,17 @@ from syncd.found import Arrival, Found, place_of
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, arrival_entry, entries_of
 from syncd.look import Look
 from syncd.markdown import Place, legacy_view, render
-from syncd.message import Fingerprints, Mailbox, file_name, fingerprints, mailbox_at, same_texts
+from syncd.message import Mailbox, file_name, fingerprints, mailbox_at, same_texts
 from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import Outcome, Step
-from syncd.record import Record, Row
+from syncd.record import Record
 from syncd.report import OpenConflict, Report
 from syncd.sides import Baseline, Quarantined, Side
 from syncd.snapshot import Stamp, Version, digest_of
 from syncd.store import DATABASE, Store
+from syncd.task import NO_STAMP, Task
 
 _LONGEST_NAME = 255
-
-NO_STAMP = Stamp(-1, 0, 0)
-"""The stamp of a file that is yet to be written."""
-
-
-@dataclass(slots=True)
-class Task:
-    """One message on its way through a batch: what was seen, what is to be done, what came of it.
-
-    ``partial`` outcomes leave a side behind on purpose, and so get no baseline. ``was_intended``
-    says that the file is what a cycle was about to write when it was cut off.
-    """
-
-    id: str
-    outcome: Outcome
-    found: Found | None
-    row: Row | None
-    record: Record | None
-    partial: bool = False
-    was_intended: bool = False
-    path: str = ""
-    data: bytes | None = None
-    stamp: Stamp | None = None
-    written_row: Row | None = None
-    marks: tuple[Fingerprints, bytes] | None = None
-    dropped: bool = False
-
-    @property
-    def changes_both(self) -> bool:
-        return self.outcome.row is not Step.NONE and self.outcome.file is not Step.NONE
 
 
 def row_key(message_id: object) -> str:
@@ -144,7 +115,7 @@ class Applier:
         ready = [task for task in tasks if self._prepare(task)]
         if not self.dry_run:
             self._keep_and_merge(ready)
-            self.files.stage([one for task in ready if (one := _to_write(task)) is not None])
+            self.files.stage([one for task in ready if (one := task.writes) is not None])
             for task in ready:
                 if not task.dropped:
                     self._change_file(task)
@@ -300,7 +271,7 @@ class Applier:
 
     def _change_file(self, task: Task) -> None:
         outcome, found = task.outcome, task.found
-        written = _to_write(task)
+        written = task.writes
         try:
             if outcome.file is Step.CREATE:
                 assert written is not None
@@ -490,18 +461,6 @@ class Applier:
                     *((RELEASED, entry, "") for entry in released),
                 )
             )
-
-
-def _to_write(task: Task) -> tuple[str, bytes, bool] | None:
-    """Return where a task writes which bytes, and whether a file stands there; None for no file."""
-    if task.data is None or task.dropped:
-        return None
-    if task.outcome.file is Step.CREATE:
-        return task.path, task.data, False
-    found = task.found
-    if task.outcome.file is Step.UPDATE and found and task.data != found.version.data:
-        return found.path, task.data, True
-    return None
 
 
 def mailbox_of_outcome(outcome: Outcome) -> Mailbox:

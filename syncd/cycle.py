@@ -13,7 +13,7 @@ from pathlib import Path
 
 from syncd.absence import Absence
 from syncd.ahead import Ahead, reading_ahead
-from syncd.apply import Applier, Task, row_key
+from syncd.apply import Applier, row_key
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.errors import MessageError
@@ -32,6 +32,7 @@ from syncd.sides import Quarantined
 from syncd.snapshot import Scan, Stamp
 from syncd.store import Store
 from syncd.strays import is_left_behind, other_copy_of, rewritten_version, take_in
+from syncd.task import Task
 
 _BATCH = 250
 _PATHS_AT_ONCE = 1000

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from syncd.apply import Applier, Task
+from syncd.apply import Applier
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Found, as_found
@@ -31,6 +31,7 @@ from syncd.record import Record
 from syncd.sides import Baseline, Side
 from syncd.snapshot import Version
 from syncd.store import Store
+from syncd.task import Task
 
 _SURE_S = 60.0
 """How long a file that equals an earlier version to the letter counts as a late rewrite of it.
