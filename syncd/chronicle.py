@@ -245,7 +245,7 @@ class Chronicle(Database):
             ),
         )
         for table, condition, days in old:
-            kept_since = datetime.fromtimestamp(now - days * 86_400, UTC).isoformat()
+            kept_since = datetime.fromtimestamp(max(0.0, now - days * 86_400), UTC).isoformat()
             oldest = execute(f"SELECT at FROM {table} ORDER BY rowid LIMIT 1").fetchone()
             if oldest is None or oldest[0] >= kept_since:
                 continue

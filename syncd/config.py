@@ -8,6 +8,7 @@ is an error that names the nearest known one.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from syncd.sides import Side
 
 PROJECT_FILE = Path(".claude-mpm") / "syncd.toml"
 ENVIRONMENT_PREFIX = "SYNCD_"
+_MOST_BYTES = 64 * 1024
+_LARGEST = 1e9
+"""Larger numbers of seconds and days overflow the system's clocks."""
 
 
 _WHAT = {
@@ -129,7 +133,17 @@ def load_with_origins(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text("utf-8")
+        # A project's file may be anybody's: no FIFO blocks the agent, no device fills its memory.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ConfigError(f"{path} cannot be read: it is no regular file")
+            data = os.read(fd, _MOST_BYTES + 1)
+        finally:
+            os.close(fd)
+        if len(data) > _MOST_BYTES:
+            raise ConfigError(f"{path} cannot be read: it has more than {_MOST_BYTES:,} bytes")
+        text = data.decode()
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -141,7 +155,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
@@ -166,10 +180,10 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if isinstance(default, Side):
             return Side(value)
         number = type(default)(value)
-        if isinstance(value, bool) or number < 0 or number != number:
+        if isinstance(value, bool) or not 0 <= number < _LARGEST:
             raise ValueError
-    except (TypeError, ValueError):
-        wanted = "'file' or 'db'" if isinstance(default, Side) else "a number of at least 0"
+    except (TypeError, ValueError, OverflowError):
+        wanted = "'file' or 'db'" if isinstance(default, Side) else "a number from 0 to 1e9"
         raise ConfigError(
             f"the setting {name!r} is {value!r} ({source})", hint=f"It takes {wanted}."
         ) from None

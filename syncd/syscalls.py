@@ -125,7 +125,8 @@ def no_checkpoint(path: Path) -> Iterator[None]:
         yield
         return
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Whatever stands there by now, a FIFO say, must not block.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         yield
         return

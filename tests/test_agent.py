@@ -250,6 +250,21 @@ def test_g12_triggers_whose_tables_somebody_dropped_soon_fail_no_write_any_more(
             wait_for(lambda words=words: words in path.read_text())
 
 
+def test_g14_a_fifo_in_place_of_the_open_database_does_not_block_the_agent(
+    tmp_path: Path,
+) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    key = OldClient(there).send(here, "Hello", "Words")
+    database = here / ".claude-mpm" / "messaging.db"
+    with RunningAgent(tmp_path / "home", here) as agent:
+        for path in sorted(database.parent.glob("messaging.db*")):
+            path.unlink()
+        os.mkfifo(database)
+        wait_for(lambda: "is no regular file" in agent.log)
+        database.unlink()
+        wait_for(lambda: database.exists() and body_in_sql(here, key) == "Words")
+
+
 def updated(folder: Path, key: str, body: str) -> bool:
     with suppress(sqlite3.OperationalError):
         return NewClient(folder).update(key, body=body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -73,8 +74,12 @@ def test_the_text_names_the_file_the_variable_and_the_flag(tmp_path: Path, proje
         ("prefer = ", "is not TOML: Invalid value (at "),
         (b"\xff = 1", "cannot be read: it is not UTF-8"),
         ("gone = 1", "unknown setting 'gone'"),
-        ("gone_s = -1", "It takes a number of at least 0."),
-        ("gone_s = true", "It takes a number of at least 0."),
+        ("gone_s = -1", "It takes a number from 0 to 1e9."),
+        ("max_bytes = inf", "It takes a number from 0 to 1e9."),
+        ("history_days = inf", "It takes a number from 0 to 1e9."),
+        ("a = " + "[" * 20_000, "is not TOML: "),
+        ("#" * 70_000, "cannot be read: it has more than 65,536 bytes"),
+        ("gone_s = true", "It takes a number from 0 to 1e9."),
     ],
 )
 def test_a_wrong_file_gets_a_sentence_with_its_path(
@@ -90,10 +95,20 @@ def test_a_wrong_file_gets_a_sentence_with_its_path(
     assert words in result.stderr
 
 
-def test_a_settings_file_that_is_a_folder_gets_a_sentence(tmp_path: Path, project: Path) -> None:
-    (project / ".claude-mpm/syncd.toml").mkdir()
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link to a device"])
+def test_g14_settings_that_are_no_regular_file_get_a_sentence_and_block_nothing(
+    tmp_path: Path, project: Path, kind: str
+) -> None:
+    path = project / ".claude-mpm/syncd.toml"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "FIFO":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to("/dev/zero")
 
     result = syncd(tmp_path / "home", "config", "show", project)
 
     assert (78, "") == (result.returncode, result.stdout)
-    assert "syncd.toml cannot be read: is a directory\n" in result.stderr
+    assert "syncd.toml cannot be read: it is no regular file\n" in result.stderr

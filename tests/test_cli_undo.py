@@ -225,7 +225,7 @@ def test_the_conflict_of_a_message_that_is_gone_can_be_closed(call: Call, shop: 
     [
         (["resolve", "--take", "db"], "resolve takes an id, or --all"),
         (["resolve", "msg", "--all", "--take", "db"], "resolve takes an id, or --all"),
-        (["resolve", "msg"], "Missing option '--take'"),
+        (["resolve", "msg"], "Missing option '--take'. Choose from: file, db, current"),
         (["resolve", "msg", "--take", "row"], "'row' is not one of 'file', 'db', 'current'"),
         (["resolve", "nothing", "--take", "db"], "no open conflict in a message 'nothing'"),
         (["resolve", "msg", "--take", "db"], "2 messages begin with 'msg': msg-"),

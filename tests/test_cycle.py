@@ -2495,6 +2495,29 @@ def test_more_messages_than_one_batch(project: Project) -> None:
     assert_quiet(project)
 
 
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])
+def test_g7_a_file_that_a_cut_off_cycle_wrote_is_no_edit_of_a_person(
+    synced: Project, is_new: bool
+) -> None:
+    if is_new:
+        insert(synced, a_row(synced, "x"))
+    else:
+        insert(synced, a_row(synced, "x", body="Before."))
+        synced.sync()
+        synced.new.update("x", body="From a row.")
+    synced.sql(
+        "CREATE TRIGGER cut BEFORE INSERT ON syncd_baseline "
+        "BEGIN SELECT RAISE(ABORT, 'the baseline is not written'); END"
+    )
+    assert "the baseline is not written" in (synced.cycle().error or "")
+    assert "From a row." in synced.text("inbox/x.md")
+    synced.sql("DROP TRIGGER cut")
+    synced.new.update("x", body="Newer words.")
+    assert [] == synced.sync().conflicts
+    assert "Newer words." in synced.text("inbox/x.md")
+    assert_quiet(synced)
+
+
 def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
     for number in (1, 2, 3):
         insert(project, a_row(project, f"row-{number}", body="w" * 4_000))

@@ -96,6 +96,6 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         name = context.command_path if context is not None else "syncd"
-        sentence = error.format_message().strip()
+        sentence = " ".join(error.format_message().split())  # it lists choices in lines
         raise UsageError(sentence, hint=f"'{name} --help' tells what it takes.") from error
     return int(code or 0)
