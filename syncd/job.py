@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import threading
 import time
@@ -52,6 +53,8 @@ class Job:
     bell: bool = False
     listen_until: float = 0.0
     listened: int = 0
+    is_listening: bool = False
+    only_listening: bool = False
     full: bool = True
     due: float | None = None
     full_due: float = 0.0
@@ -67,6 +70,7 @@ class Job:
     identity: tuple[int, int] | None = None
     store: Store | None = None
     versions: tuple[int, int] | None = None
+    closed_as: tuple[object, ...] = ()
     used: float = 0.0
     last_state: str = ""
     compared: str = ""
@@ -131,6 +135,7 @@ class Job:
                 return None
             # A full compare that no wake asked for must find nothing that a wake would have told.
             self.periodic = full and not (self.full or self.bell or paths or gone or self.polled)
+            self.only_listening = due and self.is_listening and not (paths or gone or self.bell)
             self.bell = self.full = False
             if due:
                 self.due = None
@@ -190,18 +195,29 @@ class Job:
         store, self.store = self.store, None
         if store is not None:
             store.close()
+            self.closed_as = self._database_as_it_is()
+
+    def _database_as_it_is(self) -> tuple[object, ...]:
+        """Return what tells the database's files from what they were before a write."""
+        return tuple(_state_of(f"{self.folder}/{DATABASE}{suffix}") for suffix in ("", "-wal"))
 
     def listen_on(self) -> None:
         """Arrange to look for news once more, and later again.
 
         RACE: the event comes when a commit is written to the -wal, and others see it only when it
-        is synced and entered in the shared memory, of which no event tells.
+        is synced and entered in the shared memory, of which no event tells. If that was while we
+        closed the database, the last look finds it, which opens it in any case.
         """
         now = time.monotonic()
         with self.lock:
             if now < self.listen_until:
                 self.due = now + min(0.001 * 2**self.listened, 0.25)
                 self.listened += 1
+                self.is_listening = True
+            elif self.is_listening:
+                self.is_listening = False
+                if self.store is None:
+                    self.due = now
 
     def has_news_soon(self) -> bool:
         """Tell whether anybody else committed; after the bell wait for that, but not long.
@@ -217,7 +233,12 @@ class Job:
 
     def has_news(self) -> bool:
         """Tell whether anybody else committed since our last cycle (our own commits ring too)."""
-        if self.store is None or not self.store.is_current() or self.versions is None:
+        if self.versions is None:
+            return True
+        if self.store is None:
+            # While it only listens on, it is not opened again for what can be told without that.
+            return not self.only_listening or self.closed_as != self._database_as_it_is()
+        if not self.store.is_current():
             return True
         try:
             return self.versions != (self.store.data_version(), self.store.schema_version())
@@ -359,3 +380,11 @@ class Job:
                 entry.problem.line or 1,
                 entry.problem.reason,
             )
+
+
+def _state_of(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -325,6 +325,39 @@ def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path:
     job.close()
 
 
+def test_a_closed_database_is_not_opened_again_to_listen_but_once_at_the_end(
+    tmp_path: Path,
+) -> None:
+    here = project(tmp_path / "p")
+    OldClient(tmp_path / "q").send(here, "Subject", "Body")
+    job = Job(here, load(here, environment={}))
+    job.cycle(Orders(wait=False))
+    job.close()
+
+    def has_news_when_due() -> bool:
+        assert job.due is not None
+        assert job.take(job.due) is not None
+        return job.has_news()
+
+    job.hear(Wake(Kind.BELL))
+    assert job.take(time.monotonic()) is not None
+    assert job.has_news()  # what rang may have been anybody
+    job.listen_on()
+    assert not has_news_when_due()
+    NewClient(here).send(tmp_path / "q", "From SQL", "Words")
+    job.listen_on()
+    assert has_news_when_due()
+    job.cycle(Orders(wait=False))
+    job.close()
+    job.listen_on()
+    assert not has_news_when_due()
+    job.listen_until = 0.0
+    job.listen_on()
+    assert has_news_when_due()
+    job.listen_on()
+    assert job.due is None
+
+
 def test_an_rm_of_many_files_halts_before_the_first_row_is_deleted(tmp_path: Path) -> None:
     here, there = project(tmp_path / "here"), project(tmp_path / "there")
     with RunningAgent(tmp_path / "home", here, gone_s=0.3) as agent:
