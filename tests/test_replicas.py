@@ -1,0 +1,187 @@
+"""What each replica refuses, alone: a target that is no longer as it was seen stays as it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.errors import StaleReplica
+from syncd.files import FileReplica
+from syncd.message import message_from_row
+from syncd.store import Store
+from tests.projects import Project, moment
+
+PATH = "inbox/x.md"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "p")
+
+
+@pytest.fixture
+def files(project: Project) -> Iterator[FileReplica]:
+    """The files of a project with one, that says "old"."""
+    project.write(PATH, "old")
+    with FileReplica(project.path) as opened:
+        yield opened
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+def test_g8_a_file_that_changed_since_it_was_read_is_put_back(
+    project: Project, files: FileReplica
+) -> None:
+    seen = files.read(PATH)
+    project.write(PATH, "NEW")
+    with pytest.raises(StaleReplica):
+        files.replace(PATH, b"ours", seen=seen)
+    assert "NEW" == project.text(PATH)
+    with pytest.raises(StaleReplica):
+        files.delete(PATH, seen=seen)
+    assert "NEW" == project.text(PATH)
+    assert [] == files.settle()
+    assert [PATH] == list(project.files())
+
+
+def test_g8_a_new_file_never_takes_the_place_of_another(
+    project: Project, files: FileReplica
+) -> None:
+    with pytest.raises(StaleReplica):
+        files.create(PATH, b"ours")
+    project.write("outbox/x.md", "other")
+    with pytest.raises(StaleReplica):
+        files.move(PATH, "outbox/x.md")
+    assert ("old", "other") == (project.text(PATH), project.text("outbox/x.md"))
+    assert [PATH, "outbox/x.md"] == list(project.files())
+
+
+def test_g1_a_file_that_is_open_for_writing_is_not_read(
+    project: Project, files: FileReplica
+) -> None:
+    with project.file(PATH).open("r+"), pytest.raises(StaleReplica):
+        files.read(PATH)
+    assert b"old" == files.read(PATH).data
+
+
+def test_g8_what_a_late_writer_left_in_a_displaced_file_stays(
+    project: Project, files: FileReplica
+) -> None:
+    seen = files.read(PATH)
+    with project.file(PATH).open("r+") as late:
+        files.replace(PATH, b"ours", seen=seen)
+        late.write("LATE")
+    (left,) = files.settle()
+    assert ("ours", "LATE") == (project.text(PATH), project.text(left))
+
+
+def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", retry_s=5.0)
+    key = project.receive()
+    path = project.file(f"inbox/{key}.md")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20])
+    done = threading.Timer(0.1, path.write_bytes, [whole])
+    done.start()
+    report = project.sync()
+    done.join()
+    assert ([], [key]) == (report.quarantined, list(project.rows()))
+
+
+# The database ------------------------------------------------------------------------------------
+
+
+def test_g4_a_row_that_changed_since_it_was_read_stays(project: Project) -> None:
+    key = project.receive()
+    project.sync()
+    with Store.open(project.new.database) as store:
+        seen = store.rows([key])[key]
+        project.new.update(key, priority="urgent")
+        with pytest.raises(StaleReplica), store.writing():
+            store.update_row(seen, message_from_row(seen.values), ["body"])
+        with pytest.raises(StaleReplica), store.writing():
+            store.delete_row(seen)
+    assert "urgent" == project.row(key)["priority"]
+
+
+def test_g12_a_database_that_was_renamed_over_is_another(project: Project) -> None:
+    project.receive()
+    project.sync()
+    backup = project.base / "backup.db"
+    project.sql(f"VACUUM INTO '{backup}'")
+    with Store.open(project.new.database) as store:
+        assert store.is_current()
+        # Its -wal stays, so that nothing but the file itself tells.
+        backup.rename(project.new.database)
+        assert not store.is_current()
+        with pytest.raises(StaleReplica), store.writing():
+            pass
+
+
+def test_g12_a_database_that_was_copied_over_is_another_and_keeps_every_byte(
+    project: Project,
+) -> None:
+    key = project.receive()
+    project.sync()
+    backup = project.path.parent / "backup.db"
+    project.sql(f"VACUUM INTO '{backup}'")
+    with Store.open(project.new.database) as store:
+        with store.writing():
+            for number in range(200):
+                store.keep_file(f"id-{number}", PATH, b"x" * 1_000, "to fill the -wal")
+        # By other processes: to close the file here would drop SQLite's locks.
+        subprocess.run(["cp", backup, project.new.database], check=True)
+        subprocess.run(["rm", f"{project.new.database}-wal", f"{project.new.database}-shm"])
+        assert not store.is_current()
+    assert backup.read_bytes() == project.new.database.read_bytes()
+    assert [("ok",)] == project.sql("PRAGMA integrity_check")
+    assert [key] == list(project.rows())
+
+
+# What is kept, and for how long ------------------------------------------------------------------
+
+
+def test_g3_what_lost_a_conflict_stays_while_that_is_open_however_old_it_is(
+    project: Project,
+) -> None:
+    key = project.receive(body="Words.")
+    project.sync()
+    project.edit(f"inbox/{key}.md", "Words.", "Of the file.")
+    project.new.update(key, body="Of the row.")
+    project.sync()
+    old = moment(0).isoformat()
+    project.sql("UPDATE syncd_history SET at = ?", old)
+    project.receive(2)
+    project.sync()
+    assert [("Of the row.",)] == project.sql("SELECT body FROM syncd_history WHERE at = ?", old)
+
+
+def test_g6_that_deletes_were_accepted_once_is_not_for_ever(project: Project) -> None:
+    for first in (1, 11):
+        keys = [project.receive(first + number) for number in range(3)]
+        project.sync()
+        for key in keys:
+            project.file(f"inbox/{key}.md").unlink()
+        assert project.cycle().halt is not None
+        assert 3 == project.sync(accept_deletes=True).counts.rows_deleted
+
+
+def test_g8_a_late_rewrite_under_the_old_name_is_kept(project: Project) -> None:
+    key = project.receive()
+    project.sync()
+    path = project.file(f"inbox/{key}.md")
+    late = path.read_bytes().replace(b"unread", b"read")
+    project.new.archive(key)
+    project.sync()
+    path.write_bytes(late)
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    project.sync()
+    assert not path.exists()
+    assert [(late,)] == project.sql("SELECT data FROM syncd_history WHERE data IS NOT NULL")
