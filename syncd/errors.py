@@ -5,6 +5,7 @@
     ├── BusyError             exit 75  someone else holds a lock; the same call may pass later
     ├── ConfigError           exit 78  a setting is wrong
     ├── ReplicaError          exit 1   a folder or the database cannot be used as it is
+    │   └── DamagedBaseline            somebody else wrote into the baseline
     ├── StaleReplica          exit 75  a target changed between the look and the act
     └── MessageError          exit 1   a text that cannot be read as a message, or not be edited
 
@@ -54,6 +55,15 @@ class ConfigError(SyncdError):
 
 class ReplicaError(SyncdError):
     """A mailbox folder or the database cannot be used as it is; the project rests until it can."""
+
+
+class DamagedBaseline(ReplicaError):
+    """A baseline makes no sense: somebody else wrote there. It can be done without."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(
+            sentence, hint="'syncd sync' goes on without it, as in a first sync of that message."
+        )
 
 
 class StaleReplica(SyncdError):

@@ -364,7 +364,7 @@ class FileReplica:
             try:
                 fd = self._open_folder(folder)
             except FileNotFoundError:
-                if not make:
+                if not make or folder not in FOLDERS:
                     raise
                 self._make(folder)
                 fd = self._open_folder(folder)
@@ -372,6 +372,8 @@ class FileReplica:
         return fd
 
     def _open_folder(self, folder: str) -> int:
+        if folder not in FOLDERS:  # whatever a baseline says that somebody else wrote
+            raise FileNotFoundError(errno.ENOENT, "no mailbox", folder)
         fd = os.open(self._base, _FOLDER)
         for part in folder.split("/"):
             try:

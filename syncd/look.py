@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from syncd.errors import DamagedBaseline
 from syncd.files import FileReplica
 from syncd.message import FOLDERS, Mailbox, mailbox_of
 from syncd.names import is_stray, is_utf8
@@ -93,6 +94,8 @@ def _compare_files(
             shared.add(path)  # two messages changed places, and one end of that was not seen
         known[path] = stamp
         if path not in scan.stamps and path not in scan.odd:
+            if not isinstance(path, str) or path.rpartition("/")[0] not in FOLDERS:
+                raise DamagedBaseline(f"the baseline has {key!r} in no mailbox: {path!r}")
             look.vanished[key] = path
     twins = store.twins()
     quarantine = store.quarantine()
@@ -181,6 +184,8 @@ def losses(
     )
     in_mailbox: Counter[str] = Counter()
     for folder, number in expected.items():
+        if folder not in FOLDERS:
+            raise DamagedBaseline(f"{number} messages of the baseline stand in no mailbox")
         in_mailbox[FOLDERS[folder]] += number
     lost: Counter[str] = Counter()
     troubles: dict[str, str] = {}

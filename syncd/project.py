@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from syncd import cycle
 from syncd.config import Config
 from syncd.cycle import Orders
 from syncd.database import translated
-from syncd.errors import BusyError, ReplicaError, SyncdError, UsageError
+from syncd.errors import BusyError, DamagedBaseline, ReplicaError, SyncdError, UsageError
 from syncd.names import CLAUDE_DIR
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
@@ -114,7 +115,14 @@ def _run(
     with translated(store.path):
         if before is not None:
             before(store)
-        return cycle.run(project, store, config, orders, seen.knows if seen else None)
+        knows = seen.knows if seen else None
+        try:
+            return cycle.run(project, store, config, orders, knows)
+        except DamagedBaseline:
+            if orders.dry_run:
+                raise
+            store.forget_damaged()
+            return cycle.run(project, store, config, replace(orders, paths=None), None)
 
 
 def _refuse_shared(project: Path, store: Store) -> None:

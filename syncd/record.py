@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from syncd.digest import blake2b
-from syncd.message import Fingerprints, mailbox_at
+from syncd.errors import DamagedBaseline
+from syncd.message import FIELDS, Fingerprints, mailbox_at
 from syncd.sides import Baseline
 from syncd.snapshot import Stamp
 
@@ -73,7 +74,15 @@ def fields_text(fields: Fingerprints) -> str:
 
 
 def record_from(values: Sequence[Any]) -> Record:
-    """Return the record that the database holds as these values."""
+    """Return the record that the database holds as these values; raises `DamagedBaseline`."""
     key, path, size, mtime_ns, inode, digest, status_said, status, fields, known, view = values
-    baseline = Baseline(mailbox_at(path), status_said, status, tuple(json.loads(fields)))
+    try:
+        agreed = tuple(json.loads(fields))
+        baseline = Baseline(mailbox_at(path), status_said, status, agreed)
+        if len(agreed) != len(FIELDS) or not isinstance(status, str):
+            raise ValueError
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DamagedBaseline(
+            f"the baseline of {key!r} makes no sense: somebody else wrote there"
+        ) from error
     return Record(key, path, Stamp(size, mtime_ns, inode), digest, baseline, known, view)

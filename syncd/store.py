@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
-from syncd.errors import MessageError, StaleReplica
+from syncd.errors import DamagedBaseline, MessageError, StaleReplica
 from syncd.message import FIELDS, Message, values_of
 from syncd.record import (
     RECORD_COLUMNS,
@@ -247,6 +247,18 @@ class Store(Chronicle):
         if oldest is not None and oldest[0] < since:
             with self.writing():
                 self.connection.execute("DELETE FROM syncd_versions WHERE at < ?", (since,))
+
+    def forget_damaged(self) -> None:
+        """Forget each baseline that makes no sense; its message is synced as in a first sync."""
+        for table in ("syncd_baseline", "syncd_versions"):
+            damaged = []
+            for number, *values in self.connection.execute(f"SELECT rowid, {_RECORD} FROM {table}"):
+                try:
+                    record_from(values)
+                except DamagedBaseline:
+                    damaged.append((number,))
+            with self.writing():
+                self.connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", damaged)
 
     def forget_record(self, message_id: str) -> None:
         self.connection.execute("DELETE FROM syncd_baseline WHERE id = ?", (message_id,))

@@ -108,6 +108,8 @@ def is_ready(connection: sqlite3.Connection) -> bool:
     if "messages" not in names or "syncd_state" not in names:
         return False
     found = connection.execute("SELECT value FROM syncd_state WHERE key = 'version'").fetchone()
+    if found is not None and not str(found[0]).isdecimal():
+        return False  # somebody else wrote there
     if found is not None and int(found[0]) > VERSION:
         raise ReplicaError(
             f"the database was set up by a newer syncd (version {found[0]} of its tables, "

@@ -15,7 +15,7 @@ from syncd.errors import StaleReplica
 from syncd.files import FileReplica
 from syncd.message import message_from_row
 from syncd.store import Store
-from tests.projects import Project, moment
+from tests.projects import Project, assert_in_step, assert_quiet, moment
 
 PATH = "inbox/x.md"
 
@@ -185,3 +185,35 @@ def test_g8_a_late_rewrite_under_the_old_name_is_kept(project: Project) -> None:
     project.sync()
     assert not path.exists()
     assert [(late,)] == project.sql("SELECT data FROM syncd_history WHERE data IS NOT NULL")
+
+
+# Our own tables, as somebody else left them ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE syncd_state SET value = '{nope'",
+        "UPDATE syncd_state SET value = x'ff'",
+        "UPDATE syncd_baseline SET fields = 'nope'",
+        "UPDATE syncd_baseline SET fields = '[]', status = NULL",
+        "UPDATE syncd_baseline SET path = '../../outside.md'",
+        "UPDATE syncd_baseline SET path = x'ff'",
+    ],
+)
+def test_g14_nonsense_in_our_own_tables_counts_as_nothing_known(project: Project, sql: str) -> None:
+    outside = project.path.parent / "outside.md"
+    keys = [project.receive(number) for number in (1, 2)]
+    project.sync()
+    outside.write_bytes(project.file(f"inbox/{keys[0]}.md").read_bytes())
+    project.sql(sql)
+    project.edit(f"inbox/{keys[0]}.md", "Body 1.", "Other words.")
+    project.new.update(keys[1], priority="urgent")
+
+    project.sync()
+
+    assert sorted(keys) == sorted(project.rows())
+    assert "Other words." == project.row(keys[0])["body"]
+    assert_in_step(project)
+    assert_quiet(project)
+    assert b"Body 1." in outside.read_bytes()
