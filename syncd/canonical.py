@@ -257,9 +257,15 @@ def _metadata(block: str) -> dict[str, Any]:
     ``stack`` holds the mappings and lists that a line may still add to, each with the column in
     which its keys or dashes stand. A list stands in the column of its key, as PyYAML puts it.
     """
-    lines = _LINE.findall(block)
-    if sum([len(line[0]) for line in lines]) != len(block):
-        raise _NotCanonical
+    # Not by `findall`: behind a line that is none, it would search at each later character anew.
+    lines = []
+    end = 0
+    while end < len(block):
+        line = _LINE.match(block, end)
+        if line is None:
+            raise _NotCanonical
+        lines.append(line.groups(""))
+        end = line.end()
     metadata: dict[str, Any] = {}
     stack: list[tuple[int, Any]] = [(2, metadata)]
     open_key = ""

@@ -647,6 +647,17 @@ def test_g14_no_flood_of_16_mib_takes_more_than_300_mb() -> None:
     assert {} == too_large
 
 
+def test_g14_what_only_begins_as_canonical_metadata_is_given_up_at_once() -> None:
+    data = (
+        b"---\ncreated_at: '2026-02-20T01:02:03.456789+00:00'\nfrom_agent: pm\nfrom_project: /p/a\n"
+        b"id: x\nmetadata:\n  k: v\n " + b"!x " * 10_000 + b"\npriority: normal\nreply_to: null\n"
+        b"status: unread\nto_agent: pm\nto_project: /p/b\ntype: task\n---\n\n# S\n\nB"
+    )
+    parsed, problem, took = _timed(data, place_in(Mailbox.INBOX))
+    assert (None, True) == (parsed, "not YAML" in str(problem))
+    assert took < 1.0  # it took 4 s when each character was tried as the start of a line
+
+
 # scripts/fuzz -----------------------------------------------------------------------------------
 
 
