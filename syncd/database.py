@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from syncd.errors import BusyError, ReplicaError, StaleReplica
 from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
+_SHORTEST_REST_S = 0.001
 
 
 def _decode(data: bytes) -> str:
@@ -30,6 +32,9 @@ class Database:
         self.connection = connection
         self.identity = _identity(path)
         self._wal: tuple[int, int] | None = None
+        self._seen_version: int | None = None
+        self._free_at = 0.0
+        self._held_s = 0.0
         connection.text_factory = _decode
 
     @classmethod
@@ -152,18 +157,35 @@ class Database:
         with translated(self.path):
             if not self.is_current():
                 raise StaleReplica(f"{self.path} was replaced meanwhile")
+            self._give_way()
             if not durable:
                 self.connection.execute("PRAGMA synchronous = NORMAL")
             try:
                 with self._immediate():
                     if mute:
                         self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
+                    began = time.monotonic()
                     yield
                     if mute:
                         self.connection.execute("DELETE FROM syncd_mute")
+                self._free_at = time.monotonic()
+                self._held_s = self._free_at - began
             finally:
                 if not durable:
                     self.connection.execute("PRAGMA synchronous = FULL")
+
+    def _give_way(self) -> None:
+        """Leave the lock free for twice as long as it was held last, where others write too.
+
+        Who waits for a lock looks for it now and then, at most ten times a second: it has to be
+        free more often than not.
+        """
+        version = self.data_version()
+        if version != self._seen_version:
+            rest_s = self._free_at + 2 * self._held_s - time.monotonic()
+            if rest_s > _SHORTEST_REST_S:
+                time.sleep(rest_s)
+        self._seen_version = version
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
