@@ -34,7 +34,7 @@ _OWN_SHARE = 4
 # The first files are read here while the second process starts, and every fourth after that: then
 # neither of the two waits for the other.
 _AT_ONCE = 100
-_LARGEST = 256 * 1024  # bytes of a file; a whole batch of them stands in memory
+_LARGEST = 32 * 1024  # bytes of a file; a whole batch of them stands in memory
 _PIPE_BYTES = 1024 * 1024
 
 
