@@ -19,8 +19,7 @@ from syncd.config import Config
 from syncd.errors import MessageError
 from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
-from syncd.guard import Halt
-from syncd.journal import FIRST_SYNC, HALTED, RESTORED, RESUMED, JournalEntry
+from syncd.journal import FIRST_SYNC, RESTORED, halt_entry
 from syncd.look import Look, look_at, look_fully
 from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
 from syncd.orders import Orders as Orders
@@ -476,7 +475,9 @@ class _Cycle:
                 for name, value in changes.items():
                     self.store.set_state(name, value)
                 if "halt" in changes:
-                    self.store.add_to_journal([_halt_entry(halt)])
+                    self.store.add_to_journal(
+                        [halt_entry(now_text(), halt.cause if halt else None)]
+                    )
 
     def _summarise(self, state: _Pass) -> None:
         if self.report.halt is not None or self.orders.dry_run:
@@ -494,9 +495,3 @@ class _Cycle:
                 total += counts.rows_inserted - counts.rows_deleted
             deleted = counts.rows_deleted + counts.files_deleted
             counts.unchanged = max(0, total - (len(self.applier.touched) - deleted))
-
-
-def _halt_entry(halt: Halt | None) -> JournalEntry:
-    if halt is None:
-        return JournalEntry(now_text(), None, None, RESUMED)
-    return JournalEntry(now_text(), None, None, HALTED, why=halt.cause)

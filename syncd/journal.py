@@ -133,6 +133,13 @@ def arrival_entry(row: Sequence[Any], path: str, *, at: str, cause: str) -> Jour
     return JournalEntry(at, key, Side.DB, Step.CREATE, "", why, path, from_agent, from_project)
 
 
+def halt_entry(at: str, cause: str | None) -> JournalEntry:
+    """Return the entry of a project that halts, or (no ``cause``) that goes on again."""
+    if cause is None:
+        return JournalEntry(at, None, None, RESUMED)
+    return JournalEntry(at, None, None, HALTED, why=cause)
+
+
 def _named(fields: set[str] | frozenset[str]) -> str:
     return ",".join(name for name in FIELDS if name in fields) if fields else ""
 

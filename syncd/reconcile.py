@@ -24,8 +24,6 @@ from syncd.message import (
 )
 from syncd.sides import Baseline, Quarantined, Side
 
-_STATUS = FIELDS.index("status")
-
 
 class Step(StrEnum):
     """What is done to one side of a message."""
