@@ -20,7 +20,7 @@ from syncd.digest import blake2b
 from syncd.names import CLAUDE_DIR, in_utf8
 from syncd.report import Report
 from syncd.snapshot import Scan
-from syncd.store import DATABASE, Store
+from syncd.store import DATABASE
 from syncd.tables import VERSION
 
 FEWEST = 1000
@@ -53,32 +53,28 @@ class Seen:
         return self._known
 
     def remember(self, report: Report) -> None:
-        """Note how things look now, after a pass and with the database closed, if all is done."""
+        """Note how things look, after a pass that found nothing to do, with the database closed."""
         scan = self._scan
         if scan is None or self._known or not _is_done(report):
             return
         if sum(map(len, scan.listed.values())) < FEWEST:
             return
-        if not 0 <= scan.newest_ns < self._looked_at_ns - _TICK_S * 1e9:
+        written_ns = max([scan.newest_ns, *(one[-1] for one in self._before if one is not None)])
+        if not 0 <= written_ns < self._looked_at_ns - _TICK_S * 1e9:
             return
-        state = self._state_of_database()
-        if state != self._before:
-            time.sleep(_TICK_S)
-            with Store.open_readonly(self._database) as store:
-                is_heard = not store.feed()  # what others wrote while we did is in the feed
-            if not is_heard or state != self._state_of_database():
-                return
+        if self._before != self._state_of_database():
+            return  # the next pass will see whether this one, or somebody beside it, left anything
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft = self._path.with_suffix(f".{os.getpid()}")
-            draft.write_text(self._token(scan, state), "ascii")
+            draft.write_text(self._token(scan, self._before), "ascii")
             draft.replace(self._path)
 
     def _token(self, scan: Scan, database: tuple[object, ...]) -> str:
         whole = repr((scan.digest, database, self._settings, in_utf8(str(self._database))))
         return blake2b(whole.encode(), digest_size=16).hexdigest()
 
-    def _state_of_database(self) -> tuple[object, ...]:
+    def _state_of_database(self) -> tuple[tuple[int, ...] | None, ...]:
         return tuple(map(_state_of, (self._database, Path(f"{self._database}-wal"))))
 
 

@@ -29,9 +29,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     made = Project(tmp_path / "p")
     for number in (1, 2, 3):
         made.receive(number)
-    time.sleep(0.05)  # what was written in the last tick is not believed
-    made.sync()
-    made.sync()
+    for _ in range(2):
+        time.sleep(0.05)  # what was written in the last tick is not believed
+        made.sync()
     return made
 
 
