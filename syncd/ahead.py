@@ -13,9 +13,9 @@ import gc
 import marshal
 import os
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +36,8 @@ _OWN_SHARE = 4
 _AT_ONCE = 100
 _LARGEST = 32 * 1024  # bytes of a file; a whole batch of them stands in memory
 _PIPE_BYTES = 1024 * 1024
+_SIZE_BYTES = 4
+_ANSWERS = 3
 
 
 class Ahead:
@@ -44,18 +46,17 @@ class Ahead:
     def __init__(self, project: Path, paths: Sequence[str], max_bytes: int) -> None:
         self._left = set(paths)
         self._ready: dict[str, Any] = {}
-        with tempfile.TemporaryFile() as told:
-            marshal.dump(list(paths), told)
-            told.seek(0)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "syncd.ahead", str(project), str(max_bytes)],
-                stdin=told,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        assert self._process.stdout is not None
-        self._answers = self._process.stdout
-        _widen(self._answers.fileno())
+        answers, into = os.pipe()
+        _widen(answers)
+        self._answers = open(answers, "rb")  # noqa: SIM115
+        try:
+            start = _copied if threading.active_count() == 1 else _started
+            self._pid = start(project, paths, max_bytes, into)
+        except BaseException:
+            self._answers.close()
+            raise
+        finally:
+            os.close(into)
 
     def has(self, path: str) -> bool:
         """Tell whether a file is to come, or has come and was not taken yet."""
@@ -65,7 +66,9 @@ class Ahead:
         """Return what a file was read as, once; None when it has to be read here."""
         while path in self._left:
             try:
-                answers = marshal.load(self._answers)
+                # Not by `marshal.load`: from a pipe, it fetches each value with a call of its own.
+                size = int.from_bytes(self._answers.read(_SIZE_BYTES), "little")
+                answers = marshal.loads(self._answers.read(size))
             except (EOFError, ValueError, TypeError, OSError):
                 self._left.clear()  # it died, or never lived
                 break
@@ -76,8 +79,8 @@ class Ahead:
 
     def close(self) -> None:
         """End the process; what it read ahead is forgotten."""
-        self._process.kill()
-        self._process.wait()
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
         self._answers.close()
 
 
@@ -103,23 +106,50 @@ def _widen(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
+def _copied(project: Path, paths: Sequence[str], max_bytes: int, into: int) -> int:
+    """Start the second process as a copy of this one, which is ready at once; return its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        # It must hold open nothing of what this process locks or waits for.
+        os.dup2(into, _ANSWERS)
+        os.closerange(_ANSWERS + 1, os.sysconf("SC_OPEN_MAX"))
+        _answer(project, paths, max_bytes, _ANSWERS)
+    finally:
+        os._exit(0)
+
+
+def _started(project: Path, paths: Sequence[str], max_bytes: int, into: int) -> int:
+    """Start the second process anew, as a copy lacks the locks of other threads; return its pid."""
+    with tempfile.TemporaryFile() as told:
+        marshal.dump((str(project), list(paths), max_bytes), told)
+        told.seek(0)
+        command = [sys.executable, "-P", "-m", "syncd.ahead"]
+        files = [
+            (os.POSIX_SPAWN_DUP2, told.fileno(), 0),
+            (os.POSIX_SPAWN_DUP2, into, 1),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ]
+        return os.posix_spawn(sys.executable, command, os.environ, file_actions=files)
+
+
 # The second process -----------------------------------------------------------------------------
 
 
-def main() -> None:
-    """Answer for the paths on stdin with what is new in each, in batches."""
+def _answer(project: Path, paths: Sequence[str], max_bytes: int, into: int) -> None:
+    """Answer for these paths with what is new in each, in batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
     gc.disable()
-    project, max_bytes = Path(sys.argv[1]), int(sys.argv[2])
     own = in_utf8(str(project))
-    paths = marshal.load(sys.stdin.buffer)
-    with FileReplica(project, max_bytes=max_bytes) as files, suppress(BrokenPipeError):
+    with open(into, "wb") as out, FileReplica(project, max_bytes=max_bytes) as files:
         for start in range(0, len(paths), _AT_ONCE):
             answers = [
                 (path, _arrival(files, path, own)) for path in paths[start : start + _AT_ONCE]
             ]
-            marshal.dump(answers, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            told = marshal.dumps(answers, 2)
+            out.write(len(told).to_bytes(_SIZE_BYTES, "little") + told)
+            out.flush()
 
 
 def _arrival(files: FileReplica, path: str, project: str) -> tuple[Any, ...] | None:
@@ -135,4 +165,6 @@ def _arrival(files: FileReplica, path: str, project: str) -> tuple[Any, ...] | N
 
 
 if __name__ == "__main__":
-    main()
+    _project, _paths, _max_bytes = marshal.load(sys.stdin.buffer)
+    with suppress(BrokenPipeError):
+        _answer(Path(_project), _paths, _max_bytes, sys.stdout.fileno())

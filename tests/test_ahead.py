@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,6 +18,13 @@ from syncd.found import arrival_of, as_found
 from tests.projects import Project, assert_in_step, assert_quiet
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+@pytest.fixture(autouse=True, params=["copied", "started"])
+def second_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the second process comes to be: as a copy of a process that has no other threads."""
+    monkeypatch.setattr("threading.active_count", lambda: 1 if request.param == "copied" else 2)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -60,7 +68,7 @@ def test_when_the_second_process_dies_the_rest_is_read_here(
 
     def take_and_kill(self: Ahead, path: str) -> object:
         if path.endswith("0020-00000000.md"):
-            os.kill(self._process.pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGKILL)
         return take(self, path)
 
     monkeypatch.setattr(Ahead, "take", take_and_kill)
@@ -91,11 +99,43 @@ def test_an_import_with_a_second_process_ends_as_one_without(
     assert_in_step(project)
 
 
-def test_without_a_second_process_all_is_read_here(
+def test_rows_that_come_while_files_are_imported_for_the_first_time_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr("sys.executable", str(tmp_path / "no such program"))
+    monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
+    project = Project(tmp_path / "p")
+    for number in range(40):
+        project.receive(number)
+    key = "msg-20260220-000030-00000000"
+    take = Ahead.take
+
+    def take_beside_a_host(self: Ahead, path: str) -> object:
+        if path.endswith("0010-00000000.md"):
+            columns = "id, from_project, to_project, subject, body, created_at"
+            values = f"'{key}', '/q', '/p', 'S', 'By SQL.', '2026-02-20T00:00:30+00:00'"
+            project.sql(f"INSERT INTO messages ({columns}) VALUES ({values})")
+        return take(self, path)
+
+    monkeypatch.setattr(Ahead, "take", take_beside_a_host)
+    report = project.sync()
+    assert 39 == report.counts.rows_inserted
+    history = project.sql(f"SELECT body FROM syncd_history WHERE id = '{key}'")
+    assert "By SQL." in str(history), "the words of the side that lost are kept"
+    assert_in_step(project)
+
+
+def test_without_a_second_process_all_is_read_here(
+    second_process: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "too many processes")
+
+    monkeypatch.setattr(ahead, "FEWEST", 10)
+    if second_process == "copied":
+        monkeypatch.setattr("os.fork", refuse)
+    else:
+        monkeypatch.setattr("sys.executable", str(tmp_path / "no such program"))
     project = Project(tmp_path / "p")
     for number in range(20):
         project.receive(number)
