@@ -23,7 +23,7 @@ from syncd.files import FileReplica
 from syncd.found import Arrival, Found, place_of
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, arrival_entry, entries_of
 from syncd.look import Look
-from syncd.markdown import Place, legacy_view, render
+from syncd.markdown import Place, render, view_beside_fields
 from syncd.message import Mailbox, file_name, fingerprints, mailbox_at, same_texts
 from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import Outcome, Step
@@ -356,7 +356,7 @@ class Applier:
             assert found is not None
             digest, said = found.version.digest, found.state.status_said
         if task.marks is None:  # it is asked for twice where a file is written
-            task.marks = fingerprints(outcome.message), legacy_view(outcome.message)
+            task.marks = fingerprints(outcome.message), view_beside_fields(outcome.message)
         fields, view = task.marks
         return Record(
             id=task.id,

@@ -154,8 +154,9 @@ class Chronicle(Database):
     # Journal
 
     def add_to_journal(self, entries: Iterable[JournalEntry]) -> None:
-        sql = f"INSERT INTO syncd_journal ({_JOURNAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self.connection.executemany(sql, (entry[:-1] for entry in entries))
+        marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, 0)"
+        sql = f"INSERT INTO syncd_journal ({_JOURNAL}, seq) VALUES ({marks})"
+        self.connection.executemany(sql, entries)
 
     def journal(
         self,

@@ -46,11 +46,13 @@ class _Pass:
     ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
     gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
     with, ``twins`` the recorded copies of own messages, ``usable`` the folders without trouble.
+    ``is_first`` says that the database knew of no message when it began.
     """
 
     look: Look
     quarantine: dict[str, QuarantineEntry]
     twins: dict[str, tuple[str, Stamp]]
+    is_first: bool
     usable: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
@@ -136,7 +138,12 @@ class _Cycle:
             )
         else:
             look = look_at(self.store, self.files, orders.paths)
-        state = _Pass(look, self.store.quarantine(), self.store.twins() if look.paths else {})
+        state = _Pass(
+            look,
+            self.store.quarantine(),
+            self.store.twins() if look.paths else {},
+            self.store.is_empty(),
+        )
         absent = absence.judge(look, state.quarantine, state.twins)
         self.report.halt = absent.halt
         if absent.halt is None:
@@ -203,14 +210,17 @@ class _Cycle:
         """Insert what is new in these files, as read ahead; return those that are left to read."""
         read = {path: arrival for path in paths if (arrival := ahead.take(path)) is not None}
         ids = {arrival.id for arrival in read.values()}
-        known = self.store.records(ids).keys() | self.store.rows(ids).keys()
-        known |= {key for key, _ in self.store.intended(ids)}
+        known: set[str] = set()
+        if not state.is_first:
+            known |= self.store.records(ids).keys() | self.store.rows(ids).keys()
+            known |= {key for key, _ in self.store.intended(ids)}
         new: dict[str, Arrival] = {}
         for path, arrival in read.items():
             key = arrival.id
             if not (key in known or key in new or key in state.claimed or path in state.twins):
                 new[key] = arrival
         if not self.applier.insert(list(new.values())):
+            state.is_first = False  # somebody else inserts too
             return paths
         for key, arrival in new.items():
             state.claimed[key] = arrival.path

@@ -15,7 +15,7 @@ from syncd import canonical, markdown
 from syncd.canonical import Canonical
 from syncd.errors import MessageError
 from syncd.markdown import BREAK, Layout, ParsedFile, Parts, Place
-from syncd.message import FIELDS, REQUIRED_KEYS, Message, attachment_names, status_in, values_of
+from syncd.message import FIELDS, REQUIRED_KEYS, Message, attachment_names, status_in
 
 if TYPE_CHECKING:
     from syncd.front_matter import FrontMatter
@@ -102,8 +102,8 @@ def _difference(
     if "created_at" not in current.said:
         # Nobody states it here, and what stands in for it moves with the file's mtime.
         values["created_at"] = current.message.created_at
-    wanted = replace(message, **values)
-    pairs = zip(FIELDS, values_of(current.message), values_of(wanted), strict=True)
+    wanted = message._replace(**values)
+    pairs = zip(FIELDS, current.message[1:], wanted[1:], strict=True)
     return wanted, {name for name, old, new in pairs if old != new and name != "status"}
 
 
@@ -121,7 +121,7 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
     parsed = markdown.read_text(text, head, place)
     message = parsed.message
     if created_at is not None and "created_at" not in parsed.said:
-        message = replace(message, created_at=created_at)
+        message = message._replace(created_at=created_at)
     values: dict[str, Any] = {
         key: getattr(message, key)
         for key in REQUIRED_KEYS

@@ -151,10 +151,10 @@ class FileReplica:
                     f"it has {before.st_size:,} bytes; the limit is {self._max_bytes:,}",
                     hint="Raise max_bytes in syncd.toml, or shorten the file.",
                 )
-            if is_being_written(fd):
-                break
             data = os.pread(fd, before.st_size + 1, 0)
             after = os.fstat(fd)
+            if is_being_written(fd):
+                break
             same_time = after.st_mtime_ns == before.st_mtime_ns
             if same_time and len(data) == after.st_size == before.st_size:
                 stamp = stamp_of(after)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from syncd.markdown import Place, legacy_view, parse
-from syncd.message import fingerprints, mailbox_at, values_of
-from syncd.reconcile import FileState, Step, reconcile
+from syncd.markdown import Place, parse, view_beside_fields
+from syncd.message import fingerprints, mailbox_at
+from syncd.reconcile import FileState, is_insert
 from syncd.record import RecordValues, RowValues, fields_text, row_digest
 from syncd.snapshot import Version
 
@@ -32,8 +31,7 @@ class Arrival(NamedTuple):
         return str(self.record[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file as read."""
 
     path: str
@@ -65,13 +63,13 @@ def as_found(path: str, version: Version, project: str) -> Found:
 def arrival_of(found: Found) -> Arrival | None:
     """Return what becomes of a new message; None where that takes more than an insert."""
     state, version = found.state, found.version
-    if reconcile(None, state, None).file is not Step.NONE:
+    if not is_insert(state):
         return None
     message = state.message
-    row = (message.id, *values_of(message))
+    row = tuple(message)
     record = (
         *(message.id, found.path, *version.stamp, version.digest),
         *(state.status_said, message.status, fields_text(fingerprints(message))),
-        *(row_digest(row), legacy_view(message)),
+        *(row_digest(row), view_beside_fields(message)),
     )
     return Arrival(row, record)

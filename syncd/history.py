@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def message_of(kept: HistoryEntry, project: Path) -> Message:
     """Return the message that a version in the history holds; raises `MessageError` for none."""
     if kept.data is None:
         return message_from_row(kept.row)
-    return replace(_parsed(kept, project).message, id=kept.id)
+    return _parsed(kept, project).message._replace(id=kept.id)
 
 
 def bytes_of(kept: HistoryEntry) -> bytes | None:
@@ -228,7 +228,7 @@ def restore(project: Path, store: Store, kept: HistoryEntry) -> Restored:
     """
     message = message_of(kept, project)
     if kept.data is not None and "created_at" not in _parsed(kept, project).said:
-        message = replace(message, created_at=_known_date(store, message))
+        message = message._replace(created_at=_known_date(store, message))
     existed, before = _set_row(store, message, FIELDS, _BEFORE_RESTORE)
     if not existed:
         _set_own_columns(store, kept)
@@ -330,7 +330,7 @@ def resolve(
             )
         try:
             values = {item.field: lost_value(project, store, item) for item in lost}
-            message = replace(message_from_row(row.values), **values)  # type: ignore[arg-type]
+            message = message_from_row(row.values)._replace(**values)  # type: ignore[arg-type]
         except MessageError as error:
             raise UsageError(
                 f"the value that lost in {message_id!r} cannot be taken: {error.sentence}",

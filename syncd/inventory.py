@@ -14,7 +14,7 @@ from syncd.digest import blake2b
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.markdown import Place, parse
-from syncd.message import FIELDS, Mailbox, Message, mailbox_at, values_of
+from syncd.message import FIELDS, Mailbox, Message, mailbox_at
 from syncd.names import in_utf8
 from syncd.sides import Quarantined
 from syncd.snapshot import Scan
@@ -187,7 +187,7 @@ def _digest(message: Message, *, is_dated: bool) -> bytes:
 
     The date of a message whose file has none is the row's alone.
     """
-    values = list(values_of(message))
+    values = list(message[1:])
     if not is_dated:
         values[_DATE] = None
     return blake2b(marshal.dumps(values, 2), digest_size=16).digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from syncd.message import FIELDS, Mailbox, mailbox_at, values_of
+from syncd.message import FIELDS, Mailbox, mailbox_at
 from syncd.reconcile import FileState, Outcome, Step
 from syncd.sides import Side
 
@@ -101,9 +101,9 @@ def entries_of(
     ``cause`` says why, where it is not just that somebody changed the other side.
     """
     if outcome.message is not None:
-        values = values_of(outcome.message)
+        values = outcome.message[1:]
     else:
-        values = values_of(file.message) if file is not None else tuple(row or ())[1:]
+        values = file.message[1:] if file is not None else tuple(row or ())[1:]
     conflicts = {conflict.field for conflict in outcome.conflicts}
     for side, step, fields in (
         (Side.DB, outcome.row, outcome.row_fields),

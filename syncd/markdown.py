@@ -11,7 +11,7 @@ import marshal
 import re
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd import canonical
 from syncd.canonical import Canonical
@@ -48,8 +48,7 @@ _ITEM = re.compile(r"- `([^`\r\n]+)`")
 _TEXT_KEYS = ("from_project", "from_agent", "to_project", "to_agent", "type", "priority")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What a file's surroundings say where its front matter is silent.
 
     ``path`` is the file's path below ``.claude-mpm``, ``project`` the project's own path, and
@@ -66,8 +65,7 @@ class Place:
         return self.path.rpartition("/")[2].removesuffix(".md")
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedFile:
+class ParsedFile(NamedTuple):
     """A file read as a message: ``said`` are the fields that it states itself.
 
     ``message.status`` is what folder and front matter say without a baseline; ``status_said`` is
@@ -425,14 +423,24 @@ def legacy_view(message: Message) -> bytes:
     """
     subject, body = message.subject, message.body
     names: list[str] = []
-    if (
-        message.attachments is not None
-        or not _is_plain_subject(subject)
-        or _SECTION_HEADING in body
-    ):
+    if not _is_seen_as_it_is(message):
         subject, body, names = _as_the_old_client_reads(layout_of(message), body)
     seen = [*_seen_as_they_are(message), subject, body, *names]
     return blake2b(marshal.dumps(seen, 2), digest_size=16).digest()
+
+
+def view_beside_fields(message: Message) -> bytes:
+    """Return `legacy_view` where the fields do not tell as much; nothing where they do."""
+    return b"" if _is_seen_as_it_is(message) else legacy_view(message)
+
+
+def _is_seen_as_it_is(message: Message) -> bool:
+    """Tell whether the old client reads from a message's file just what we do."""
+    return (
+        message.attachments is None
+        and _is_plain_subject(message.subject)
+        and _SECTION_HEADING not in message.body
+    )
 
 
 _seen_as_they_are = attrgetter("id", *_TEXT_KEYS, "created_at", "reply_to", "metadata")

@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.digest import blake2b
 from syncd.errors import MessageError
@@ -75,9 +73,11 @@ FOLDERS = {
 """Every folder that is read, and the mailbox that it belongs to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message in normal form; ``metadata`` and ``attachments`` are JSON text or None."""
+class Message(NamedTuple):
+    """One message in normal form; ``metadata`` and ``attachments`` are JSON text or None.
+
+    A tuple, as an import makes one for every file; ``message[1:]`` are the values of `FIELDS`.
+    """
 
     id: str
     from_project: str
@@ -93,10 +93,6 @@ class Message:
     reply_to: str | None
     metadata: str | None
     attachments: str | None
-
-
-values_of = attrgetter(*FIELDS)
-"""The values of a message's fields, in the order of `FIELDS`."""
 
 
 def mailbox_of(status: str) -> Mailbox:
@@ -306,7 +302,7 @@ def fingerprints(message: Message) -> Fingerprints:
             value
             if value is None or (len(value) <= _SHORT and value[:1] != "\0")
             else _long_fingerprint(value)
-            for value in values_of(message)
+            for value in message[1:]
         ]
     )
 

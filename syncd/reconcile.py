@@ -8,8 +8,9 @@ the versions that a step would destroy and that the history keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from syncd.message import (
     FIELDS,
@@ -20,7 +21,6 @@ from syncd.message import (
     mailbox_of,
     progress,
     status_in,
-    values_of,
 )
 from syncd.sides import Baseline, Quarantined, Side
 
@@ -34,8 +34,7 @@ class Step(StrEnum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
+class FileState(NamedTuple):
     """A file as read: ``message.status`` is what folder and front matter say without a baseline."""
 
     mailbox: Mailbox
@@ -114,8 +113,6 @@ def reconcile(
         if baseline is None or restore or fingerprints_differ(baseline, row):
             return Outcome(row, file=Step.CREATE)
         return Outcome(None, row=Step.DELETE, kept=(Kept(Side.DB, "deleted"),), forget=True)
-    if baseline is None and row is None and file.mailbox is mailbox_of(file.message.status):
-        return Outcome(file.message, row=Step.CREATE)  # the commonest, and the quickest
     heard = _heard(baseline, file)
     if row is None:
         if baseline is None or restore or fingerprints_differ(baseline, heard):
@@ -123,10 +120,15 @@ def reconcile(
         return Outcome(None, file=Step.DELETE, kept=(Kept(Side.FILE, "deleted"),), forget=True)
     if rewrite_of is not None:
         status = _heard(rewrite_of, file).status
-        return _merged(rewrite_of, file, replace(row, status=status), row, prefer)
+        return _merged(rewrite_of, file, row._replace(status=status), row, prefer)
     if baseline is None:
         heard = _with_unsaid(heard, file.said, row)
     return _merged(baseline, file, heard, row, prefer)
+
+
+def is_insert(file: FileState) -> bool:
+    """Tell whether a file of whose message nothing is known becomes a row, and stays as it is."""
+    return file.mailbox is mailbox_of(file.message.status)
 
 
 def reconcile_late(
@@ -147,7 +149,7 @@ def reconcile_late(
     """
     heard = _heard(ancestor, late)
     if is_rewrite:
-        heard = replace(row, status=heard.status)
+        heard = row._replace(status=heard.status)
     merged = _merged(ancestor, late, heard, row, prefer)
     assert merged.message is not None
     standing = _heard(baseline, file).status
@@ -158,7 +160,7 @@ def fingerprints_differ(baseline: Baseline, message: Message) -> bool:
     """Tell whether any field of ``message`` differs from the baseline."""
     return any(
         fingerprint(value) != agreed
-        for value, agreed in zip(values_of(message), baseline.fields, strict=True)
+        for value, agreed in zip(message[1:], baseline.fields, strict=True)
     )
 
 
@@ -174,19 +176,19 @@ def _heard(baseline: Baseline | None, file: FileState) -> Message:
     if "created_at" not in file.said:
         # The date was made up from the id or the mtime, and the mtime moves with every edit.
         agreed = baseline.fields[FIELDS.index("created_at")]
-        message = replace(message, created_at=agreed or message.created_at)
+        message = message._replace(created_at=agreed or message.created_at)
     if file.mailbox is not baseline.mailbox:
-        return replace(message, status=status_in(file.mailbox, file.status_said))
+        return message._replace(status=status_in(file.mailbox, file.status_said))
     if file.status_said == baseline.status_said:
-        return replace(message, status=baseline.status)
+        return message._replace(status=baseline.status)
     if file.status_said is not None:
-        return replace(message, status=file.status_said)
+        return message._replace(status=file.status_said)
     return message
 
 
 def _with_unsaid(message: Message, said: frozenset[str], row: Message) -> Message:
     """Return ``message`` with the row's values where the file states none."""
-    return replace(message, **{name: getattr(row, name) for name in FIELDS if name not in said})
+    return message._replace(**{name: getattr(row, name) for name in FIELDS if name not in said})
 
 
 def _merged(
@@ -195,7 +197,7 @@ def _merged(
     values: dict[str, str | None] = {}
     conflicts: list[Conflict] = []
     fields = baseline.fields if baseline is not None else (None,) * len(FIELDS)
-    pairs = zip(FIELDS, values_of(heard), values_of(row), fields, strict=True)
+    pairs = zip(FIELDS, heard[1:], row[1:], fields, strict=True)
     for name, file_value, row_value, agreed in pairs:
         if file_value == row_value or (baseline and fingerprint(row_value) == agreed):
             values[name] = file_value
@@ -253,7 +255,7 @@ _NO_FIELDS: frozenset[str] = frozenset()
 
 
 def _differing(message: Message, other: Message) -> frozenset[str]:
-    values, others = values_of(message), values_of(other)
+    values, others = message[1:], other[1:]
     if values == others:
         return _NO_FIELDS
     pairs = zip(FIELDS, values, others, strict=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
 from syncd.errors import DamagedBaseline, MessageError, StaleReplica
-from syncd.message import FIELDS, Message, values_of
+from syncd.message import FIELDS, Message
 from syncd.record import (
     RECORD_COLUMNS,
     Record,
@@ -84,6 +84,12 @@ class Store(Chronicle):
         if portion:
             yield portion
 
+    def is_empty(self) -> bool:
+        """Tell whether it knows of no message at all: no row, no baseline, and none intended."""
+        tables = ("messages", "syncd_baseline", "syncd_versions")
+        found = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)
+        return not self.connection.execute(f"SELECT {found}").fetchone()[0]
+
     def changed_rows(self) -> list[object]:
         """Return the ids of all rows that differ from the baseline; any type, also NULL."""
         columns = ", ".join(f"m.{column}" for column in COLUMNS)
@@ -110,7 +116,7 @@ class Store(Chronicle):
 
     def insert_row(self, message: Message) -> Row:
         """Insert a row; raises `StaleReplica` when one of that id came in between."""
-        values = (message.id, *values_of(message))
+        values = tuple(message)
         try:
             self.connection.execute(_INSERT_ROW, values)
         except sqlite3.IntegrityError as error:

@@ -50,11 +50,12 @@ def rewritten_version(store: Store, found: Found, record: Record | None) -> Reco
         return None
     if found.state.status_said != "read":
         return None
-    view = legacy_view(found.state.message)
-    if view == record.view:
+    message = found.state.message
+    view, fields = legacy_view(message), _but_status(fingerprints(message))
+    if _is_seen_as(record, view, fields):
         return record
     for at, version in store.versions(record.id):
-        if version.view == view:
+        if _is_seen_as(version, view, fields):
             was_unread = version.baseline.status_said != "read"
             return version if was_unread or time.time() - at < _SURE_S else None
     return None
@@ -74,6 +75,11 @@ def other_copy_of(store: Store, found: Found, record: Record | None) -> Record |
     mine = _but_status(fingerprints(message))
     versions = (record, *(version for _, version in store.versions(record.id)))
     return next((one for one in versions if _but_status(one.baseline.fields) == mine), None)
+
+
+def _is_seen_as(version: Record, view: bytes, fields: Fingerprints) -> bool:
+    """Tell whether the old client sees in a version this view, or else just these fields."""
+    return version.view == view if version.view else _but_status(version.baseline.fields) == fields
 
 
 def _but_status(fields: Fingerprints) -> Fingerprints:

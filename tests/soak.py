@@ -42,7 +42,7 @@ import yaml
 
 from syncd.errors import MessageError
 from syncd.markdown import Place, parse
-from syncd.message import FOLDERS, Message, mailbox_at, values_of
+from syncd.message import FOLDERS, Message, mailbox_at
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent
 from tests.test_agent import project, rows_of
@@ -747,8 +747,8 @@ class Soak:
         for key in sorted(files.keys() ^ rows.keys()):
             return f"{key} is only in the {'files' if key in files else 'database'}"
         for key, (path, _, message) in sorted(files.items()):
-            message = replace(message, created_at=rows[key].created_at)
-            if values_of(message) != values_of(rows[key]):
+            message = message._replace(created_at=rows[key].created_at)
+            if message[1:] != rows[key][1:]:
                 return f"{key} at {path}: {message} is not {rows[key]}"
         return None
 

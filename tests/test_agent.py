@@ -21,7 +21,7 @@ from syncd.config import load
 from syncd.cycle import Orders
 from syncd.job import Job
 from syncd.markdown import Place, parse
-from syncd.message import FOLDERS, Message, mailbox_at, message_from_row, values_of
+from syncd.message import FOLDERS, Message, mailbox_at, message_from_row
 from syncd.project import run_pass
 from syncd.store import COLUMNS
 from syncd.wakes import Kind, Wake
@@ -57,8 +57,8 @@ def rows_of(folder: Path) -> dict[str, Message]:
 
 
 def both_equal(folder: Path) -> bool:
-    files = {key: values_of(message) for key, (_, message) in files_of(folder).items()}
-    return files == {key: values_of(message) for key, message in rows_of(folder).items()}
+    files = {key: message[1:] for key, (_, message) in files_of(folder).items()}
+    return files == {key: message[1:] for key, message in rows_of(folder).items()}
 
 
 def fingerprint_of(folder: Path) -> tuple[object, ...]:

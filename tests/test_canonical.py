@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -200,7 +199,7 @@ def test_an_edit_without_yaml_is_the_edit_with_it(
 ) -> None:
     data = text.encode()
     old = parse(data, PLACE).message
-    wanted = replace(old, **{name: getattr(new, name) for name in fields})
+    wanted = old._replace(**{name: getattr(new, name) for name in fields})
     said = wanted.status if is_said else None
     assert edited_by(edit_with_yaml, data, text, wanted, PLACE, said) == edited_by(
         partial(edit, status_said=said), data, wanted, PLACE

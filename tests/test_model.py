@@ -500,7 +500,7 @@ class World:
 
     def dated(self, message: Message | None) -> Message | None:
         """Return a message without the date that a file may leave to its mtime."""
-        return replace(message, created_at="") if message is not None else None
+        return message._replace(created_at="") if message is not None else None
 
 
 def texts_of(message: Message) -> set[Text]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -78,11 +78,11 @@ def file_of(message: Message = BASE, mailbox: Mailbox | None = None, said: Any =
     """Return the state of a file that states all fields; its status is as first looks have it."""
     mailbox = mailbox or mailbox_of(message.status)
     word = message.status if said is ... else said
-    return FileState(mailbox, replace(message, status=status_in(mailbox, word)), ALL, word)
+    return FileState(mailbox, message._replace(status=status_in(mailbox, word)), ALL, word)
 
 
 def with_(**values: str | None) -> Message:
-    return replace(BASE, **values)
+    return BASE._replace(**values)
 
 
 def steps(outcome: Outcome) -> Steps:
@@ -186,7 +186,7 @@ def test_g4_different_fields_changed_on_the_two_sides_are_merged(
         other = "body"
     row = with_(**{other: VALUES[other][1]})
     outcome = reconcile(base_of(), file_of(by_hand), row)
-    assert replace(by_hand, **{other: VALUES[other][1]}) == outcome.message
+    assert by_hand._replace(**{other: VALUES[other][1]}) == outcome.message
     assert (Step.UPDATE, Step.UPDATE) == steps(outcome)
     assert ({field}, {other}) == (outcome.row_fields, outcome.file_fields)
     assert () == outcome.conflicts
@@ -413,7 +413,7 @@ def test_a_move_wins_over_a_row_that_is_gone() -> None:
 
 
 def unsaid(message: Message, *names: str) -> FileState:
-    return replace(file_of(message), said=ALL - set(names))
+    return file_of(message)._replace(said=ALL - set(names))
 
 
 def test_a_date_that_the_mtime_made_up_is_no_change() -> None:
@@ -479,7 +479,7 @@ def files(draw: st.DrawFn) -> FileState:
     mailbox = draw(st.sampled_from(Mailbox))
     said = draw(st.sampled_from([None, *WORDS]))
     values = {name: SURROUNDINGS[name] for name in left_out}
-    message = replace(message, status=status_in(mailbox, said), **values)
+    message = message._replace(status=status_in(mailbox, said), **values)
     return FileState(mailbox, message, ALL - left_out, said)
 
 
@@ -488,7 +488,7 @@ def baselines(draw: st.DrawFn) -> Baseline:
     """A baseline as a cycle records it: the agreed status is what folder and word said then."""
     mailbox = draw(st.sampled_from(Mailbox))
     said = draw(st.sampled_from([None, *WORDS]))
-    return base_of(replace(draw(any_message()), status=status_in(mailbox, said)), mailbox, said)
+    return base_of(draw(any_message())._replace(status=status_in(mailbox, said)), mailbox, said)
 
 
 @st.composite
@@ -539,7 +539,7 @@ def edited(file: FileState, outcome: Outcome) -> FileState:
     assert mailbox is not None
     word = file.status_said if outcome.status_said is None else outcome.status_said
     changes = {name: getattr(message, name) for name in outcome.file_fields - {"status"}}
-    now = replace(file.message, **changes, status=status_in(mailbox, word))
+    now = file.message._replace(**changes, status=status_in(mailbox, word))
     return FileState(mailbox, now, file.said | changes.keys(), word)
 
 
@@ -643,11 +643,11 @@ def test_the_preferred_side_matters_only_where_there_is_a_conflict(
 def test_g8_of_an_old_clients_rewrite_only_the_status_is_news(
     earlier: Message, current: Message, row: Message, prefer: Side
 ) -> None:
-    earlier = replace(earlier, status="unread")
-    file = file_of(replace(earlier, status="read"))
+    earlier = earlier._replace(status="unread")
+    file = file_of(earlier._replace(status="read"))
     outcome = reconcile(base_of(current), file, row, prefer=prefer, rewrite_of=base_of(earlier))
     assert outcome.message is not None
-    assert replace(row, status="") == replace(outcome.message, status="")
+    assert row._replace(status="") == outcome.message._replace(status="")
     assert outcome.message.status != "unread"
     assert () == outcome.conflicts
     file, row = after((None, file, row), outcome)
