@@ -31,7 +31,7 @@ LONGEST_RETRY_S = 30.0
 _HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
 _LISTEN_S = 5.0
-_COMMIT_S = (0.0001, 0.0002, 0.0003, 0.0005, 0.001)
+_COMMIT_S = (0.0001,) * 15
 
 
 @dataclass(slots=True)
