@@ -9,6 +9,7 @@ brought together but that of syncd's own exchange of a file.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.wakes import Happening, Kind, Wake, WakeCallback, wake_for
 
+_MANY, _WINDOW_S, _REST_S = 64, 0.01, 0.005
 _MASK = Mask(
     InotifyConstants.IN_CREATE
     | InotifyConstants.IN_MODIFY
@@ -63,7 +65,7 @@ class InotifyWatcher:
     def __init__(self, on_wake: WakeCallback, on_loss: Callable[[], None]) -> None:
         self._on_wake = on_wake
         self._on_loss = on_loss
-        self._reader = InotifyFD()
+        self._reader = _Reader()
         self._watches: dict[Path, _Watch] = {}
 
     def start(self) -> None:
@@ -93,6 +95,29 @@ class InotifyWatcher:
     def unwatched(self) -> set[Path]:
         """Return the projects of which a folder that is there has no watch, or another had."""
         return {project for project, watch in self._watches.items() if not watch.is_whole()}
+
+
+class _Reader(InotifyFD):
+    """Reads events; many at a time where many come.
+
+    Whoever makes thousands of files makes several events for each, and this thread, woken for
+    every one, would take the interpreter from the thread that makes them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since = 0.0
+        self._heard = 0
+
+    def read_events(self, **options: int) -> list[InotifyEvent]:
+        now = time.monotonic()
+        if now - self._since > _WINDOW_S:
+            self._since, self._heard = now, 0
+        elif self._heard > _MANY:
+            time.sleep(_REST_S)
+        events = super().read_events(**options)
+        self._heard += len(events)
+        return events
 
 
 class _Watch(WatchCallback):

@@ -212,3 +212,26 @@ def test_a_folder_without_a_watch_is_told(tmp_path: Path) -> None:
         wait_for(lambda: _is_heard(heard, PATH))
     finally:
         heard.watcher.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify")
+def test_many_events_are_waited_for_and_few_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from watchdog.observers.inotify_c import InotifyFD
+
+    from syncd import inotify
+
+    rests: list[float] = []
+    now = 100.0
+    monkeypatch.setattr("time.sleep", rests.append)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    reader = inotify._Reader()
+    monkeypatch.setattr(InotifyFD, "read_events", lambda self: [object()] * 50)
+    for _ in range(2):
+        assert 50 == len(reader.read_events())
+    assert [] == rests
+    reader.read_events()
+    assert 1 == len(rests)
+    now += 1.0
+    reader.read_events()
+    assert 1 == len(rests), "what comes alone is heard at once"
+    reader.close()
