@@ -25,12 +25,12 @@ def drop_in(workshop: Workshop) -> Iterator[Result]:
     """Measure how long many new files take to be rows, and many new rows to be files."""
     messages = workshop.scale.small
     for what, drop in (("files", dropped_files), ("rows", dropped_rows)):
-        project = workshop.folder / "dropped"
         floors, ours = in_turn(
             workshop.scale.repeat_long,
             lambda: _migrate_of_the_same(workshop, messages),
             lambda: _settled(workshop, messages, drop),  # noqa: B023
         )
+        project = workshop.newest("dropped")
         result = Result(
             name="drop-in",
             what=f"{messages:,} {what} dropped in while the agent runs",
