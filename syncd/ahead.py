@@ -27,7 +27,7 @@ from syncd.found import Arrival, arrival_of, as_found
 from syncd.names import in_utf8
 
 FEWEST = 2000
-"""How many files are worth a second process, which takes as long to start as a tenth of them."""
+"""How many files are worth a second process: where it starts anew, it takes as long as a tenth."""
 
 _OWN_FIRST = 500
 _OWN_SHARE = 4
