@@ -46,13 +46,13 @@ class _Pass:
     ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
     gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
     with, ``twins`` the recorded copies of own messages, ``usable`` the folders without trouble.
-    ``is_first`` says that the database knew of no message when it began.
+    ``is_first`` says that the database knew of no message when files began to be read ahead.
     """
 
     look: Look
     quarantine: dict[str, QuarantineEntry]
     twins: dict[str, tuple[str, Stamp]]
-    is_first: bool
+    is_first: bool = False
     usable: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
@@ -138,12 +138,7 @@ class _Cycle:
             )
         else:
             look = look_at(self.store, self.files, orders.paths)
-        state = _Pass(
-            look,
-            self.store.quarantine(),
-            self.store.twins() if look.paths else {},
-            self.store.is_empty(),
-        )
+        state = _Pass(look, self.store.quarantine(), self.store.twins() if look.paths else {})
         absent = absence.judge(look, state.quarantine, state.twins)
         self.report.halt = absent.halt
         if absent.halt is None:
@@ -169,6 +164,7 @@ class _Cycle:
             for path in look.strays:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
         with reading_ahead(self.project, look.paths, self.config.max_bytes) as ahead:
+            state.is_first = ahead is not None and self.store.is_empty()
             for start in range(0, len(look.paths), _PATHS_AT_ONCE):
                 paths = look.paths[start : start + _PATHS_AT_ONCE]
                 if ahead is not None:
