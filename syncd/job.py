@@ -39,7 +39,8 @@ class Job:
     """One project: what is to be looked at, when, and the open database.
 
     Times are of the monotonic clock; ``planned`` is when the agent comes to it next. ``lock``
-    guards all but ``store``, which only the thread that claimed the project touches (``running``).
+    guards all but ``store`` and ``is_new``, which only the thread that claimed the project touches
+    (``running``).
     """
 
     project: Path
@@ -68,6 +69,7 @@ class Job:
     is_deaf: bool = False
     is_retired: bool = False
     identity: tuple[int, int] | None = None
+    is_new: bool = True
     store: Store | None = None
     versions: tuple[int, int] | None = None
     closed_as: tuple[object, ...] = ()
