@@ -96,14 +96,11 @@ class Applier:
         False, and nothing inserted, when one of them does not go in.
         """
         if arrivals and not self.dry_run:
-            at = now_text()
             rows, records = [one.row for one in arrivals], [one.record for one in arrivals]
-            entries = (
-                arrival_entry(one.row, one.path, at=at, cause=self.cause) for one in arrivals
-            )
+            entry = arrival_entry(now_text(), self.cause)
             try:
                 with self.store.writing():
-                    self.store.insert_new(rows, records, entries)
+                    self.store.insert_new(rows, records, entry)
             except StaleReplica:
                 return False
         self.report.counts.rows_inserted += len(arrivals)

@@ -126,11 +126,10 @@ def entries_of(
         )
 
 
-def arrival_entry(row: Sequence[Any], path: str, *, at: str, cause: str) -> JournalEntry:
-    """Return the entry of a message that is new in a file; ``row`` is what was inserted for it."""
-    key, from_project, from_agent, *_ = row
+def arrival_entry(at: str, cause: str) -> JournalEntry:
+    """Return what is told of every message that is new in a file, but whose that was."""
     why = cause or _why(Side.DB, Step.CREATE, was_known=False)
-    return JournalEntry(at, key, Side.DB, Step.CREATE, "", why, path, from_agent, from_project)
+    return JournalEntry(at, None, Side.DB, Step.CREATE, why=why)
 
 
 def halt_entry(at: str, cause: str | None) -> JournalEntry:

@@ -129,19 +129,22 @@ class Store(Chronicle):
         self,
         rows: Sequence[RowValues],
         records: Sequence[RecordValues],
-        entries: Iterable[JournalEntry],
+        entry: JournalEntry,
     ) -> None:
-        """Insert many rows with their first baselines.
+        """Insert many rows with their first baselines; the journal gets ``entry`` for each.
 
         Raises `StaleReplica` when one of them exists already or is refused: the transaction must
         then be given up.
         """
+        sql = "SELECT coalesce(max(rowid), 0) FROM syncd_baseline"
+        last = self.connection.execute(sql).fetchone()[0]
         try:
             self.connection.executemany(_INSERT_ROW, rows)
         except sqlite3.IntegrityError as error:
             raise StaleReplica("one of the rows exists already, or is refused") from error
         self.connection.executemany(_SAVE_RECORD, records)
-        self.add_to_journal(entries)
+        told = (entry.at, entry.side, entry.step, entry.fields, entry.why, last)
+        self.connection.execute(_TELL_OF_NEW, told)
 
     def update_row(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
         """Set these fields where the row is still as seen, else raise `StaleReplica`.
@@ -345,6 +348,11 @@ class Store(Chronicle):
 _RECORD = ", ".join(RECORD_COLUMNS)
 _RECORD_MARKS = ", ".join("?" * len(RECORD_COLUMNS))
 _SAVE_RECORD = f"INSERT OR REPLACE INTO syncd_baseline ({_RECORD}) VALUES ({_RECORD_MARKS})"
+_TELL_OF_NEW = (
+    "INSERT INTO syncd_journal (at, side, step, fields, why, id, path, agent, project) "
+    "SELECT ?, ?, ?, ?, ?, b.id, b.path, m.from_agent, m.from_project "
+    "FROM syncd_baseline b JOIN messages m USING (id) WHERE b.rowid > ? ORDER BY b.rowid"
+)
 
 
 def _refusal(error: sqlite3.IntegrityError) -> MessageError:
