@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.chronicle import Chronicle, now_text
@@ -40,10 +41,12 @@ VERSION_MEMORY_S = 600.0
 """How long a replaced version is known as what an old client's late rewrite started from."""
 
 _SELECT_ROW = ", ".join(COLUMNS)
-_INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_ROW_MARKS = ", ".join("?" * len(COLUMNS))
+_INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({_ROW_MARKS})"
 _SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
 _ROW_SIZE = " + ".join(f"coalesce(length({column}), 0)" for column in COLUMNS)
 _IDS_AT_ONCE = 500
+_ROWS_AT_ONCE = 50  # of 14 values each: older versions of SQLite take 999 in a statement
 
 
 class FeedEntry(NamedTuple):
@@ -139,12 +142,25 @@ class Store(Chronicle):
         sql = "SELECT coalesce(max(rowid), 0) FROM syncd_baseline"
         last = self.connection.execute(sql).fetchone()[0]
         try:
-            self.connection.executemany(_INSERT_ROW, rows)
+            self._insert_many(_INSERT_ROW, _ROW_MARKS, rows)
         except sqlite3.IntegrityError as error:
             raise StaleReplica("one of the rows exists already, or is refused") from error
-        self.connection.executemany(_SAVE_RECORD, records)
+        self._insert_many(_SAVE_RECORD, _RECORD_MARKS, records)
         told = (entry.at, entry.side, entry.step, entry.fields, entry.why, last)
         self.connection.execute(_TELL_OF_NEW, told)
+
+    def _insert_many(self, sql: str, marks: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows as ``sql`` inserts one, many with each statement.
+
+        On a table with triggers, SQLite copies every page before a statement first changes it, to
+        be able to undo that one alone: with a statement for each row, a fifth of the time.
+        """
+        many = sql + f", ({marks})" * (_ROWS_AT_ONCE - 1)
+        rest = len(rows) % _ROWS_AT_ONCE
+        for start in range(0, len(rows) - rest, _ROWS_AT_ONCE):
+            values = chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])
+            self.connection.execute(many, tuple(values))
+        self.connection.executemany(sql, rows[len(rows) - rest :])
 
     def update_row(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
         """Set these fields where the row is still as seen, else raise `StaleReplica`.
