@@ -46,8 +46,9 @@ class Look:
     feed: list[FeedEntry] = field(default_factory=list)
 
 
-def _order(path: str) -> tuple[int, str]:
-    return _FOLDER_ORDER[path.rpartition("/")[0]], path
+def _in_order(paths: Iterable[str]) -> list[str]:
+    # Sorted twice, which takes half of the time of once by pairs.
+    return sorted(sorted(paths), key=lambda path: _FOLDER_ORDER[path.rpartition("/")[0]])
 
 
 _FOLDER_ORDER = {folder: number for number, folder in enumerate(FOLDERS)}
@@ -87,29 +88,24 @@ def look_fully(
 def _compare_files(
     store: Store, scan: Scan, look: Look, *, trust_stamps: bool, fresh: frozenset[str]
 ) -> None:
-    known: dict[str, Stamp] = {}
-    shared: set[str] = set()
+    known: dict[str, Stamp | None] = {}
     for path, key, stamp in store.stamps():
-        if path in known:
-            shared.add(path)  # two messages changed places, and one end of that was not seen
-        known[path] = stamp
+        # Two messages may have changed places, and one end of that was not seen.
+        known[path] = None if path in known else stamp
         if path not in scan.stamps and path not in scan.odd:
             if not isinstance(path, str) or path.rpartition("/")[0] not in FOLDERS:
                 raise DamagedBaseline(f"the baseline has {key!r} in no mailbox: {path!r}")
             look.vanished[key] = path
     twins = store.twins()
     quarantine = store.quarantine()
-    for path, stamp in scan.stamps.items():
-        entry = quarantine.get(path)
-        if entry is not None:
-            same = entry.stamp == stamp
-        elif path in known:
-            same = known[path] == stamp and path not in shared
-        else:
-            same = path in twins and twins[path][1] == stamp
-        if not (same and trust_stamps) or path in fresh:
-            look.paths.append(path)
-    look.paths.sort(key=_order)
+    seen: dict[str, Stamp | None] = {path: stamp for path, (_, stamp) in twins.items()}
+    seen |= known
+    seen |= {path: entry.stamp for path, entry in quarantine.items()}
+    look.paths = _in_order(
+        path
+        for path, stamp in scan.stamps.items()
+        if seen.get(path) != stamp or not trust_stamps or path in fresh
+    )
     look.twins_gone = [path for path in twins if path not in scan.stamps]
     for path, entry in quarantine.items():
         if path.startswith(f"{DATABASE}#"):
@@ -146,7 +142,7 @@ def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
         elif path not in left:
             look.cleared.append(path)
             look.twins_gone.append(path)
-    look.paths.sort(key=_order)
+    look.paths = _in_order(look.paths)
     return look
 
 

@@ -95,10 +95,10 @@ class Scan:
         """Why an entry that is named like a message cannot be one."""
         found = {}
         for folder, entries in self.listed.items():
-            for name, mode, *_ in entries:
+            for name, mode, _, _, _, _ in entries:
                 if name.endswith(TEMP_SUFFIX):
                     continue
-                if not is_utf8(name):
+                if not (name.isascii() or is_utf8(name)):
                     found[f"{folder}/{in_utf8(name)}"] = "its name is not UTF-8"
                 elif not stat.S_ISREG(mode) and not name.startswith("."):
                     found[f"{folder}/{name}"] = not_regular(mode)
@@ -110,7 +110,7 @@ class Scan:
         return [
             f"{folder}/{name}"
             for folder, entries in self.listed.items()
-            for name, *_ in entries
+            for name, _, _, _, _, _ in entries
             if name.endswith(TEMP_SUFFIX)
         ]
 
@@ -145,8 +145,12 @@ def list_folder(fd: int, listed: list[Listed]) -> None:
                     continue
                 listed.append(
                     (
-                        *(name, found.st_mode, found.st_size, found.st_mtime_ns),
-                        *(found.st_ino, found.st_ctime_ns),
+                        name,
+                        found.st_mode,
+                        found.st_size,
+                        found.st_mtime_ns,
+                        found.st_ino,
+                        found.st_ctime_ns,
                     )
                 )
 
