@@ -68,8 +68,14 @@ def arrival_of(found: Found) -> Arrival | None:
     message = state.message
     row = tuple(message)
     record = (
-        *(message.id, found.path, *version.stamp, version.digest),
-        *(state.status_said, message.status, fields_text(fingerprints(message))),
-        *(row_digest(row), view_beside_fields(message)),
+        message.id,
+        found.path,
+        *version.stamp,
+        version.digest,
+        state.status_said,
+        message.status,
+        fields_text(fingerprints(message)),
+        row_digest(row),
+        view_beside_fields(message),
     )
     return Arrival(row, record)
