@@ -144,24 +144,24 @@ def _answer(project: Path, paths: Sequence[str], max_bytes: int, into: int) -> N
     own = in_utf8(str(project))
     with open(into, "wb") as out, FileReplica(project, max_bytes=max_bytes) as files:
         for start in range(0, len(paths), _AT_ONCE):
-            answers = [
-                (path, _arrival(files, path, own)) for path in paths[start : start + _AT_ONCE]
+            read = [
+                (path, arrival_at(files, path, own)) for path in paths[start : start + _AT_ONCE]
             ]
+            answers = [(path, tuple(one) if one is not None else None) for path, one in read]
             told = marshal.dumps(answers, 2)
             out.write(len(told).to_bytes(_SIZE_BYTES, "little") + told)
             out.flush()
 
 
-def _arrival(files: FileReplica, path: str, project: str) -> tuple[Any, ...] | None:
-    """Read a file as a new message; None for one that is left to the first process."""
+def arrival_at(files: FileReplica, path: str, project: str) -> Arrival | None:
+    """Read a file as a new message; None for one that takes more than that, or some patience."""
     try:
         version = files.read(path)
         if path in files.fresh or len(version.data) > _LARGEST:
             return None
-        arrival = arrival_of(as_found(path, version, project))
+        return arrival_of(as_found(path, version, project))
     except (MessageError, ReplicaError, StaleReplica, OSError):
         return None
-    return tuple(arrival) if arrival is not None else None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syncd.absence import Absence
-from syncd.ahead import Ahead, reading_ahead
+from syncd.ahead import Ahead, arrival_at, reading_ahead
 from syncd.apply import Applier, row_key
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
@@ -168,9 +168,7 @@ class _Cycle:
             for start in range(0, len(look.paths), _PATHS_AT_ONCE):
                 paths = look.paths[start : start + _PATHS_AT_ONCE]
                 if ahead is not None:
-                    told = [path for path in paths if ahead.has(path)]
-                    self._take_paths(state, [path for path in paths if not ahead.has(path)])
-                    paths = self._take_ahead(state, ahead, told)
+                    paths = self._take_ahead(state, ahead, paths)
                 self._take_paths(state, paths)
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
         for start in range(0, len(rest), _BATCH):
@@ -203,28 +201,39 @@ class _Cycle:
             )
 
     def _take_ahead(self, state: _Pass, ahead: Ahead, paths: list[str]) -> list[str]:
-        """Insert what is new in these files, as read ahead; return those that are left to read."""
-        read = {path: arrival for path in paths if (arrival := ahead.take(path)) is not None}
-        ids = {arrival.id for arrival in read.values()}
+        """Insert what is new in these files, as read ahead; return those that are left to read.
+
+        In a first import nearly all is new: what is not read ahead is then read here likewise.
+        """
+        read: dict[str, Arrival | None] = dict.fromkeys(paths)
+        if state.is_first:
+            for path in paths:
+                if not ahead.has(path):
+                    read[path] = arrival_at(self.files, path, self.applier.own_path)
+        for path in paths:
+            if ahead.has(path):
+                read[path] = ahead.take(path)
         known: set[str] = set()
         if not state.is_first:
+            ids = {arrival.id for arrival in read.values() if arrival is not None}
             known |= self.store.records(ids).keys() | self.store.rows(ids).keys()
             known |= {key for key, _ in self.store.intended(ids)}
         new: dict[str, Arrival] = {}
         for path, arrival in read.items():
-            key = arrival.id
-            if not (key in known or key in new or key in state.claimed or path in state.twins):
-                new[key] = arrival
+            if arrival is not None and path not in state.twins:
+                key = arrival.id
+                if not (key in known or key in new or key in state.claimed):
+                    new[key] = arrival
         if not self.applier.insert(list(new.values())):
             state.is_first = False  # somebody else inserts too
             return paths
-        for key, arrival in new.items():
-            state.claimed[key] = arrival.path
-            state.fileless.discard(key)
-            state.done.add(key)
-            self.applier.cleared.add(arrival.path)
-        taken = {arrival.path for arrival in new.values()}
-        return [path for path in paths if path not in taken]
+        taken = {key: arrival.path for key, arrival in new.items()}
+        state.claimed |= taken
+        state.fileless.difference_update(taken)
+        state.done.update(taken)
+        self.applier.cleared.update(taken.values())
+        left = read.keys() - taken.values()
+        return [path for path in paths if path in left]
 
     def _take_paths(self, state: _Pass, paths: Sequence[str]) -> None:
         """Read these files and carry out what they and their rows ask for."""
