@@ -7,8 +7,7 @@ the guard agreed to the whole.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from syncd.apply import row_key
 from syncd.chronicle import QuarantineEntry
@@ -27,8 +26,7 @@ from syncd.store import DATABASE, Store
 Twins: TypeAlias = dict[str, tuple[str, Stamp]]
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(NamedTuple):
     """What a look misses.
 
     ``gone`` has the former paths of messages that stand in no file any more, ``moved`` the paths at

@@ -14,7 +14,6 @@ import marshal
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -122,6 +121,8 @@ def _copied(project: Path, paths: Sequence[str], max_bytes: int, into: int) -> i
 
 def _started(project: Path, paths: Sequence[str], max_bytes: int, into: int) -> int:
     """Start the second process anew, as a copy lacks the locks of other threads; return its pid."""
+    import tempfile  # commands mostly have one thread only
+
     with tempfile.TemporaryFile() as told:
         marshal.dump((str(project), list(paths), max_bytes), told)
         told.seek(0)

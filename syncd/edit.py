@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from syncd import canonical, markdown
@@ -212,11 +211,11 @@ def _refitted(
     """Return ``parts`` with the changed ones replaced, and white space where new ones meet."""
     blank = line_end * 2
     if "subject" in changed or bool(layout.heading) != bool(parts.heading):
-        parts = replace(parts, heading=_reheaded(parts.heading, layout.heading))
+        parts = parts._replace(heading=_reheaded(parts.heading, layout.heading))
     if "body" in changed:
-        parts = replace(parts, body=message.body.replace("\n", line_end))
+        parts = parts._replace(body=message.body.replace("\n", line_end))
     if "attachments" in changed or bool(layout.items) != bool(parts.section):
-        parts = replace(parts, section=layout.section.replace("\n", line_end))
+        parts = parts._replace(section=layout.section.replace("\n", line_end))
     gap, section_gap = parts.gap, parts.section_gap
     if not parts.heading:
         gap = ""
@@ -226,7 +225,7 @@ def _refitted(
         section_gap = ""
     elif not BREAK.search(section_gap):
         section_gap = blank
-    return replace(parts, gap=gap, section_gap=section_gap)
+    return parts._replace(gap=gap, section_gap=section_gap)
 
 
 def _reheaded(old: str, new: str) -> str:

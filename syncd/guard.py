@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.sides import Side
 
@@ -16,8 +15,7 @@ FREE_DELETES = 20
 FREE_SHARE = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(NamedTuple):
     """What one side lost in one mailbox since the baseline.
 
     ``expected`` counts the messages that the baseline has there, ``gone`` those of them that now
@@ -32,8 +30,7 @@ class Gone:
     trouble: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
+class Halt(NamedTuple):
     """Why nothing is applied in a project until a person decides or the cause goes away."""
 
     cause: str

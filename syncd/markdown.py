@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import marshal
 import re
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,8 +76,7 @@ class ParsedFile(NamedTuple):
     status_said: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """The text behind the front matter, cut up; joined again they are that text.
 
     ``heading`` is the line ``# …`` or empty, ``section`` runs from ``## Attachments`` to the last
@@ -94,10 +92,7 @@ class Parts:
     trail: str
 
     def join(self) -> str:
-        return (
-            f"{self.lead}{self.heading}{self.gap}{self.body}"
-            f"{self.section_gap}{self.section}{self.trail}"
-        )
+        return "".join(self)
 
 
 def decode(data: bytes) -> str:
@@ -294,8 +289,7 @@ def _last_section(body: str) -> re.Match[str] | None:
 # Writing ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How subject, body and attachments are laid out; a key of None is not written."""
 
     heading: str

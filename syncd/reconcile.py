@@ -43,8 +43,7 @@ class FileState(NamedTuple):
     status_said: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(NamedTuple):
     """One field that changed on both sides to different values."""
 
     field: str
@@ -53,8 +52,7 @@ class Conflict:
     db_value: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A side's version that goes to the history before a step destroys it."""
 
     side: Side
