@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +39,7 @@ _WHAT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """All settings of one project. Times are in seconds, sizes in bytes."""
 
     prefer: Side = Side.FILE
@@ -111,7 +109,7 @@ def load_with_origins(
 ) -> tuple[Config, list[Origin]]:
     """Return the settings, and for each its value and where that came from."""
     config = Config()
-    sources = {item.name: "default" for item in fields(Config)}
+    sources = dict.fromkeys(Config._fields, "default")
     layers: list[tuple[str, Mapping[str, Any]]] = []
     for path in (user_file(environment), project / PROJECT_FILE if project else None):
         if path is not None:
@@ -122,11 +120,11 @@ def load_with_origins(
     )
     for source, values in layers:
         for name, value in values.items():
-            config = replace(config, **{name: _checked(name, value, source)})
+            config = config._replace(**{name: _checked(name, value, source)})
             sources[name] = source
     origins = [
-        Origin(item.name, getattr(config, item.name), sources[item.name], _WHAT[item.name])
-        for item in fields(Config)
+        Origin(name, value, sources[name], _WHAT[name])
+        for name, value in zip(Config._fields, config, strict=True)
     ]
     return config, origins
 

@@ -91,7 +91,7 @@ def _with_decision(store: Store, orders: Orders) -> Orders:
                 store.set_state("decision", wanted)
     elif decision is not None:
         restore = decision == "restore"
-        orders = replace(orders, paths=None, restore=restore, accept_deletes=not restore)
+        orders = orders._replace(paths=None, restore=restore, accept_deletes=not restore)
     return orders
 
 

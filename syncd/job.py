@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -262,7 +262,7 @@ class Job:
         try:
             if self.store is not None and not self.store.is_current():
                 self.close()
-                orders = replace(orders, paths=None)
+                orders = orders._replace(paths=None)
             if self.store is None:
                 self.store = Store.open(self.project / CLAUDE_DIR / DATABASE)
             schema = self.store.schema_version()
@@ -271,7 +271,7 @@ class Job:
                 and self.versions[1] != schema
                 and orders.paths is not None
             ):
-                orders = replace(orders, paths=None)
+                orders = orders._replace(paths=None)
             # Read before the cycle: a commit during it must count as news afterwards.
             data = self.store.data_version()
             report = run_pass(self.project, self.config, orders, store=self.store)

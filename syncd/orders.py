@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(NamedTuple):
     """What a cycle is asked to do.
 
     ``paths`` limits it to these files and the ids in the feed (None: everything). ``gone`` are

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from syncd import cycle
@@ -122,7 +121,7 @@ def _run(
             if orders.dry_run:
                 raise
             store.forget_damaged()
-            return cycle.run(project, store, config, replace(orders, paths=None), None)
+            return cycle.run(project, store, config, orders._replace(paths=None), None)
 
 
 def _refuse_shared(project: Path, store: Store) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import astuple
 from pathlib import Path
 
 from syncd.config import Config, state_folder
@@ -36,7 +35,7 @@ class Seen:
 
     def __init__(self, project: Path, config: Config) -> None:
         self._database = project / CLAUDE_DIR / DATABASE
-        self._settings = repr((VERSION, astuple(config)))
+        self._settings = repr((VERSION, tuple(config)))
         name = blake2b(os.fsencode(project), digest_size=16).hexdigest()
         self._path = state_folder() / "seen" / name
         self._before = self._state_of_database()
