@@ -44,6 +44,20 @@ def test_a_first_sync_is_told_as_such_with_the_sender_as_origin(project: Project
     assert not entry.is_by_a_client
 
 
+def test_many_new_files_are_each_told_of_with_their_own_sender(project: Project) -> None:
+    senders = {f"inbox/many-{number:03}.md": f"agent{number % 3}" for number in range(120)}
+    for path, sender in senders.items():
+        project.write(path, f"---\nfrom_agent: {sender}\n---\n# Subject\n")
+    project.sync()
+    with Store.open_readonly(database(project)) as store:
+        entries = store.journal(after=1)
+    assert list(senders.items()) == [(entry.path, entry.agent) for entry in entries]
+    assert {("db", "create", "", "new file")} == {
+        (entry.side, entry.step, entry.fields, entry.why) for entry in entries
+    }
+    assert [Path(path).stem for path in senders] == [entry.id for entry in entries]
+
+
 def test_a_files_change_is_told_as_a_write_into_the_database(project: Project) -> None:
     project.edit(f"inbox/{ONE}.md", "# Subject 1", "# Object")
     project.sync()
