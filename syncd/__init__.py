@@ -27,9 +27,10 @@ keeps the arrows so.
     absence       what is gone, told from what moved or cannot be read
     strays        what late writers left, merged against the version that they started from
     reader        reading files as messages, patiently
+    bulk          messages that are new on one side, taken over many at a time
     apply         a plan in batches, in an order that survives a crash at any point
     task          one message on its way through a batch
-    ahead         many files read ahead in a second process
+    ahead         many files or rows read ahead in a second process
     orders        what a cycle is asked to do
     report        what a cycle did and found
     archive       the archive of a retired project: packing, checking, unpacking
@@ -40,6 +41,7 @@ keeps the arrows so.
     chronicle     what is kept for people: history, conflicts, quarantine, journal
     database      a project's database as a file: opening, transactions, errors
     tables        syncd's own tables and triggers
+    departure     what becomes of a message that is new in a row
     found         a file read as a message, and what becomes of a new one
     record        a message's baseline as the database holds it
     trees         trees of folders: listing, comparing, moving one into another

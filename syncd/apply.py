@@ -20,8 +20,8 @@ from syncd.digest import blake2b
 from syncd.edit import edit
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
-from syncd.found import Arrival, Found, place_of
-from syncd.journal import QUARANTINED, RELEASED, JournalEntry, arrival_entry, entries_of
+from syncd.found import Found, place_of
+from syncd.journal import QUARANTINED, RELEASED, JournalEntry, entries_of
 from syncd.look import Look
 from syncd.markdown import Place, render, view_beside_fields
 from syncd.message import Mailbox, file_name, fingerprints, mailbox_at, same_texts
@@ -30,9 +30,9 @@ from syncd.reconcile import Outcome, Step
 from syncd.record import Record
 from syncd.report import OpenConflict, Report
 from syncd.sides import Baseline, Quarantined, Side
-from syncd.snapshot import Stamp, Version, digest_of
+from syncd.snapshot import NO_STAMP, Stamp, Version, digest_of
 from syncd.store import DATABASE, Store
-from syncd.task import NO_STAMP, Task
+from syncd.task import Task
 
 _LONGEST_NAME = 255
 
@@ -69,7 +69,8 @@ class Applier:
         self.would_conflict: list[OpenConflict] = []
         self.beside: list[Found] = []
         """Files that can be read and stand for no message, or for one that cannot take them in."""
-        self._taken: set[str] = set()
+        self.taken: set[str] = set()
+        """Paths at which a file is put in this pass."""
         self.own_path = in_utf8(str(project))
 
     def place(self, path: str, written_ns: int = 0) -> Place:
@@ -89,23 +90,6 @@ class Applier:
     ) -> None:
         """Leave a file alone, with the reason; it is looked at again when its stamp changes."""
         self.set_aside[path] = QuarantineEntry(path, message_id, problem, stamp)
-
-    def insert(self, arrivals: Sequence[Arrival]) -> bool:
-        """Insert messages that are new in files, all with one statement a table.
-
-        False, and nothing inserted, when one of them does not go in.
-        """
-        if arrivals and not self.dry_run:
-            rows, records = [one.row for one in arrivals], [one.record for one in arrivals]
-            entry = arrival_entry(now_text(), self.cause)
-            try:
-                with self.store.writing():
-                    self.store.insert_new(rows, records, entry)
-            except StaleReplica:
-                return False
-        self.report.counts.rows_inserted += len(arrivals)
-        self.touched.update(one.id for one in arrivals)
-        return True
 
     def apply(self, tasks: Sequence[Task]) -> None:
         """Carry out one batch."""
@@ -182,12 +166,12 @@ class Applier:
         A file of that ``stamp`` counts as nothing: it is the one that is to move there.
         """
         path = f"{mailbox}/{name}"
-        if path in self._taken or (self._stands(path) and self.files.look(path) != stamp):
+        if path in self.taken or (self._stands(path) and self.files.look(path) != stamp):
             digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
             end = f"%_{digest}.md"
             stem = name.removesuffix(".md").encode()[: _LONGEST_NAME - len(end)]
             path = f"{mailbox}/{stem.decode(errors='ignore')}{end}"
-        self._taken.add(path)
+        self.taken.add(path)
         return path
 
     def _stands(self, path: str) -> bool:
@@ -285,10 +269,9 @@ class Applier:
         except StaleReplica:
             self._drop(task)
         except ReplicaError as error:
-            # One folder or file that cannot be written must not hold up the others.
             self._drop(task)
-            self.report.error = self.report.error or error.sentence
-            self.report.hint = self.report.hint or error.hint
+            # One folder or file that cannot be written must not hold up the others.
+            self.report.note_error(error)
 
     # 3. Rows, and the baseline
 

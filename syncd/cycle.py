@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syncd.absence import Absence
-from syncd.ahead import Ahead, arrival_at, reading_ahead
+from syncd.ahead import Ahead, arrival_at, reading_ahead, rendering_ahead
 from syncd.apply import Applier, row_key
+from syncd.bulk import Bulk
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
+from syncd.departure import Departure
 from syncd.errors import MessageError
 from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED, halt_entry
 from syncd.look import Look, look_at, look_fully
-from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
+from syncd.message import FOLDERS, Mailbox, Message, mailbox_at, message_from_row
 from syncd.orders import Orders as Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
@@ -45,7 +47,7 @@ class _Pass:
 
     ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
     gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
-    with, ``twins`` the recorded copies of own messages, ``usable`` the folders without trouble.
+    with, ``twins`` the recorded copies of own messages.
     ``is_first`` says that the database knew of no message when files began to be read ahead.
     """
 
@@ -53,7 +55,6 @@ class _Pass:
     quarantine: dict[str, QuarantineEntry]
     twins: dict[str, tuple[str, Stamp]]
     is_first: bool = False
-    usable: list[str] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -65,18 +66,22 @@ def run(
     store: Store,
     config: Config,
     orders: Orders,
+    *,
     is_known: Callable[[Scan], bool] | None = None,
+    has_news: Callable[[], bool] | None = None,
 ) -> Report:
     """Run one cycle over a project whose lock the caller holds; return what it did.
 
     ``is_known`` may tell of a scan that nothing was written since a pass left nothing to do.
+    ``has_news`` tells, when all is ready for a look, whether there is a reason for one; it may wait
+    for what is about to be committed.
 
     Raises `ReplicaError` or `BusyError` when a side as a whole cannot be used; what was applied
     by then is recorded. A single bad file or row never raises: it is quarantined.
     """
     orders = _with_decision(store, orders)
     with FileReplica(project, max_bytes=config.max_bytes) as files:
-        return _Cycle(project, store, files, config, orders).run(is_known)
+        return _Cycle(project, store, files, config, orders).run(is_known, has_news)
 
 
 def _with_decision(store: Store, orders: Orders) -> Orders:
@@ -110,6 +115,7 @@ class _Cycle:
         self.applier = Applier(
             project, store, files, self.report, dry_run=orders.dry_run, cause=self._cause()
         )
+        self.bulk = Bulk(store, files, self.applier)
         self.reader = Reader(
             files,
             self.applier.own_path,
@@ -125,10 +131,16 @@ class _Cycle:
         is_first = self.store.state("folders") is None
         return self.orders.cause or (FIRST_SYNC if is_first else "")
 
-    def run(self, is_known: Callable[[Scan], bool] | None) -> Report:
+    def run(
+        self, is_known: Callable[[Scan], bool] | None, has_news: Callable[[], bool] | None
+    ) -> Report:
         orders = self.orders
         absence = Absence(self.store, self.files, self.reader, self.config, orders, self.report)
-        if orders.paths is None or absence.needs_full_look():
+        is_full = orders.paths is None or absence.needs_full_look()
+        quarantine = self.store.quarantine()
+        if has_news is not None and not has_news():
+            return self.report
+        if orders.paths is None or is_full:
             look = look_fully(
                 self.store,
                 self.files,
@@ -138,7 +150,7 @@ class _Cycle:
             )
         else:
             look = look_at(self.store, self.files, orders.paths)
-        state = _Pass(look, self.store.quarantine(), self.store.twins() if look.paths else {})
+        state = _Pass(look, quarantine, self.store.twins() if look.paths else {})
         absent = absence.judge(look, state.quarantine, state.twins)
         self.report.halt = absent.halt
         if absent.halt is None:
@@ -171,10 +183,16 @@ class _Cycle:
                     paths = self._take_ahead(state, ahead, paths)
                 self._take_paths(state, paths)
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
-        for start in range(0, len(rest), _BATCH):
-            batch = rest[start : start + _BATCH]
-            for ids in self.store.in_portions(batch, _BATCH_BYTES):
-                self._take_ids(state, ids)
+        told = [] if self.orders.dry_run or self.orders.one_way else rest
+        with rendering_ahead(self.project, self.store.identity, told) as ahead:
+            for start in range(0, len(rest), _BATCH):
+                if start:
+                    self.files.reopen()
+                new, left = self.bulk.rendered(ahead, rest[start : start + _BATCH])
+                for ids in self.store.in_portions(left, _BATCH_BYTES):
+                    self._take_ids(state, ids, new)
+                    new = []
+                self.bulk.send(new)
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
         self.applier.finish(look, state.quarantine)
@@ -212,19 +230,19 @@ class _Cycle:
                     read[path] = arrival_at(self.files, path, self.applier.own_path)
         for path in paths:
             if ahead.has(path):
-                read[path] = ahead.take(path)
+                told = ahead.take(path)
+                read[path] = Arrival(*told) if told is not None else None
         known: set[str] = set()
         if not state.is_first:
             ids = {arrival.id for arrival in read.values() if arrival is not None}
-            known |= self.store.records(ids).keys() | self.store.rows(ids).keys()
-            known |= {key for key, _ in self.store.intended(ids)}
+            known = self.bulk.known(ids) | self.store.rows(ids).keys()
         new: dict[str, Arrival] = {}
         for path, arrival in read.items():
             if arrival is not None and path not in state.twins:
                 key = arrival.id
                 if not (key in known or key in new or key in state.claimed):
                     new[key] = arrival
-        if not self.applier.insert(list(new.values())):
+        if not self.bulk.insert(list(new.values())):
             state.is_first = False  # somebody else inserts too
             return paths
         taken = {key: arrival.path for key, arrival in new.items()}
@@ -278,7 +296,7 @@ class _Cycle:
                 tasks.append(self._task(key, found, row, record, intent))
             elif state.twins.get(found.path) != (key, found.version.stamp):
                 self.applier.beside.append(found)
-        if not self.applier.insert([arrival for _, arrival in new]):
+        if not self.bulk.insert([arrival for _, arrival in new]):
             tasks += [self._task(arrival.id, found, None, None, None) for found, arrival in new]
         wanted = [task for task in tasks if task is not None]
         for start in range(0, max(1, len(wanted)), _BATCH):
@@ -353,21 +371,31 @@ class _Cycle:
                 return None
         return record.path
 
-    def _take_ids(self, state: _Pass, ids: Sequence[str]) -> None:
-        """Compare these messages, whose rows or whose files' absence gave the reason to look."""
+    def _take_ids(self, state: _Pass, ids: Sequence[str], new: list[Departure]) -> None:
+        """Compare these messages, whose rows or whose files' absence gave the reason to look.
+
+        Rows that are ``new`` are sent on their way with those that are found to be so here.
+        """
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
-        state.usable = [one for one in FOLDERS if not self.files.folder_state(one).trouble]
+        noted = {key for key, _ in intended}
         tasks = []
+        new = list(new)
         for key in ids:
             record, row = records.get(key), rows.get(key)
             if row is None and record is None:
                 self.applier.cleared.add(row_key(key))
                 continue
+            if row is not None and not (record or key in noted or self.orders.one_way):
+                departure = self.bulk.departure(row)
+                if departure is not None:
+                    new.append(departure)
+                    continue
             found = self._file_of(state, key, record, row)
             if isinstance(found, Found) or found is None:
                 intent = intended.get((key, found.version.digest)) if found else None
                 tasks.append(self._task(key, found, row, record, intent))
+        self.bulk.send(new)
         self.applier.apply([task for task in tasks if task is not None])
 
     def _file_of(
@@ -376,7 +404,7 @@ class _Cycle:
         """Return a message's file; None when it has none, False when that cannot be said now."""
         if key in state.fileless:
             return None
-        path = record.path if record else self._default_path(state, key)
+        path = record.path if record else self.bulk.standing(key)
         if path is None:
             return None
         if record and row and row.digest == record.row_digest and key not in state.look.vanished:
@@ -401,12 +429,6 @@ class _Cycle:
             self.report.unsettled.add(row_key(key))
             return False
         return read
-
-    def _default_path(self, state: _Pass, key: str) -> str | None:
-        """Return where a file that the baseline does not know yet may stand for a new row."""
-        name = file_name(key)
-        paths = (f"{folder}/{name}" for folder in state.usable)
-        return next((path for path in paths if self.files.look(path) is not None), None)
 
     def _task(
         self,

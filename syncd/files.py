@@ -55,6 +55,7 @@ class FileReplica:
         self._base = project / CLAUDE_DIR
         self._max_bytes = max_bytes
         self._fds: dict[str, int] = {}
+        self._usable: list[str] = []
         self.fresh: set[str] = set()
         """Paths whose stamps do not vouch for their bytes: they were looked at too early."""
         self._dirty: set[str] = set()
@@ -103,6 +104,29 @@ class FileReplica:
         if not stat.S_ISREG(found.st_mode):
             return None if name.startswith(".") else not_regular(found.st_mode)
         return stamp_of(found)
+
+    def stands(self, path: str) -> bool:
+        """Tell whether anything stands at a path, for much less than a `look`."""
+        folder, name = _split(path)
+        try:
+            fd = self._folder(folder)
+        except OSError:
+            return False
+        return os.access(name, os.F_OK, dir_fd=fd, follow_symlinks=False)
+
+    def usable(self) -> list[str]:
+        """Return the mailbox folders that can be looked into, as they were opened."""
+        if not self._usable:
+            for folder in FOLDERS:
+                with suppress(OSError):
+                    self._folder(folder)
+                    self._usable.append(folder)
+        return self._usable
+
+    def reopen(self) -> None:
+        """Have all folders opened anew, as others may stand in their places by now."""
+        for folder in list(self._fds):
+            self._forget(folder)
 
     def folder_state(self, folder: str) -> FolderState:
         """Return a mailbox folder's identity, or why it cannot be used."""
@@ -180,7 +204,9 @@ class FileReplica:
                 fd = self._folder(folder, make=not replaces)
                 like = attributes_of(fd, name) if replaces else None
                 self._staged[path] = (data, *self._temporary(fd, data, like=like, durable=False))
-            if all(sync_file_system(fd) for fd in self._fds.values()):
+            # They mostly are of one file system, and what is synced once is not synced again.
+            of_each = {os.fstat(fd).st_dev: fd for fd in self._fds.values()}
+            if all(map(sync_file_system, of_each.values())):
                 return
         self._unstage()
 
@@ -392,6 +418,7 @@ class FileReplica:
                 give_to_owner_of(parent.parent, parent)
 
     def _forget(self, folder: str) -> None:
+        self._usable = []
         fd = self._fds.pop(folder, None)
         if fd is not None:
             os.close(fd)

@@ -126,10 +126,10 @@ def entries_of(
         )
 
 
-def arrival_entry(at: str, cause: str) -> JournalEntry:
-    """Return what is told of every message that is new in a file, but whose that was."""
-    why = cause or _why(Side.DB, Step.CREATE, was_known=False)
-    return JournalEntry(at, None, Side.DB, Step.CREATE, why=why)
+def first_entry(written: Side, *, at: str, cause: str) -> JournalEntry:
+    """Return what is told of every message that was new on one side, and is now on both."""
+    why = cause or _why(written, Step.CREATE, was_known=False)
+    return JournalEntry(at, None, written, Step.CREATE, why=why)
 
 
 def halt_entry(at: str, cause: str | None) -> JournalEntry:

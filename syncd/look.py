@@ -124,9 +124,7 @@ def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
         _note_feed(store, look)
         fed = {entry.id for entry in look.feed}
         _note_rows(look, fed)
-        rows = store.rows(look.ids)
-        known = store.records(look.ids)
-        look.gone_rows = {key for key in known if key not in rows}
+        look.gone_rows = set(store.gone_rows(look.ids))
         for record in store.records_at(paths):
             if files.look(record.path) is None:
                 look.vanished[record.id] = record.path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from itertools import count
 
 CLAUDE_DIR = ".claude-mpm"
@@ -38,4 +39,10 @@ def in_utf8(name: str) -> str:
 
 def temporary_name() -> str:
     """Return a name that no other process and no other call uses."""
-    return f"{TEMP_PREFIX}{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}{TEMP_SUFFIX}"
+    return f"{TEMP_PREFIX}{_token(os.getpid())}-{next(_numbers)}{TEMP_SUFFIX}"
+
+
+@cache
+def _token(pid: int) -> str:
+    """Return what tells a process from others, also from one that had its number before."""
+    return f"{pid}-{os.urandom(3).hex()}"

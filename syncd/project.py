@@ -116,12 +116,12 @@ def _run(
             before(store)
         knows = seen.knows if seen else None
         try:
-            return cycle.run(project, store, config, orders, knows)
+            return cycle.run(project, store, config, orders, is_known=knows)
         except DamagedBaseline:
             if orders.dry_run:
                 raise
             store.forget_damaged()
-            return cycle.run(project, store, config, orders._replace(paths=None), None)
+            return cycle.run(project, store, config, orders._replace(paths=None))
 
 
 def _refuse_shared(project: Path, store: Store) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syncd.errors import ExitCode
+from syncd.errors import ExitCode, SyncdError
 
 if TYPE_CHECKING:
     from syncd.chronicle import QuarantineEntry
@@ -44,7 +44,7 @@ class Counts:
 
     def changes(self) -> int:
         """Return how many steps were taken."""
-        return sum(int(number) for number in asdict(self).values()) - self.unchanged
+        return sum(map(self.__getattribute__, _STEPS))
 
     def __str__(self) -> str:
         named = []
@@ -53,6 +53,9 @@ class Counts:
             if number and what:
                 named.append(f"{number} {things[:-1] if number == 1 else things} {what}")
         return ", ".join(named) or "nothing to do"
+
+
+_STEPS = tuple(one.name for one in fields(Counts) if one.name != "unchanged")
 
 
 class OpenConflict(NamedTuple):
@@ -104,6 +107,11 @@ class Report:
         if self.conflicts or self.quarantined:
             return State.ATTENTION
         return State.IN_SYNC
+
+    def note_error(self, error: SyncdError) -> None:
+        """Note what went wrong with the project as a whole, unless something did before."""
+        if self.error is None:
+            self.error, self.hint = error.sentence, error.hint
 
     def as_json(self) -> dict[str, Any]:
         """Return the project's entry in the object that ``--json`` prints (design, section 6)."""

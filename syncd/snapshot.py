@@ -37,6 +37,10 @@ class Stamp(NamedTuple):
         return abs(time.time() - self.mtime_ns / 1e9) < tick_s
 
 
+NO_STAMP = Stamp(-1, 0, 0)
+"""The stamp of a file that is yet to be written."""
+
+
 class Version(NamedTuple):
     """A file's bytes as read, with their stamp and digest."""
 

@@ -109,13 +109,15 @@ class Store(Chronicle):
         """Yield the id of every row."""
         return (found[0] for found in self.connection.execute("SELECT id FROM messages"))
 
-    def gone_rows(self) -> list[str]:
-        """Return the ids that the baseline knows and that have no row any more."""
+    def gone_rows(self, ids: Iterable[str] | None = None) -> list[str]:
+        """Return the ids, of these or of all, that the baseline knows and that have no row."""
         sql = (
             "SELECT id FROM syncd_baseline b "
             "WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = b.id)"
         )
-        return [found[0] for found in self.connection.execute(sql)]
+        if ids is None:
+            return [found[0] for found in self.connection.execute(sql)]
+        return [found[0] for found in self._select_in(f"{sql} AND id IN ", ids)]
 
     def insert_row(self, message: Message) -> Row:
         """Insert a row; raises `StaleReplica` when one of that id came in between."""
@@ -139,12 +141,16 @@ class Store(Chronicle):
         Raises `StaleReplica` when one of them exists already or is refused: the transaction must
         then be given up.
         """
-        sql = "SELECT coalesce(max(rowid), 0) FROM syncd_baseline"
-        last = self.connection.execute(sql).fetchone()[0]
         try:
             self._insert_many(_INSERT_ROW, _ROW_MARKS, rows)
         except sqlite3.IntegrityError as error:
             raise StaleReplica("one of the rows exists already, or is refused") from error
+        self._save_first(records, entry)
+
+    def _save_first(self, records: Sequence[RecordValues], entry: JournalEntry) -> None:
+        """Save the first baselines of messages; the journal gets ``entry`` for each."""
+        sql = "SELECT coalesce(max(rowid), 0) FROM syncd_baseline"
+        last = self.connection.execute(sql).fetchone()[0]
         self._insert_many(_SAVE_RECORD, _RECORD_MARKS, records)
         told = (entry.at, entry.side, entry.step, entry.fields, entry.why, last)
         self.connection.execute(_TELL_OF_NEW, told)
@@ -240,8 +246,21 @@ class Store(Chronicle):
 
     def save_version(self, record: Record, *, intent: bool = False) -> None:
         """Remember, for a while, a file version that is being replaced, or about to be written."""
-        sql = f"INSERT INTO syncd_versions (at, intent, {_RECORD}) VALUES (?, ?, {_RECORD_MARKS})"
-        self.connection.execute(sql, (time.time(), intent, *record_values(record)))
+        self.connection.execute(_SAVE_VERSION, (time.time(), intent, *record_values(record)))
+
+    def intend(self, records: Sequence[RecordValues]) -> None:
+        """Remember many file versions that are about to be written."""
+        noted = (time.time(), True)
+        self._insert_many(_SAVE_VERSION, _VERSION_MARKS, [noted + values for values in records])
+
+    def save_intended(self, records: Sequence[RecordValues], entry: JournalEntry) -> None:
+        """Make what was intended, and is written by now, the first baselines of its messages.
+
+        The journal gets ``entry`` for each.
+        """
+        self._save_first(records, entry)
+        sql = "DELETE FROM syncd_versions WHERE id = ? AND intent"
+        self.connection.executemany(sql, [(values[0],) for values in records])
 
     def settle_intents(self, message_id: str, *, drop: bool) -> None:
         """Note that what was about to be written is now the baseline, or (``drop``) forget it."""
@@ -363,11 +382,13 @@ class Store(Chronicle):
 
 _RECORD = ", ".join(RECORD_COLUMNS)
 _RECORD_MARKS = ", ".join("?" * len(RECORD_COLUMNS))
+_VERSION_MARKS = f"?, ?, {_RECORD_MARKS}"
+_SAVE_VERSION = f"INSERT INTO syncd_versions (at, intent, {_RECORD}) VALUES ({_VERSION_MARKS})"
 _SAVE_RECORD = f"INSERT OR REPLACE INTO syncd_baseline ({_RECORD}) VALUES ({_RECORD_MARKS})"
 _TELL_OF_NEW = (
     "INSERT INTO syncd_journal (at, side, step, fields, why, id, path, agent, project) "
     "SELECT ?, ?, ?, ?, ?, b.id, b.path, m.from_agent, m.from_project "
-    "FROM syncd_baseline b JOIN messages m USING (id) WHERE b.rowid > ? ORDER BY b.rowid"
+    "FROM syncd_baseline b LEFT JOIN messages m USING (id) WHERE b.rowid > ? ORDER BY b.rowid"
 )
 
 

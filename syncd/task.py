@@ -10,9 +10,6 @@ from syncd.reconcile import Outcome, Step
 from syncd.record import Record, Row
 from syncd.snapshot import Stamp
 
-NO_STAMP = Stamp(-1, 0, 0)
-"""The stamp of a file that is yet to be written."""
-
 
 @dataclass(slots=True)
 class Task:

@@ -1,4 +1,4 @@
-"""Files read ahead in a second process: the same as read here, or left to be read here."""
+"""Files and rows read ahead in a second process: the same as read here, or left to be read here."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 
 from syncd import ahead
 from syncd.ahead import Ahead
+from syncd.departure import departure_of
 from syncd.errors import SyncdError
 from syncd.files import MAX_BYTES, FileReplica
 from syncd.found import arrival_of, as_found
+from syncd.store import DATABASE, Store
 from tests.projects import Project, assert_in_step, assert_quiet
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -42,7 +44,7 @@ def test_what_is_read_ahead_is_what_is_read_here(odd: Path) -> None:
     compared = 0
     with FileReplica(odd) as files:
         paths = sorted(files.scan().stamps)
-        reading = Ahead(odd, paths, MAX_BYTES)
+        reading = Ahead(("files", str(odd), MAX_BYTES), paths)
         for path in paths:
             taken = reading.take(path)
             try:
@@ -140,3 +142,138 @@ def test_without_a_second_process_all_is_read_here(
     for number in range(20):
         project.receive(number)
     assert 20 == project.sync().counts.rows_inserted
+
+
+# Rows
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a second process for ten rows, and be it busy with nearly all of them."""
+    monkeypatch.setattr(ahead, "FEWEST", 10)
+    monkeypatch.setattr(ahead, "_OWN_FIRST", 2)
+    monkeypatch.setattr(ahead, "_AT_ONCE", 1)
+
+
+def sent(project: Project, number: int) -> list[str]:
+    """Send so many messages through SQL; return their ids."""
+    return [
+        project.new.send(project.other, f"Subject {n}", f"Body {n}.", id=f"row-{n:02}")
+        for n in range(number)
+    ]
+
+
+def test_what_is_rendered_ahead_is_what_is_rendered_here(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p")
+    project.sync()
+    ids = sent(project, 12)
+    project.new.update(ids[0], metadata='{"a": [1, {"b": null}], "c": "- # not a comment"}')
+    project.new.update(ids[1], attachments='["a.txt", "`odd`"]', subject="")
+    project.new.update(ids[2], body="x" * 40_000)
+    project.new.update(ids[3], created_at="soon")
+    project.new.update(ids[4], body=b"not text")
+    project.new.update(ids[5], subject="two\nlines", status="archived")
+    project.new.update(ids[6], id="../../etc/passwd")
+    ids[6] = "../../etc/passwd"
+    with Store.open(project.base / DATABASE) as store:
+        rendering = Ahead(("rows", str(project.path), store.identity), [*ids, "never sent"])
+        taken = {key: rendering.take(key) for key in ids}
+        assert None is rendering.take("never sent")
+        assert None is rendering.take(ids[-1]), "a row is taken once"
+        rendering.close()
+        left = {ids[2], ids[3], ids[4]}
+        assert left == {key for key, found in taken.items() if found is None}
+        for key, row in store.rows(set(ids) - left).items():
+            assert departure_of(row, str(project.path)) == taken[key]
+        other = Ahead(("rows", str(project.path), (0, 0)), ids)
+        assert [None] * 12 == [other.take(key) for key in ids], "that is another database"
+        other.close()
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("dies", [False, True])
+def test_rows_become_files_with_a_second_process_as_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    take = Ahead.take
+    told = 0
+
+    def take_and_kill(self: Ahead, key: str) -> object:
+        nonlocal told
+        if dies and key == "row-20":
+            os.kill(self._pid, signal.SIGKILL)
+        found = take(self, key)
+        told += found is not None
+        return found
+
+    project = Project(tmp_path / "p")
+    project.receive()
+    project.sync()
+    ids = sent(project, 40)
+    project.new.update(ids[30], created_at="soon")
+    project.write(f"outbox/{ids[31]}.md", "no message")
+    project.old.send(project.other, "Subject 32", "Written as a file too.", id=ids[32])
+    monkeypatch.setattr(Ahead, "take", take_and_kill)
+    report = project.scoped()
+    assert (None, 37) == (report.error, report.counts.files_created)
+    assert dies or told > 20
+    assert [f"messaging.db#{ids[30]}"] == [
+        entry.path for entry in report.quarantined if entry.path.startswith("messaging.db")
+    ]
+    steps = project.sql("SELECT side, step, why, agent FROM syncd_journal WHERE id = ?", ids[20])
+    assert [("file", "create", "new row", "pm")] == steps
+    assert [] == project.sql("SELECT * FROM syncd_versions WHERE intent")
+    project.sync()
+    project.new.update(ids[30], created_at="2026-02-20T00:00:30+00:00")
+    project.file(f"outbox/{ids[31]}.md").unlink()
+    project.sync()
+    project.sync()
+    assert_in_step(project)
+    assert "Written as a file too." in str(project.sql("SELECT body FROM messages"))
+    assert_quiet(project)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_row_that_changes_while_its_file_is_written_is_heard_in_the_next_cycle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Ahead.take
+    project = Project(tmp_path / "p")
+    project.sync()
+    sent(project, 40)
+
+    def take_beside_a_host(self: Ahead, key: str) -> object:
+        told = take(self, key)
+        if key == "row-10":
+            project.new.update("row-10", body="Changed by SQL.")
+            project.new.delete("row-11")
+        return told
+
+    monkeypatch.setattr(Ahead, "take", take_beside_a_host)
+    assert None is project.scoped().error
+    assert "Body 10." in project.text("outbox/row-10.md")
+    project.heed()
+    assert "Changed by SQL." in project.text("outbox/row-10.md")
+    assert not project.file("outbox/row-11.md").exists()
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_crash_behind_a_rows_file_and_an_edit_of_the_row_are_no_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "p")
+    project.sync()
+    sent(project, 40)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "save_intended", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            project.scoped()
+    assert "Body 10." in project.text("outbox/row-10.md")
+    project.new.update("row-10", body="Changed by SQL.")
+    report = project.sync()
+    assert [] == report.conflicts
+    assert "Changed by SQL." in project.text("outbox/row-10.md")
+    assert_in_step(project)
+    assert_quiet(project)

@@ -1,0 +1,121 @@
+"""Messages that are new on one side and unknown on the other, taken over many at a time.
+
+In a first sync nearly all are such, and afterwards most. There is nothing to reconcile: a file
+becomes a row, a row becomes a file, and both get their first baseline. What is in any way odd is
+left to the way of single messages (`syncd.apply`), whose order of writing is kept here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from syncd.ahead import Ahead
+from syncd.apply import Applier, row_key
+from syncd.chronicle import now_text
+from syncd.departure import Departure, departure_of
+from syncd.errors import ReplicaError, StaleReplica
+from syncd.files import FileReplica
+from syncd.found import Arrival
+from syncd.journal import first_entry
+from syncd.message import file_name
+from syncd.record import Row
+from syncd.sides import Side
+from syncd.store import Store
+
+
+class Bulk:
+    """Takes over what is new; counts and notes it with the cycle's ``applier``."""
+
+    def __init__(self, store: Store, files: FileReplica, applier: Applier) -> None:
+        self._store = store
+        self._files = files
+        self._applier = applier
+        self._report = applier.report
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Return those of these ids that have a baseline, or are about to get one."""
+        wanted = list(ids)
+        noted = {key for key, _ in self._store.intended(wanted)}
+        return noted.union(self._store.records(wanted))
+
+    # Files that become rows
+
+    def insert(self, arrivals: Sequence[Arrival]) -> bool:
+        """Insert messages that are new in files, all with one statement a table.
+
+        False, and nothing inserted, when one of them does not go in.
+        """
+        if arrivals and not self._applier.dry_run:
+            rows, records = [one.row for one in arrivals], [one.record for one in arrivals]
+            entry = first_entry(Side.DB, at=now_text(), cause=self._applier.cause)
+            try:
+                with self._store.writing():
+                    self._store.insert_new(rows, records, entry)
+            except StaleReplica:
+                return False
+        self._report.counts.rows_inserted += len(arrivals)
+        self._applier.touched.update(one.id for one in arrivals)
+        return True
+
+    # Rows that become files
+
+    def departure(self, row: Row) -> Departure | None:
+        """Return what becomes of a row of which nothing is known; None where that is not plain."""
+        found = departure_of(row, self._applier.own_path)
+        return found if found is not None and self._is_free(found) else None
+
+    def rendered(
+        self, ahead: Ahead | None, ids: Sequence[str]
+    ) -> tuple[list[Departure], Sequence[str]]:
+        """Return what was rendered ahead of rows that are new, and the ids that are left."""
+        if ahead is None:
+            return [], ids
+        told = {key: Departure(*flat) for key in ids if (flat := ahead.take(key)) is not None}
+        known = self.known(told)
+        new = [one for key, one in told.items() if key not in known and self._is_free(one)]
+        done = {one.id for one in new}
+        return new, [key for key in ids if key not in done]
+
+    def standing(self, message_id: str) -> str | None:
+        """Return where a file that the baseline does not know yet may stand for a new row."""
+        name = file_name(message_id)
+        paths = (f"{folder}/{name}" for folder in self._files.usable())
+        return next(filter(self._files.stands, paths), None)
+
+    def _is_free(self, departure: Departure) -> bool:
+        """Tell whether no file stands for a new row, nor where its own is to stand."""
+        path = departure.path
+        return not (path in self._applier.taken or self.standing(departure.id))
+
+    def send(self, departures: Sequence[Departure]) -> None:
+        """Write messages that are new in rows as files.
+
+        One that cannot be written now comes back in a later cycle.
+        """
+        if not departures:
+            return
+        self._applier.cleared.update(row_key(one.id) for one in departures)
+        sent = departures
+        if not self._applier.dry_run:
+            with self._store.writing(durable=False, mute=False):
+                self._store.intend([one.record for one in departures])
+            self._files.stage([(one.path, one.data, False) for one in departures])
+            sent = [one for one in map(self._sent, departures) if one is not None]
+            self._report.late += self._files.settle()
+            entry = first_entry(Side.FILE, at=now_text(), cause=self._applier.cause)
+            with self._store.writing(durable=False, mute=False):
+                self._store.save_intended([one.record for one in sent], entry)
+        self._report.counts.files_created += len(sent)
+        self._applier.touched.update(one.id for one in sent)
+
+    def _sent(self, departure: Departure) -> Departure | None:
+        """Write one file; return the departure with the file's stamp, or None."""
+        self._applier.taken.add(departure.path)
+        try:
+            stamp = self._files.create(departure.path, departure.data)
+        except (ReplicaError, StaleReplica) as error:
+            self._report.unsettled.add(departure.path)
+            if isinstance(error, ReplicaError):
+                self._report.note_error(error)
+            return None
+        return departure.stamped(stamp)

@@ -1,0 +1,55 @@
+"""What becomes of a message of which only a row is known: its file, and its first baseline.
+
+The counterpart of `syncd.found.Arrival`: most messages are new on one side and unknown on the
+other, and are taken over in bulk, with nothing to reconcile.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from syncd.errors import MessageError
+from syncd.found import place_of
+from syncd.markdown import render, view_beside_fields
+from syncd.message import file_name, fingerprints, mailbox_of, message_from_row
+from syncd.record import RecordValues, Row, fields_text
+from syncd.snapshot import NO_STAMP, Stamp, digest_of
+
+
+class Departure(NamedTuple):
+    """A file that is to be written for a row, and the baseline that both then have.
+
+    The baseline has no stamp before the file is written.
+    """
+
+    data: bytes
+    record: RecordValues
+
+    @property
+    def id(self) -> str:
+        return str(self.record[0])
+
+    @property
+    def path(self) -> str:
+        return str(self.record[1])
+
+    def stamped(self, stamp: Stamp) -> Departure:
+        """Return it with the stamp of its file, which is written by now."""
+        key, path, _, _, _, *rest = self.record
+        return self._replace(record=(key, path, *stamp, *rest))
+
+
+def departure_of(row: Row, project: str) -> Departure | None:
+    """Return what becomes of a row; None for one that is odd, or that no file can carry."""
+    try:
+        message = message_from_row(row.values)
+        path = f"{mailbox_of(message.status)}/{file_name(message.id)}"
+        data = render(message, place_of(path, project, 0))
+    except MessageError:
+        return None
+    record = (
+        *(message.id, path, *NO_STAMP, digest_of(data)),
+        *(message.status, message.status, fields_text(fingerprints(message))),
+        *(row.digest, view_beside_fields(message)),
+    )
+    return Departure(data, record)
