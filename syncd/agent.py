@@ -287,9 +287,9 @@ class Agent:
         now = time.monotonic()
         orders = job.take(now)
         while orders is not None:
-            if orders.paths is None or orders.paths or orders.gone or job.has_news_soon():
-                report = job.cycle(orders)
-                trouble = job.trouble
+            trouble = job.trouble
+            report = job.cycle(orders)
+            if report is not None:
                 job.heed(orders, report)
                 if job.is_deaf:
                     self._roster.watch_anew(job)

@@ -221,13 +221,13 @@ class Job:
                 if self.store is None:
                     self.due = now
 
-    def has_news_soon(self) -> bool:
+    def _has_news_soon(self) -> bool:
         """Tell whether anybody else committed; after the bell wait for that, but not long.
 
         A commit is a matter of a millisecond after its bell. To leave it to the main thread to come
         back then would take longer.
         """
-        for pause in _COMMIT_S if self.listened == 0 else ():
+        for pause in _COMMIT_S:
             if self.paths or self.full or self.has_news():
                 break
             time.sleep(pause)
@@ -247,8 +247,17 @@ class Job:
         except SyncdError:
             return True
 
-    def cycle(self, orders: Orders) -> Report:
-        """Run one cycle, in full where the database is another than before; report, never raise."""
+    def cycle(self, orders: Orders) -> Report | None:
+        """Run one cycle, in full where the database is another than before; report, never raise.
+
+        None where only a commit was a reason for it, and there was none.
+        """
+        is_early = False
+        if orders.paths is not None and not (orders.paths or orders.gone) and not self.has_news():
+            # A commit is heard of before it can be seen. All is made ready meanwhile.
+            is_early = self.listened == 0 and self.store is not None
+            if not is_early:
+                return None
         self.used = time.monotonic()
         report = Report(str(self.project))
         if self._is_retired(report):
@@ -265,19 +274,27 @@ class Job:
                 orders = orders._replace(paths=None)
             if self.store is None:
                 self.store = Store.open(self.project / CLAUDE_DIR / DATABASE)
-            schema = self.store.schema_version()
-            if (
-                self.versions is not None
-                and self.versions[1] != schema
-                and orders.paths is not None
-            ):
+            store, schema = self.store, self.store.schema_version()
+            if self.versions is not None and self.versions[1] != schema:
                 orders = orders._replace(paths=None)
-            # Read before the cycle: a commit during it must count as news afterwards.
-            data = self.store.data_version()
-            report = run_pass(self.project, self.config, orders, store=self.store)
+            # Read before the look: a commit during the cycle must count as news afterwards.
+            data, is_idle = store.data_version(), False
+
+            def has_news() -> bool:
+                nonlocal data, is_idle
+                is_idle = not self._has_news_soon()
+                data = store.data_version()
+                if not store.is_current() or store.schema_version() != schema:
+                    self.full = is_idle = True  # a cycle over all is for the next turn
+                return not is_idle
+
+            waits = has_news if is_early and orders.paths is not None else None
+            report = run_pass(self.project, self.config, orders, store=store, has_news=waits)
             if self._is_retired(report):
                 return report
-            self.versions = (data, self.store.schema_version())
+            if is_idle and report.error is None:
+                return None
+            self.versions = (data, store.schema_version())
         except SyncdError as error:
             report.error, report.hint = error.sentence, error.hint
         if orders.paths is None and report.error is None:

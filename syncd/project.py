@@ -59,12 +59,14 @@ def run_pass(
     *,
     store: Store | None = None,
     before: Callable[[Store], None] | None = None,
+    has_news: Callable[[], bool] | None = None,
 ) -> Report:
     """Run one cycle over a project, with its lock held; return what it did.
 
-    An open ``store`` is used and left open. ``before`` runs first, under the same lock. What goes
-    wrong with the project as a whole is in the report, not raised: other projects go on. Only a
-    `UsageError` of ``before`` is raised; no cycle runs then. In a retired project nothing at all
+    An open ``store`` is used and left open. ``before`` runs first, under the same lock;
+    ``has_news`` is asked when all is ready for a look, may wait, and without it none is taken. What
+    goes wrong with the project as a whole is in the report, not raised: other projects go on. Only
+    a `UsageError` of ``before`` is raised; no cycle runs then. In a retired project nothing at all
     is done, and its database not even opened; the report says so.
     """
     report = Report(str(project))
@@ -76,7 +78,7 @@ def run_pass(
                     raise refusal(project, retired)
                 return report
             if store is not None:
-                return _run(project, store, config, orders, before)
+                return _run(project, store, config, orders, before, has_news=has_news)
             path = project / CLAUDE_DIR / DATABASE
             seen = Seen(project, config)
             with Store.open_readonly(path) if orders.dry_run else Store.open(path) as opened:
@@ -107,6 +109,7 @@ def _run(
     orders: Orders,
     before: Callable[[Store], None] | None,
     seen: Seen | None = None,
+    has_news: Callable[[], bool] | None = None,
 ) -> Report:
     if not orders.dry_run:
         store.prepare()
@@ -116,7 +119,7 @@ def _run(
             before(store)
         knows = seen.knows if seen else None
         try:
-            return cycle.run(project, store, config, orders, is_known=knows)
+            return cycle.run(project, store, config, orders, is_known=knows, has_news=has_news)
         except DamagedBaseline:
             if orders.dry_run:
                 raise

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import statistics
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -322,6 +323,65 @@ def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path:
     job.hear(Wake(Kind.GONE, name))
     job.heed(Orders(wait=False), job.cycle(Orders(wait=False)))  # which sees that it stands
     assert {} == job.vanished
+    job.close()
+
+
+def rung_job(here: Path) -> tuple[Job, Orders]:
+    """Return a job that has had its first cycle and heard of a commit, and its orders."""
+    job = Job(here, load(here, environment={}))
+    first = job.take(time.monotonic())
+    assert first is not None
+    job.heed(first, job.cycle(first))
+    job.hear(Wake(Kind.BELL))
+    orders = job.take(time.monotonic())
+    assert orders == Orders(paths=frozenset(), wait=False)
+    return job, orders
+
+
+def at_second_look(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Have something done right before a job looks for news the second time."""
+    has_news, looks = Job.has_news, 0
+
+    def look(job: Job) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            do()
+        return has_news(job)
+
+    monkeypatch.setattr(Job, "has_news", look)
+
+
+def test_a_commit_that_is_heard_of_before_it_can_be_seen_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = project(tmp_path / "p")
+    job, orders = rung_job(here)
+    assert job.cycle(orders) is None, "the bell alone is no reason for a cycle"
+    at_second_look(monkeypatch, lambda: NewClient(here).send(tmp_path / "q", "Late", "Words"))
+    report = job.cycle(orders)
+    assert report is not None
+    assert 1 == report.counts.files_created
+    assert job.cycle(orders) is None
+    job.close()
+
+
+def test_a_changed_schema_that_was_waited_for_leads_to_a_cycle_over_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = project(tmp_path / "p")
+    job, orders = rung_job(here)
+
+    def drop_a_trigger() -> None:
+        with closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as host:
+            host.execute("DROP TRIGGER syncd_insert")
+
+    at_second_look(monkeypatch, drop_a_trigger)
+    assert job.cycle(orders) is None
+    again = job.take(time.monotonic())
+    assert again == Orders(wait=False)
+    job.heed(again, job.cycle(again))
+    assert not job.has_news()
     job.close()
 
 
