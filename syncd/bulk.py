@@ -76,16 +76,10 @@ class Bulk:
         done = {one.id for one in new}
         return new, [key for key in ids if key not in done]
 
-    def standing(self, message_id: str) -> str | None:
-        """Return where a file that the baseline does not know yet may stand for a new row."""
-        name = file_name(message_id)
-        paths = (f"{folder}/{name}" for folder in self._files.usable())
-        return next(filter(self._files.stands, paths), None)
-
     def _is_free(self, departure: Departure) -> bool:
         """Tell whether no file stands for a new row, nor where its own is to stand."""
-        path = departure.path
-        return not (path in self._applier.taken or self.standing(departure.id))
+        is_taken = departure.path in self._applier.taken
+        return not (is_taken or self._files.standing(file_name(departure.id)))
 
     def send(self, departures: Sequence[Departure]) -> None:
         """Write messages that are new in rows as files.

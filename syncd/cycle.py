@@ -23,7 +23,7 @@ from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED, halt_entry
 from syncd.look import Look, look_at, look_fully
-from syncd.message import FOLDERS, Mailbox, Message, mailbox_at, message_from_row
+from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
 from syncd.orders import Orders as Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
@@ -404,7 +404,7 @@ class _Cycle:
         """Return a message's file; None when it has none, False when that cannot be said now."""
         if key in state.fileless:
             return None
-        path = record.path if record else self.bulk.standing(key)
+        path = record.path if record else self.files.standing(file_name(key))
         if path is None:
             return None
         if record and row and row.digest == record.row_digest and key not in state.look.vanished:

@@ -105,23 +105,12 @@ class FileReplica:
             return None if name.startswith(".") else not_regular(found.st_mode)
         return stamp_of(found)
 
-    def stands(self, path: str) -> bool:
-        """Tell whether anything stands at a path, for much less than a `look`."""
-        folder, name = _split(path)
-        try:
-            fd = self._folder(folder)
-        except OSError:
-            return False
-        return os.access(name, os.F_OK, dir_fd=fd, follow_symlinks=False)
-
-    def usable(self) -> list[str]:
-        """Return the mailbox folders that can be looked into, as they were opened."""
-        if not self._usable:
-            for folder in FOLDERS:
-                with suppress(OSError):
-                    self._folder(folder)
-                    self._usable.append(folder)
-        return self._usable
+    def standing(self, name: str) -> str | None:
+        """Return the path of a file of this name in any of the folders, for less than a `look`."""
+        for folder in self._usable or self._open_all():
+            if os.access(name, os.F_OK, dir_fd=self._fds[folder], follow_symlinks=False):
+                return f"{folder}/{name}"
+        return None
 
     def reopen(self) -> None:
         """Have all folders opened anew, as others may stand in their places by now."""
@@ -416,6 +405,13 @@ class FileReplica:
             with suppress(FileExistsError):
                 os.mkdir(parent)
                 give_to_owner_of(parent.parent, parent)
+
+    def _open_all(self) -> list[str]:
+        for folder in FOLDERS:
+            with suppress(OSError):
+                self._folder(folder)
+                self._usable.append(folder)
+        return self._usable
 
     def _forget(self, folder: str) -> None:
         self._usable = []

@@ -53,6 +53,8 @@ _HAPPENINGS = (
 )
 _CAME = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
 _WENT = InotifyConstants.IN_DELETE | InotifyConstants.IN_MOVED_FROM
+_MOVED = InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_MOVED_TO
+_DRAFT = TEMP_PREFIX.encode()
 _MOST_MOVES = 64
 
 
@@ -118,6 +120,15 @@ class _Reader(InotifyFD):
         events = super().read_events(**options)
         self._heard += len(events)
         return events
+
+    def handle_event(self, event: InotifyEvent) -> None:
+        if not _is_of_a_draft(event):
+            super().handle_event(event)
+
+
+def _is_of_a_draft(event: InotifyEvent) -> bool:
+    """Tell whether an event is of a file of syncd's own that nobody is to read yet."""
+    return event.name.startswith(_DRAFT) and not event.mask & _MOVED
 
 
 class _Watch(WatchCallback):
