@@ -32,10 +32,9 @@ FEWEST = 2000
 """How many are worth a second process: where it starts anew, it takes as long as a tenth."""
 
 _OWN_FIRST = 500
-_OWN_FILES = 4
-_OWN_ROWS = 8
-# The first ones are done here while the second process starts, and after that every fourth file and
-# every eighth row: then neither of the two waits for the other.
+_OWN_SHARE = 4
+# The first ones are done here while the second process starts, and after that every fourth file:
+# then neither of the two waits for the other. Of rows, whose files are written here, there are none.
 _AT_ONCE = 100
 _LARGEST = 32 * 1024  # bytes of a file; a whole batch of them stands in memory
 _LARGEST_ROWS = 8 * 1024 * 1024
@@ -100,24 +99,23 @@ def reading_ahead(
     project: Path, paths: Sequence[str], max_bytes: int
 ) -> AbstractContextManager[Ahead | None]:
     """Have these files read ahead, as an `Arrival` each; None where there are not enough."""
-    return _ahead((_FILES, str(project), max_bytes), paths, _OWN_FILES)
+    told = [path for n, path in enumerate(paths) if n >= _OWN_FIRST and n % _OWN_SHARE]
+    return _ahead((_FILES, str(project), max_bytes), told, len(paths))
 
 
 def rendering_ahead(
     project: Path, identity: tuple[int, int] | None, ids: Sequence[str]
 ) -> AbstractContextManager[Ahead | None]:
     """Have these rows of a database rendered ahead, as a `Departure` each; None likewise."""
-    return _ahead((_ROWS, str(project), identity), ids, _OWN_ROWS)
+    return _ahead((_ROWS, str(project), identity), ids[_OWN_FIRST:], len(ids))
 
 
 @contextmanager
-def _ahead(work: Work, keys: Sequence[str], own_share: int) -> Iterator[Ahead | None]:
+def _ahead(work: Work, keys: Sequence[str], number: int) -> Iterator[Ahead | None]:
     ahead = None
-    if len(keys) >= FEWEST and (os.cpu_count() or 1) > 1 and sys.executable:
+    if number >= FEWEST and (os.cpu_count() or 1) > 1 and sys.executable:
         with suppress(OSError):
-            ahead = Ahead(
-                work, [key for n, key in enumerate(keys) if n >= _OWN_FIRST and n % own_share]
-            )
+            ahead = Ahead(work, keys)
     try:
         yield ahead
     finally:
