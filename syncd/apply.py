@@ -246,7 +246,8 @@ class Applier:
 
     def _drop(self, task: Task) -> None:
         task.dropped = True
-        self.report.unsettled.add(task.path or row_key(task.id))
+        by_row = task.outcome.file is Step.CREATE or not task.path
+        self.report.unsettled.add(row_key(task.id) if by_row else task.path)
 
     # 2. Files
 

@@ -108,7 +108,7 @@ class Bulk:
         try:
             stamp = self._files.create(departure.path, departure.data)
         except (ReplicaError, StaleReplica) as error:
-            self._report.unsettled.add(departure.path)
+            self._report.unsettled.add(row_key(departure.id))
             if isinstance(error, ReplicaError):
                 self._report.note_error(error)
             return None

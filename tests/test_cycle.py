@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS, file_name
 from syncd.report import State
 from syncd.sides import Side
-from syncd.snapshot import TICK_S
+from syncd.snapshot import TICK_S, Stamp
 from syncd.store import Store
 from tests.clients import SCHEMA, NewClient, OldClient, Row, parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, moment, nothing_written, settings
@@ -1689,6 +1690,28 @@ def test_g16_a_dry_run_on_a_hosts_database_changes_nothing_and_tells_what_comes(
     project.receive(1)
     project.receive(2)
     assert_dry_run_tells(project)
+
+
+def test_g15_a_row_whose_name_is_taken_in_the_last_moment_is_heard_again(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = synced.new.send(synced.other, "Out", "New.")
+    create = FileReplica.create
+
+    def create_late(files: FileReplica, path: str, data: bytes) -> Stamp:
+        synced.write(path, synced.file(AT_ONE).read_bytes().replace(ONE.encode(), b"another"))
+        return create(files, path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileReplica, "create", create_late)
+        report = synced.scoped()
+    assert (None, 0) == (report.error, report.counts.files_created)
+    assert 1 == synced.scoped().counts.files_created
+    synced.sync()
+    assert "New." in "".join(synced.text(f"outbox/{name}") for name in synced.names("outbox"))
+    assert {key, "another"} < synced.rows().keys()
+    assert_in_step(synced)
+    assert_quiet(synced)
 
 
 def test_g16_a_dry_run_changes_nothing_and_tells_what_comes(synced: Project) -> None:
