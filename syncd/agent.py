@@ -39,7 +39,7 @@ log = logging.getLogger("syncd.agent")
 WORKERS = 4
 MAX_OPEN_STORES = 64
 _TICK_S = 1.0
-_LONG_S = 0.02
+_LONG_S = 0.1
 _STUCK_S = 600.0
 
 
@@ -138,8 +138,8 @@ class Agent:
     def _run_first_cycles(self, heartbeat: Heartbeat) -> None:
         """Have each project's first cycle run: one after another, and beside any that takes long.
 
-        Cycles of small projects whose files are in memory wait for the interpreter, not for the
-        disk, and four at once take twice the time of one after another.
+        Cycles of small projects wait for the interpreter more than for the disk, and four at once
+        take up to twice the time of one after another.
         """
         jobs = deque(self._jobs.values())
         left, running = len(jobs), 0
