@@ -19,7 +19,10 @@ from typing import Self
 from syncd.attributes import Attributes, attributes_of, give, give_to_owner_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR, is_own, note_own, temporary_name
+from syncd.names import (
+    CLAUDE_DIR,
+    temporary_name,
+)
 from syncd.snapshot import (
     FolderState,
     Scan,
@@ -34,8 +37,6 @@ from syncd.syscalls import (
     exchange,
     is_being_written,
     is_open_nowhere_else,
-    link_unnamed,
-    open_unnamed,
     rename_new,
     sync_file_system,
 )
@@ -218,41 +219,16 @@ class FileReplica:
         folder, name = _split(path)
         with self._changing("write", path):
             fd = self._folder(folder, make=True)
+            temp, stamp = self._ready(path, fd, data, replaces=False)
             try:
-                stamp = None if path in self._staged else self._create_unnamed(fd, path, data)
-                if stamp is None:
-                    temp, stamp = self._ready(path, fd, data, replaces=False)
-                    try:
-                        rename_new(fd, temp, fd, name)
-                    except OSError:
-                        os.unlink(temp, dir_fd=fd)
-                        raise
-            except FileExistsError as error:
-                raise StaleReplica(f"{self._base / path} exists already") from error
+                rename_new(fd, temp, fd, name)
+            except OSError as error:
+                os.unlink(temp, dir_fd=fd)
+                if isinstance(error, FileExistsError):
+                    raise StaleReplica(f"{self._base / path} exists already") from error
+                raise
             self._dirty.add(folder)
             return stamp
-
-    def _create_unnamed(self, dir_fd: int, path: str, data: bytes) -> Stamp | None:
-        """Write a file that has no name before it is complete; None where that is not possible.
-
-        That takes less time than a temporary name, and a crash leaves no stray; but it stays open
-        until then, so it is not for many at once.
-        """
-        fd = open_unnamed(dir_fd)
-        if fd is None:
-            return None
-        try:
-            stamp = _fill(fd, dir_fd, data)
-            own = f"{self._base}/{path}"
-            note_own(own)
-            try:
-                link_unnamed(fd, dir_fd, _split(path)[1])
-            except OSError:
-                is_own(own)
-                raise
-            return stamp
-        finally:
-            os.close(fd)
 
     def replace(self, path: str, data: bytes, *, seen: Version) -> Stamp:
         """Replace a file's bytes; a reader sees the old bytes or the new, never a mix.
@@ -381,11 +357,21 @@ class FileReplica:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with _opened(name, flags, dir_fd, 0o600 if like else 0o666) as fd:
-                return name, _fill(fd, dir_fd, data, like=like, durable=durable)
+                if like is not None:
+                    give(fd, like)
+                else:
+                    give_to_owner_of(dir_fd, fd)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                if durable:
+                    os.fsync(fd)
+                made = os.fstat(fd)
         except OSError:
             with suppress(OSError):
                 os.unlink(name, dir_fd=dir_fd)
             raise
+        return name, stamp_of(made)
 
     def _folder(self, folder: str, *, make: bool = False) -> int:
         fd = self._fds.get(folder)
@@ -455,22 +441,6 @@ def _opened(name: str, flags: int, dir_fd: int, mode: int = 0o666) -> Iterator[i
         yield fd
     finally:
         os.close(fd)
-
-
-def _fill(
-    fd: int, dir_fd: int, data: bytes, *, like: Attributes | None = None, durable: bool = True
-) -> Stamp:
-    """Write a new file in a folder, with the attributes of the one that it is to replace."""
-    if like is not None:
-        give(fd, like)
-    else:
-        give_to_owner_of(dir_fd, fd)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    if durable:
-        os.fsync(fd)
-    return stamp_of(os.fstat(fd))
 
 
 def _read_all(fd: int, limit: int) -> bytes:

@@ -25,7 +25,7 @@ from watchdog.observers.inotify_c import (
 )
 
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR, TEMP_PREFIX, is_own
+from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.wakes import Happening, Kind, Wake, WakeCallback, wake_for
 
 _MANY, _WINDOW_S, _REST_S = 64, 0.01, 0.005
@@ -206,11 +206,9 @@ class _Watch(WatchCallback):
         if event.mask & InotifyConstants.IN_MOVED_FROM:
             self._note_departure(folder, name, event.cookie)
         elif event.mask & InotifyConstants.IN_MOVED_TO:
-            is_own_move = self._is_move_of_own(name, event.cookie)
-            if is_own_move and folder:
+            is_own = self._is_own_move(name, event.cookie)
+            if is_own and folder:
                 return
-        elif event.mask & InotifyConstants.IN_CREATE and is_own(f"{self._base}/{folder}/{name}"):
-            return
         for bit, what in _HAPPENINGS:
             if event.mask & bit:
                 wake = wake_for(folder, name, what)
@@ -241,7 +239,7 @@ class _Watch(WatchCallback):
             self._moving.clear()  # they went elsewhere: nobody asks for them any more
         self._moving[cookie] = f"{folder}/{name}"
 
-    def _is_move_of_own(self, name: str, cookie: int) -> bool:
+    def _is_own_move(self, name: str, cookie: int) -> bool:
         """Tell whether a move has a temporary name at one end: a change that is recorded already.
 
         An exchange is two moves; the one that takes a file away from its name says that the name

@@ -9,9 +9,7 @@ from itertools import count
 CLAUDE_DIR = ".claude-mpm"
 TEMP_PREFIX = ".syncd-"
 TEMP_SUFFIX = ".tmp"
-_MOST_OWN = 64
 _numbers = count()
-_own: dict[str, None] = {}
 
 
 def is_message_name(name: str) -> bool:
@@ -48,24 +46,3 @@ def temporary_name() -> str:
 def _token(pid: int) -> str:
     """Return what tells a process from others, also from one that had its number before."""
     return f"{pid}-{os.urandom(3).hex()}"
-
-
-def note_own(path: str) -> None:
-    """Note that this process is about to name a complete file of its own, so that `is_own` knows.
-
-    No more than some are kept: without a watch nobody asks for them.
-    """
-    if len(_own) >= _MOST_OWN:
-        _own.clear()
-    _own[path] = None
-
-
-def is_own(path: str) -> bool:
-    """Tell, once, whether a file that appeared at a path is this process's own.
-
-    RACE: where somebody else takes the name first, that is not told of theirs either. Who wanted
-    to name the file finds out, and comes back to the path.
-    """
-    found = path in _own
-    _own.pop(path, None)
-    return found

@@ -95,31 +95,6 @@ def rename_new(fd: int, name: str, to_fd: int, to: str) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def open_unnamed(dir_fd: int) -> int | None:
-    """Open a new file in a folder, that has no name yet, for writing; None where there are none.
-
-    It vanishes when it is closed, unless `link_unnamed` gives it a name before.
-    """
-    if not hasattr(os, "O_TMPFILE") or not _has_links_to_open_files():
-        return None
-    try:
-        return os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666, dir_fd=dir_fd)
-    except OSError as error:
-        if error.errno in _UNSUPPORTED | {errno.EISDIR}:
-            return None
-        raise
-
-
-def link_unnamed(fd: int, dir_fd: int, name: str) -> None:
-    """Give an unnamed file its name; raises `FileExistsError` when that is taken."""
-    os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=dir_fd, follow_symlinks=True)
-
-
-@cache
-def _has_links_to_open_files() -> bool:
-    return os.path.isdir("/proc/self/fd")
-
-
 def exchange(fd: int, name: str, other: str) -> None:
     """Exchange two names atomically; by two renames where the system cannot.
 

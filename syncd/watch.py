@@ -14,7 +14,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR, TEMP_PREFIX, is_own
+from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.syscalls import watched_inodes
 from syncd.wakes import Happening, Kind, Wake, WakeCallback, wake_for
 
@@ -148,13 +148,11 @@ class _Handler(events.FileSystemEventHandler):
                 self._on_wake(self._project, Wake(Kind.FULL))
         elif isinstance(event, events.FileMovedEvent):
             # Our own changes come as a rename from or to a temporary name, recorded already.
-            is_own_move = TEMP_PREFIX in (source or "") or TEMP_PREFIX in (target or "")
-            if not is_own_move or "/" not in (target or source or ""):
+            is_own = TEMP_PREFIX in (source or "") or TEMP_PREFIX in (target or "")
+            if not is_own or "/" not in (target or source or ""):
                 self._note(source, Happening.LEFT)
                 self._note(target, Happening.ARRIVED)
-        elif not (
-            isinstance(event, events.FileCreatedEvent) and is_own(os.fsdecode(event.src_path))
-        ):
+        else:
             self._note(source, _HAPPENINGS[type(event)])
 
     def _relative(self, path: bytes | str) -> str | None:

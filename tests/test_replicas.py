@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import threading
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from syncd import syscalls
 from syncd.errors import StaleReplica
 from syncd.files import FileReplica
 from syncd.message import message_from_row
@@ -53,20 +51,9 @@ def test_g8_a_file_that_changed_since_it_was_read_is_put_back(
     assert [PATH] == list(project.files())
 
 
-@pytest.mark.parametrize("lacking", ["", "O_TMPFILE", "/proc"])
 def test_g8_a_new_file_never_takes_the_place_of_another(
-    project: Project, files: FileReplica, monkeypatch: pytest.MonkeyPatch, lacking: str
+    project: Project, files: FileReplica
 ) -> None:
-    if lacking == "O_TMPFILE":
-        monkeypatch.delattr(os, "O_TMPFILE")
-    elif lacking:
-        monkeypatch.setattr(syscalls, "_has_links_to_open_files", lambda: False)
-    stamp = files.create("outbox/y.md", b"new")
-    assert ("new", stamp) == (project.text("outbox/y.md"), files.look("outbox/y.md"))
-    assert stat.S_IMODE(os.stat(project.file(PATH)).st_mode) == stat.S_IMODE(
-        os.stat(project.file("outbox/y.md")).st_mode
-    )
-    project.file("outbox/y.md").unlink()
     with pytest.raises(StaleReplica):
         files.create(PATH, b"ours")
     project.write("outbox/x.md", "other")

@@ -275,7 +275,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--sample", metavar="K", type=int, help="try K attempts only, from all scenarios in turn")
     add("--seed", type=int, default=0, help="of the sample; default: 0")
     add("--jobs", type=int, default=2, help="how many at a time; default: 2")
-    add("--plain", action="store_true", help="as on a file system that can do less")
+    add("--plain", action="store_true", help="as on a file system whose renames have no flags")
     add("--calls", action="store_true", help="only list the calls of each scenario")
     return parser.parse_args(arguments)
 

@@ -10,8 +10,7 @@
                   partial  write half of the bytes, then die (only at a write)
                   eio, enospc, ...  fail the call once with that error, and go on
      CRASH_LOG    a file to which each call is appended as "number name path [path]"
-     CRASH_PLAIN  when set, renameat2 takes no flags, and there are no unnamed files, as on a file
-                  system that lacks both
+     CRASH_PLAIN  when set, renameat2 takes no flags, as on a file system that lacks them
 
    An open counts where it may create or empty a file. Left out are locks and leases, fchown (which
    SQLite calls as root only), and what is written through memory maps: SQLite's -shm, which it
@@ -211,11 +210,6 @@ static int may_create(int flags) {
 }
 
 static int open_at(int dir, const char *path, int flags, mode_t bits) {
-    /* Those that Python makes elsewhere would have another name in each run instead. */
-    if (plain && (flags & O_TMPFILE) == O_TMPFILE && !strcmp(path, ".")) {
-        errno = EOPNOTSUPP;
-        return -1;
-    }
     int changes = may_create(flags) || (flags & O_TRUNC);
     STOP_OR(changes ? count_at("open", dir, path) : NONE,
             syscall(SYS_openat, dir, path, flags, bits));
@@ -276,9 +270,7 @@ int rename(const char *path, const char *to) {
 }
 
 int linkat(int dir, const char *path, int to_dir, const char *to, int flags) {
-    /* A descriptor's number is not the same in each run. */
-    const char *from = strncmp(path, "/proc/self/fd/", 14) ? path : "/proc/self/fd";
-    STOP_OR(count_two("link", dir, from, to_dir, to),
+    STOP_OR(count_two("link", dir, path, to_dir, to),
             syscall(SYS_linkat, dir, path, to_dir, to, flags));
 }
 
