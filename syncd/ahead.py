@@ -34,7 +34,7 @@ FEWEST = 2000
 _OWN_FIRST = 500
 _OWN_SHARE = 4
 # The first ones are done here while the second process starts, and after that every fourth file:
-# then neither of the two waits for the other. Of rows, whose files are written here, there are none.
+# then neither of the two waits for the other. Of rows there are none, as files are written here.
 _AT_ONCE = 100
 _LARGEST = 32 * 1024  # bytes of a file; a whole batch of them stands in memory
 _LARGEST_ROWS = 8 * 1024 * 1024
