@@ -58,6 +58,20 @@ def test_many_new_files_are_each_told_of_with_their_own_sender(project: Project)
     assert [Path(path).stem for path in senders] == [entry.id for entry in entries]
 
 
+def test_many_new_rows_are_each_told_of_with_their_own_sender(project: Project) -> None:
+    senders = {f"many-{number:03}": f"agent{number % 3}" for number in range(120)}
+    for key, sender in senders.items():
+        project.new.send(project.other, "Subject", "Body", id=key, from_agent=sender)
+    project.sync()
+    with Store.open_readonly(database(project)) as store:
+        entries = store.journal(after=1)
+    assert list(senders.items()) == [(entry.id, entry.agent) for entry in entries]
+    assert {("file", "create", "", "new row")} == {
+        (entry.side, entry.step, entry.fields, entry.why) for entry in entries
+    }
+    assert [f"outbox/{key}.md" for key in senders] == [entry.path for entry in entries]
+
+
 def test_a_files_change_is_told_as_a_write_into_the_database(project: Project) -> None:
     project.edit(f"inbox/{ONE}.md", "# Subject 1", "# Object")
     project.sync()
