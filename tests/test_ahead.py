@@ -6,6 +6,10 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from syncd.files import MAX_BYTES, FileReplica
 from syncd.found import arrival_of, as_found
 from syncd.store import DATABASE, Store
 from tests.projects import Project, assert_in_step, assert_quiet
+from tests.running import wait_for
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -142,6 +147,40 @@ def test_without_a_second_process_all_is_read_here(
     for number in range(20):
         project.receive(number)
     assert 20 == project.sync().counts.rows_inserted
+
+
+_FIRST = """
+import sys, threading, time
+from syncd.ahead import Ahead
+
+if sys.argv[2] == "started":
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+ahead = Ahead(("files", sys.argv[1], 1000), [f"inbox/{number}.md" for number in range(100_000)])
+print(ahead._pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_second_process_ends_with_the_first(tmp_path: Path, second_process: str) -> None:
+    def is_over() -> bool:
+        with suppress(OSError):
+            return " Z " in Path(f"/proc/{second}/stat").read_text()
+        with suppress(ProcessLookupError):
+            os.kill(second, 0)
+            return False
+        return True
+
+    (tmp_path / ".claude-mpm" / "inbox").mkdir(parents=True)
+    command = [sys.executable, "-c", _FIRST, str(tmp_path), second_process]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout is not None
+            second = int(first.stdout.readline())
+            time.sleep(0.2)  # by then the pipe is full, and the second process waits
+            assert not is_over()
+        finally:
+            first.kill()
+        wait_for(is_over)
 
 
 # Rows
