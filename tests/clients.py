@@ -309,15 +309,15 @@ class NewClient:
             cursor = connection.execute("DELETE FROM messages WHERE id = ?", (message_id,))
             return cursor.rowcount > 0
 
-    def cleanup(self, days: int = 30) -> int:
-        """Delete the archived rows of messages older than ``days``; return their number."""
+    def cleanup(self, days: int = 30) -> list[str]:
+        """Delete the archived rows of messages older than ``days``; return their ids."""
         oldest = datetime.now(UTC) - timedelta(days=days)
         with self._connection() as connection:
-            cursor = connection.execute(
-                "DELETE FROM messages WHERE status = 'archived' AND created_at < ?",
-                (oldest.isoformat(),),
-            )
-            return cursor.rowcount
+            where = "FROM messages WHERE status = 'archived' AND created_at < ?"
+            connection.execute("BEGIN IMMEDIATE")
+            found = connection.execute(f"SELECT id {where}", (oldest.isoformat(),)).fetchall()
+            connection.execute(f"DELETE {where}", (oldest.isoformat(),))
+            return [row["id"] for row in found]
 
     def rows(self) -> dict[str, Row]:
         """Read the raw rows by id, whether or not they can be understood."""

@@ -187,7 +187,7 @@ def test_the_new_client_reads_archives_and_cleans_up(tmp_path: Path) -> None:
     assert client.archive(old)
     assert client.read(young)["status"] == "archived"
     assert client.rows()[young]["read_at"] == read_at
-    assert client.cleanup() == 1
+    assert len(client.cleanup()) == 1
     assert set(client.rows()) == {young}
     assert client.delete(young)
     assert not client.delete(young)
