@@ -43,6 +43,12 @@ def row_key(message_id: object) -> str:
     return f"{DATABASE}#{message_id if plain else repr(message_id)}"
 
 
+def id_in_row_key(key: str) -> str | None:
+    """Return the id in a name that `row_key` made of a plain one; None for a file's path."""
+    prefix, _, message_id = key.partition("#")
+    return message_id if prefix == DATABASE else None
+
+
 class Applier:
     """Carries out the outcomes of one cycle on both replicas, and counts them."""
 
@@ -414,15 +420,18 @@ class Applier:
         quarantine.update(self.set_aside)
         later = self.report.unsettled | self.report.vanished
         heard = [entry for entry in look.feed if row_key(entry.id) not in later]
+        # The feed tells where to come back to, but not yet of what a full compare found.
+        rows_later = {key for key in map(id_in_row_key, self.report.unsettled) if key is not None}
+        unheard = rows_later - {entry.id for entry in look.feed}
         lost_twins = set(look.twins_gone)
-        if self.dry_run or not (cleared or news or heard or lost_twins or self.twins):
+        if self.dry_run or not (cleared or news or heard or unheard or lost_twins or self.twins):
             return
         known_twins = self.store.twins() if lost_twins or self.twins else {}
         lost_twins &= known_twins.keys()
         new_twins = {
             path: value for path, value in self.twins.items() if known_twins.get(path) != value
         }
-        if not (cleared or news or heard or lost_twins or new_twins):
+        if not (cleared or news or heard or unheard or lost_twins or new_twins):
             return
         # None of it is more than a next look would find again.
         with self.store.writing(durable=False, mute=False):
@@ -435,6 +444,8 @@ class Applier:
             for path, (message_id, stamp) in new_twins.items():
                 self.store.save_twin(path, message_id, stamp)
             self.store.consume_feed(heard)
+            for key in unheard:
+                self.store.add_to_feed(key)
             self.store.add_to_journal(
                 JournalEntry(now_text(), entry.id, None, step, why=why, path=entry.path)
                 for step, entry, why in (

@@ -58,6 +58,8 @@ class Job:
     only_listening: bool = False
     full: bool = True
     due: float | None = None
+    again_at: float | None = None
+    is_again: bool = False
     full_due: float = 0.0
     running: bool = False
     started: float = 0.0
@@ -106,6 +108,8 @@ class Job:
                 times.append(self._gone_due())
             if self.due is not None:
                 times.append(self.due)
+            if self.again_at is not None:
+                times.append(self.again_at)
             if self.full_due:
                 times.append(self.full_due)
             if self.full or self.bell or self.paths:
@@ -133,7 +137,8 @@ class Job:
                 self.vanished.clear()
             full = self.full or (self.full_due != 0 and self.full_due <= now)
             due = self.due is not None and self.due <= now
-            if not (paths or gone or full or self.bell or due):
+            self.is_again = self.again_at is not None and self.again_at <= now
+            if not (paths or gone or full or self.bell or due or self.is_again):
                 return None
             # A full compare that no wake asked for must find nothing that a wake would have told.
             self.periodic = full and not (self.full or self.bell or paths or gone or self.polled)
@@ -141,6 +146,8 @@ class Job:
             self.bell = self.full = False
             if due:
                 self.due = None
+            if self.is_again:
+                self.again_at = None
             if full:
                 return Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
             paths |= {path for path in gone if not path.startswith(DATABASE)}
@@ -221,17 +228,24 @@ class Job:
                 if self.store is None:
                     self.due = now
 
-    def _has_news_soon(self) -> bool:
-        """Tell whether anybody else committed; after the bell wait for that, but not long.
+    def _await_news(self, store: Store, schema: int) -> bool:
+        """Wait for a commit of which the bell told, but not long; tell whether one came.
 
         A commit is a matter of a millisecond after its bell. To leave it to the main thread to come
-        back then would take longer.
+        back then would take longer. One that changes the schema, or comes with another database,
+        is for a cycle over all.
         """
         for pause in _COMMIT_S:
             if self.paths or self.full or self.has_news():
                 break
             time.sleep(pause)
-        return self.has_news()
+        if not self.has_news():
+            return False
+        if store.is_current() and store.schema_version() == schema:
+            return True
+        with self.lock:
+            self.full = True
+        return False
 
     def has_news(self) -> bool:
         """Tell whether anybody else committed since our last cycle (our own commits ring too)."""
@@ -253,12 +267,13 @@ class Job:
         None where only a commit was a reason for it, and there was none.
         """
         is_early = False
-        if orders.paths is not None and not (orders.paths or orders.gone) and not self.has_news():
+        has_reason = orders.paths is None or orders.paths or orders.gone or self.is_again
+        if not has_reason and not self.has_news():
             # A commit is heard of before it can be seen. All is made ready meanwhile.
             is_early = self.listened == 0 and self.store is not None
             if not is_early:
                 return None
-        self.used = time.monotonic()
+        used, self.used = self.used, time.monotonic()
         report = Report(str(self.project))
         if self._is_retired(report):
             return report
@@ -278,22 +293,25 @@ class Job:
             if self.versions is not None and self.versions[1] != schema:
                 orders = orders._replace(paths=None)
             # Read before the look: a commit during the cycle must count as news afterwards.
-            data, is_idle = store.data_version(), False
+            data = store.data_version()
+            if is_early and orders.paths is not None:
+                came = False
 
-            def has_news() -> bool:
-                nonlocal data, is_idle
-                is_idle = not self._has_news_soon()
-                data = store.data_version()
-                if not store.is_current() or store.schema_version() != schema:
-                    self.full = is_idle = True  # a cycle over all is for the next turn
-                return not is_idle
+                def has_news() -> bool:
+                    nonlocal data, came
+                    came = self._await_news(store, schema)
+                    data = store.data_version()
+                    return came
 
-            waits = has_news if is_early and orders.paths is not None else None
-            report = run_pass(self.project, self.config, orders, store=store, has_news=waits)
+                hasty = self.config._replace(busy_wait_s=0.0)
+                report = run_pass(self.project, hasty, orders, store=store, has_news=has_news)
+                if not came and (report.error is None or report.busy):
+                    self.used = used
+                    return None
+            else:
+                report = run_pass(self.project, self.config, orders, store=store)
             if self._is_retired(report):
                 return report
-            if is_idle and report.error is None:
-                return None
             self.versions = (data, store.schema_version())
         except SyncdError as error:
             report.error, report.hint = error.sentence, error.hint
@@ -362,7 +380,7 @@ class Job:
                 later = now + min(0.05 * 2**self.retries, 1.0)
                 for path in report.unsettled:
                     if "#" in path and path.startswith(DATABASE):
-                        self.due = later
+                        self.again_at = later
                     else:
                         self.quiet_at.setdefault(path, later)
             else:

@@ -20,10 +20,13 @@ import pytest
 
 from syncd.config import load
 from syncd.cycle import Orders
+from syncd.errors import StaleReplica
+from syncd.files import FileReplica
 from syncd.job import Job
 from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at, message_from_row
-from syncd.project import run_pass
+from syncd.project import run_pass, turn
+from syncd.snapshot import Stamp
 from syncd.store import COLUMNS
 from syncd.wakes import Kind, Wake
 from tests.clients import NewClient, OldClient, random_message
@@ -382,6 +385,47 @@ def test_a_changed_schema_that_was_waited_for_leads_to_a_cycle_over_all(
     assert again == Orders(wait=False)
     job.heed(again, job.cycle(again))
     assert not job.has_news()
+    job.close()
+
+
+def test_a_bell_in_another_pass_s_turn_is_no_trouble(tmp_path: Path) -> None:
+    here = project(tmp_path / "p")
+    job, orders = rung_job(here)
+    with turn(here, 0.0):
+        assert job.cycle(orders) is None
+    assert job.trouble is None
+    job.close()
+
+
+@pytest.mark.parametrize("before_the_triggers", [False, True])
+def test_a_row_whose_file_could_not_be_written_is_come_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_the_triggers: bool
+) -> None:
+    here = project(tmp_path / "p")
+    if before_the_triggers:
+        NewClient(here).send(tmp_path / "q", "Early", "Words")
+        job = Job(here, load(here, environment={}))
+    else:
+        job, _ = rung_job(here)
+        NewClient(here).send(tmp_path / "q", "Early", "Words")
+        job.hear(Wake(Kind.BELL))
+
+    def step() -> int:
+        orders = job.take(time.monotonic())
+        report = job.cycle(orders) if orders is not None else None
+        if orders is not None and report is not None:
+            job.heed(orders, report)
+        job.listen_on()
+        return report.counts.files_created if report is not None else 0
+
+    def refuse(*_: object) -> Stamp:
+        raise StaleReplica("the name is taken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileReplica, "create", refuse)
+        assert 0 == step()
+    wait_for(step, 5.0)
+    assert both_equal(here)
     job.close()
 
 
