@@ -90,8 +90,9 @@ class Ahead:
 
     def close(self) -> None:
         """End the process; what it did ahead is forgotten."""
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        with suppress(ProcessLookupError, ChildProcessError):  # who ignores SIGCHLD has none
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
         self._answers.close()
 
 

@@ -7,7 +7,7 @@ left to the way of single messages (`syncd.apply`), whose order of writing is ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from syncd.ahead import Ahead
 from syncd.apply import Applier, row_key
@@ -21,6 +21,21 @@ from syncd.message import file_name
 from syncd.record import Row
 from syncd.sides import Side
 from syncd.store import Store
+
+_AT_ONCE_BYTES = 2 * 1024 * 1024  # of files, whose rows go in within some 50 ms
+
+
+def in_portions(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
+    """Yield arrivals in portions that do not hold the lock of the database for long."""
+    portion: list[Arrival] = []
+    total = 0
+    for arrival in arrivals:
+        portion.append(arrival)
+        total += arrival.size
+        if total > _AT_ONCE_BYTES:
+            yield portion
+            portion, total = [], 0
+    yield portion
 
 
 class Bulk:
@@ -41,7 +56,7 @@ class Bulk:
     # Files that become rows
 
     def insert(self, arrivals: Sequence[Arrival]) -> bool:
-        """Insert messages that are new in files, all with one statement a table.
+        """Insert messages that are new in files, in one transaction.
 
         False, and nothing inserted, when one of them does not go in.
         """
@@ -84,7 +99,7 @@ class Bulk:
     def send(self, departures: Sequence[Departure]) -> None:
         """Write messages that are new in rows as files.
 
-        One that cannot be written now comes back in a later cycle.
+        One that cannot be written now stays unsettled: a later cycle comes back to it.
         """
         if not departures:
             return

@@ -14,7 +14,7 @@ from pathlib import Path
 from syncd.absence import Absence
 from syncd.ahead import Ahead, arrival_at, reading_ahead, rendering_ahead
 from syncd.apply import Applier, row_key
-from syncd.bulk import Bulk
+from syncd.bulk import Bulk, in_portions
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.departure import Departure
@@ -183,14 +183,14 @@ class _Cycle:
                     paths = self._take_ahead(state, ahead, paths)
                 self._take_paths(state, paths)
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
-        told = [] if self.orders.dry_run or self.orders.one_way else rest
+        is_one_way = self.orders.dry_run or self.orders.one_way
+        told = [] if is_one_way else self.store.without_baseline(rest)
         with rendering_ahead(self.project, self.store.identity, told) as ahead:
             for start in range(0, len(rest), _BATCH):
-                if start:
-                    self.files.reopen()
+                self.files.reopen()  # others may stand in their places since they were looked at
                 new, left = self.bulk.rendered(ahead, rest[start : start + _BATCH])
                 for ids in self.store.in_portions(left, _BATCH_BYTES):
-                    self._take_ids(state, ids, new)
+                    self.bulk.send([*new, *self._take_ids(state, ids)])
                     new = []
                 self.bulk.send(new)
         if self.orders.one_way:
@@ -242,10 +242,12 @@ class _Cycle:
                 key = arrival.id
                 if not (key in known or key in new or key in state.claimed):
                     new[key] = arrival
-        if not self.bulk.insert(list(new.values())):
-            state.is_first = False  # somebody else inserts too
-            return paths
-        taken = {key: arrival.path for key, arrival in new.items()}
+        taken: dict[str, str] = {}
+        for portion in in_portions(list(new.values())):
+            if not self.bulk.insert(portion):
+                state.is_first = False  # somebody else inserts too
+                break
+            taken |= {arrival.id: arrival.path for arrival in portion}
         state.claimed |= taken
         state.fileless.difference_update(taken)
         state.done.update(taken)
@@ -371,16 +373,16 @@ class _Cycle:
                 return None
         return record.path
 
-    def _take_ids(self, state: _Pass, ids: Sequence[str], new: list[Departure]) -> None:
+    def _take_ids(self, state: _Pass, ids: Sequence[str]) -> list[Departure]:
         """Compare these messages, whose rows or whose files' absence gave the reason to look.
 
-        Rows that are ``new`` are sent on their way with those that are found to be so here.
+        Returns what becomes of those that are new in rows; of the others, all is done.
         """
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
         noted = {key for key, _ in intended}
         tasks = []
-        new = list(new)
+        new: list[Departure] = []
         for key in ids:
             record, row = records.get(key), rows.get(key)
             if row is None and record is None:
@@ -395,8 +397,8 @@ class _Cycle:
             if isinstance(found, Found) or found is None:
                 intent = intended.get((key, found.version.digest)) if found else None
                 tasks.append(self._task(key, found, row, record, intent))
-        self.bulk.send(new)
         self.applier.apply([task for task in tasks if task is not None])
+        return new
 
     def _file_of(
         self, state: _Pass, key: str, record: Record | None, row: Row | None
@@ -498,7 +500,10 @@ class _Cycle:
                     decided
                     or not any(path.startswith(f"{folder}/") for path in look.vanished.values())
                 )
-                found = self.files.folder_state(folder).identity
+                # What was looked at counts: another folder may stand there by now.
+                seen = look.folders.get(folder)
+                found = seen.identity if seen is not None else None
+                found = found or self.files.folder_state(folder).identity
                 if found is not None and (trusted or folder not in known):
                     folders[folder] = list(found)
         if folders != known:

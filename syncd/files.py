@@ -106,10 +106,15 @@ class FileReplica:
         return stamp_of(found)
 
     def standing(self, name: str) -> str | None:
-        """Return the path of a file of this name in any of the folders, for less than a `look`."""
+        """Return the path of what stands under this name in any folder, for less than a `look`."""
         for folder in self._usable or self._open_all():
-            if os.access(name, os.F_OK, dir_fd=self._fds[folder], follow_symlinks=False):
-                return f"{folder}/{name}"
+            try:
+                os.stat(name, dir_fd=self._fds[folder], follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _replica_error(error, "look at", self._base / folder / name) from error
+            return f"{folder}/{name}"
         return None
 
     def reopen(self) -> None:

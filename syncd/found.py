@@ -30,6 +30,10 @@ class Arrival(NamedTuple):
     def path(self) -> str:
         return str(self.record[1])
 
+    @property
+    def size(self) -> int:
+        return int(self.record[2])
+
 
 class Found(NamedTuple):
     """A file as read."""

@@ -119,15 +119,24 @@ class Store(Chronicle):
             return [found[0] for found in self.connection.execute(sql)]
         return [found[0] for found in self._select_in(f"{sql} AND id IN ", ids)]
 
+    def without_baseline(self, ids: Iterable[str]) -> list[str]:
+        """Return those of these ids of which the baseline knows nothing, in their order."""
+        wanted = list(ids)
+        known = self._select_in("SELECT id FROM syncd_baseline WHERE id IN ", wanted)
+        found = {key for (key,) in known}
+        return [key for key in wanted if key not in found]
+
     def insert_row(self, message: Message) -> Row:
         """Insert a row; raises `StaleReplica` when one of that id came in between."""
         values = tuple(message)
         try:
-            self.connection.execute(_INSERT_ROW, values)
+            done = self.connection.execute(_INSERT_ROW, values)
         except sqlite3.IntegrityError as error:
             if self.rows([message.id]):
                 raise StaleReplica(f"a row {message.id!r} exists already") from error
             raise _refusal(error) from error
+        if done.rowcount != 1:
+            raise _refusal("it was ignored")
         return Row(values)
 
     def insert_new(
@@ -142,9 +151,11 @@ class Store(Chronicle):
         then be given up.
         """
         try:
-            self._insert_many(_INSERT_ROW, _ROW_MARKS, rows)
+            inserted = self._insert_many(_INSERT_ROW, _ROW_MARKS, rows)
         except sqlite3.IntegrityError as error:
             raise StaleReplica("one of the rows exists already, or is refused") from error
+        if inserted != len(rows):
+            raise StaleReplica("one of the rows was ignored by a trigger")
         self._save_first(records, entry)
 
     def _save_first(self, records: Sequence[RecordValues], entry: JournalEntry) -> None:
@@ -155,18 +166,21 @@ class Store(Chronicle):
         told = (entry.at, entry.side, entry.step, entry.fields, entry.why, last)
         self.connection.execute(_TELL_OF_NEW, told)
 
-    def _insert_many(self, sql: str, marks: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows as ``sql`` inserts one, many with each statement.
+    def _insert_many(self, sql: str, marks: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Insert rows as ``sql`` inserts one, many with each statement; return how many went in.
 
         On a table with triggers, SQLite copies every page before a statement first changes it, to
         be able to undo that one alone: with a statement for each row, a fifth of the time.
         """
         many = sql + f", ({marks})" * (_ROWS_AT_ONCE - 1)
         rest = len(rows) % _ROWS_AT_ONCE
+        inserted = 0
         for start in range(0, len(rows) - rest, _ROWS_AT_ONCE):
             values = chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])
-            self.connection.execute(many, tuple(values))
-        self.connection.executemany(sql, rows[len(rows) - rest :])
+            inserted += self.connection.execute(many, tuple(values)).rowcount
+        if rest:
+            inserted += self.connection.executemany(sql, rows[-rest:]).rowcount
+        return inserted
 
     def update_row(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
         """Set these fields where the row is still as seen, else raise `StaleReplica`.
@@ -392,7 +406,7 @@ _TELL_OF_NEW = (
 )
 
 
-def _refusal(error: sqlite3.IntegrityError) -> MessageError:
+def _refusal(error: sqlite3.IntegrityError | str) -> MessageError:
     return MessageError(
         f"the database refuses the row: {error}",
         hint="A constraint or trigger that a host added to messages forbids it.",

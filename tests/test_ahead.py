@@ -149,6 +149,18 @@ def test_without_a_second_process_all_is_read_here(
     assert 20 == project.sync().counts.rows_inserted
 
 
+def test_a_second_process_that_the_system_reaped_can_be_ended(odd: Path) -> None:
+    former = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"])
+        assert reading.take("inbox/never.md") is None
+        time.sleep(0.1)
+        reading.close()
+        Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 100_000).close()
+    finally:
+        signal.signal(signal.SIGCHLD, former)
+
+
 _FIRST = """
 import sys, threading, time
 from syncd.ahead import Ahead

@@ -22,7 +22,7 @@ from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS, file_name
 from syncd.report import State
 from syncd.sides import Side
-from syncd.snapshot import TICK_S, Stamp
+from syncd.snapshot import TICK_S, Stamp, Version
 from syncd.store import Store
 from tests.clients import SCHEMA, NewClient, OldClient, Row, parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, moment, nothing_written, settings
@@ -1609,6 +1609,27 @@ def test_g15_a_file_that_the_database_refuses_is_reported_and_holds_up_nothing_e
     assert_quiet(synced)
 
 
+@pytest.mark.parametrize("number", [1, 60])
+def test_g15_a_file_whose_row_a_trigger_ignores_is_reported_and_stays(
+    synced: Project, number: int
+) -> None:
+    synced.sql(
+        "CREATE TRIGGER lax BEFORE INSERT ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(IGNORE); END"
+    )
+    ignored = synced.receive(10, priority="whenever")
+    taken = {synced.receive(20 + n) for n in range(number)}
+    for _ in range(2):
+        report = synced.sync()
+        assert [f"inbox/{ignored}.md"] == [entry.path for entry in report.quarantined]
+    assert synced.file(f"inbox/{ignored}.md").exists()
+    assert taken < synced.rows().keys()
+    synced.sql("DROP TRIGGER lax")
+    synced.sync()
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) -> None:
     synced.sql(
         "CREATE TRIGGER strict BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "
@@ -1692,6 +1713,29 @@ def test_g16_a_dry_run_on_a_hosts_database_changes_nothing_and_tells_what_comes(
     project.receive(1)
     project.receive(2)
     assert_dry_run_tells(project)
+
+
+def test_g6_a_folder_that_is_replaced_while_files_are_read_gets_the_new_files(
+    crowd: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd.receive(1000)
+    keys = [crowd.new.send(crowd.path, "Note", "To myself.", id=f"row-{n}") for n in range(5)]
+    read = FileReplica.read
+
+    def read_and_replace(files: FileReplica, path: str) -> Version:
+        monkeypatch.undo()
+        found = read(files, path)
+        shutil.copytree(crowd.file("inbox"), crowd.file("new"), copy_function=shutil.copy2)
+        crowd.file("inbox").rename(crowd.base / "former")
+        crowd.file("new").rename(crowd.file("inbox"))
+        return found
+
+    monkeypatch.setattr(FileReplica, "read", read_and_replace)
+    crowd.cycle()
+    assert {f"{key}.md" for key in keys} < set(crowd.names("inbox"))
+    for _ in range(2):
+        crowd.cycle()
+    assert set(keys) < crowd.rows().keys()
 
 
 def test_g15_a_row_whose_name_is_taken_in_the_last_moment_is_heard_again(

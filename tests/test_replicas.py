@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.errors import StaleReplica
+from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.message import message_from_row
 from syncd.store import Store
@@ -61,6 +61,23 @@ def test_g8_a_new_file_never_takes_the_place_of_another(
         files.move(PATH, "outbox/x.md")
     assert ("old", "other") == (project.text(PATH), project.text("outbox/x.md"))
     assert [PATH, "outbox/x.md"] == list(project.files())
+
+
+def test_g1_a_name_that_cannot_be_looked_up_is_not_taken_for_free(
+    files: FileReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.standing("x.md") == PATH
+    assert files.standing("y.md") is None
+    look_up = os.stat
+
+    def refuse(name: str, **options: object) -> os.stat_result:
+        if name == "x.md":
+            raise PermissionError(13, "Permission denied")
+        return look_up(name, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(ReplicaError, match="permission denied"):
+        files.standing("x.md")
 
 
 def test_g1_a_file_that_is_open_for_writing_is_not_read(
