@@ -11,14 +11,14 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.digest import blake2b
 from syncd.edit import edit
-from syncd.errors import MessageError, ReplicaError, StaleReplica
+from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Found, place_of
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, entries_of
@@ -101,17 +101,30 @@ class Applier:
         """Carry out one batch."""
         ready = [task for task in tasks if self._prepare(task)]
         if not self.dry_run:
-            self._keep_and_merge(ready)
+            self._in_one_transaction(self._keep_and_merge, ready)
             self.files.stage([one for task in ready if (one := task.writes) is not None])
             for task in ready:
                 if not task.dropped:
                     self._change_file(task)
             self.report.late += self.files.settle()
-            self._record(ready)
+            self._in_one_transaction(self._record, ready)
         self._keep_beside()
         for task in ready:
             if not task.dropped:
                 self._count(task)
+
+    def _in_one_transaction(
+        self, do: Callable[[Sequence[Task]], None], tasks: Sequence[Task]
+    ) -> None:
+        """Do a step for all tasks, or one after another where a host's trigger rolls it back."""
+        try:
+            do(tasks)
+        except LostTransaction as error:
+            if len(tasks) == 1:
+                self._refuse(tasks[0], error)
+            else:
+                for task in tasks:
+                    self._in_one_transaction(do, [task])
 
     # 0. Bytes and paths, before anything is touched
 
@@ -188,7 +201,7 @@ class Applier:
 
     # 1. History, and rows of messages whose file changes too
 
-    def _keep_and_merge(self, tasks: Iterable[Task]) -> None:
+    def _keep_and_merge(self, tasks: Sequence[Task]) -> None:
         writes = [task for task in tasks if task.outcome.file in (Step.CREATE, Step.UPDATE)]
         first = [task for task in tasks if task.changes_both or self._kept_file(task)]
         if not (first or writes):
@@ -247,6 +260,8 @@ class Applier:
                         )
         except StaleReplica:
             self._drop(task)
+        except LostTransaction:
+            raise
         except MessageError as error:
             self._refuse(task, error)
 
@@ -282,7 +297,7 @@ class Applier:
 
     # 3. Rows, and the baseline
 
-    def _record(self, tasks: Iterable[Task]) -> None:
+    def _record(self, tasks: Sequence[Task]) -> None:
         work = [task for task in tasks if not task.dropped and self._has_news(task)]
         if not work:
             return

@@ -84,3 +84,7 @@ class MessageError(SyncdError):
         super().__init__(sentence, hint=hint)
         self.line = line
         self.in_bytes = in_bytes
+
+
+class LostTransaction(MessageError):
+    """A host's trigger refused a message, and rolled back all else of the transaction with it."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
-from syncd.errors import DamagedBaseline, MessageError, StaleReplica
+from syncd.errors import DamagedBaseline, LostTransaction, MessageError, StaleReplica
 from syncd.message import FIELDS, Message
 from syncd.record import (
     RECORD_COLUMNS,
@@ -215,13 +215,18 @@ class Store(Chronicle):
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Undo what was written inside, within the transaction, when it raises."""
+        """Undo what was written inside, within the transaction, when it raises.
+
+        Raises `LostTransaction` when a host's trigger has rolled back the transaction itself.
+        """
         self.connection.execute("SAVEPOINT message")
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK TO message")
+            elif isinstance(error, MessageError):
+                raise LostTransaction(error.sentence, hint=error.hint) from error
             raise
         finally:
             if self.connection.in_transaction:

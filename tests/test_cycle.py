@@ -1610,6 +1610,39 @@ def test_g15_a_file_that_the_database_refuses_is_reported_and_holds_up_nothing_e
 
 
 @pytest.mark.parametrize("number", [1, 60])
+def test_g15_a_trigger_that_rolls_back_all_holds_up_nothing_else(
+    synced: Project, number: int
+) -> None:
+    synced.sql(
+        "CREATE TRIGGER harsh BEFORE INSERT ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(ROLLBACK, 'no such priority'); END"
+    )
+    synced.sql(
+        "CREATE TRIGGER harsher BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(ROLLBACK, 'no such priority'); END"
+    )
+    before = {synced.receive(20 + n) for n in range(number)}
+    refused = synced.receive(100, priority="whenever")
+    after = {synced.receive(200 + n) for n in range(number)}
+    synced.edit(AT_ONE, "priority: normal", "priority: whenever")
+    synced.new.update(ONE, subject="By SQL")
+    synced.edit(f"inbox/{TWO}.md", "Body 2.", "By hand.")
+    for _ in range(2):
+        report = synced.sync()
+        assert {AT_ONE, f"inbox/{refused}.md"} == {entry.path for entry in report.quarantined}
+        assert before | after < synced.rows().keys()
+    assert "By hand." == synced.row(TWO)["body"]
+    for trigger in ("harsh", "harsher"):
+        synced.sql(f"DROP TRIGGER {trigger}")
+    synced.sync()
+    assert ("By SQL", "whenever") == tuple(
+        synced.row(ONE)[name] for name in ("subject", "priority")
+    )
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("number", [1, 60])
 def test_g15_a_file_whose_row_a_trigger_ignores_is_reported_and_stays(
     synced: Project, number: int
 ) -> None:
