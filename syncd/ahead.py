@@ -105,10 +105,15 @@ def reading_ahead(
 
 
 def rendering_ahead(
-    project: Path, identity: tuple[int, int] | None, ids: Sequence[str]
+    project: Path, store: Store, ids: Sequence[str]
 ) -> AbstractContextManager[Ahead | None]:
-    """Have these rows of a database rendered ahead, as a `Departure` each; None likewise."""
-    return _ahead((_ROWS, str(project), identity), ids[_OWN_FIRST:], len(ids))
+    """Have those of these rows rendered ahead of which ``store`` knows nothing; None likewise.
+
+    What is told of each is a `Departure`.
+    """
+    known = store.known(ids) if len(ids) >= FEWEST else set()
+    told = [key for key in ids[_OWN_FIRST:] if key not in known]
+    return _ahead((_ROWS, str(project), store.identity), told, len(ids) - len(known))
 
 
 @contextmanager

@@ -7,9 +7,9 @@ left to the way of single messages (`syncd.apply`), whose order of writing is ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from syncd.ahead import Ahead
+from syncd.ahead import Ahead, arrival_at
 from syncd.apply import Applier, row_key
 from syncd.chronicle import now_text
 from syncd.departure import Departure, departure_of
@@ -25,7 +25,7 @@ from syncd.store import Store
 _AT_ONCE_BYTES = 2 * 1024 * 1024  # of files, whose rows go in within some 50 ms
 
 
-def in_portions(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
+def _in_portions(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
     """Yield arrivals in portions that do not hold the lock of the database for long."""
     portion: list[Arrival] = []
     total = 0
@@ -35,7 +35,8 @@ def in_portions(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
         if total > _AT_ONCE_BYTES:
             yield portion
             portion, total = [], 0
-    yield portion
+    if portion:
+        yield portion
 
 
 class Bulk:
@@ -47,29 +48,49 @@ class Bulk:
         self._applier = applier
         self._report = applier.report
 
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """Return those of these ids that have a baseline, or are about to get one."""
-        wanted = list(ids)
-        noted = {key for key, _ in self._store.intended(wanted)}
-        return noted.union(self._store.records(wanted))
-
     # Files that become rows
 
-    def insert(self, arrivals: Sequence[Arrival]) -> bool:
-        """Insert messages that are new in files, in one transaction.
+    def read(self, ahead: Ahead, paths: Sequence[str], *, also_here: bool) -> list[Arrival]:
+        """Return what is new in these files, if nothing is known of it, as read ahead.
 
-        False, and nothing inserted, when one of them does not go in.
+        With ``also_here``, what is not read ahead is read here likewise.
         """
-        if arrivals and not self._applier.dry_run:
-            rows, records = [one.row for one in arrivals], [one.record for one in arrivals]
-            entry = first_entry(Side.DB, at=now_text(), cause=self._applier.cause)
-            try:
-                with self._store.writing():
-                    self._store.insert_new(rows, records, entry)
-            except StaleReplica:
-                return False
-        self._report.counts.rows_inserted += len(arrivals)
-        self._applier.touched.update(one.id for one in arrivals)
+        read: dict[str, Arrival | None] = dict.fromkeys(paths)
+        if also_here:
+            for path in paths:
+                if not ahead.has(path):
+                    read[path] = arrival_at(self._files, path, self._applier.own_path)
+        for path in paths:
+            if ahead.has(path):
+                told = ahead.take(path)
+                read[path] = Arrival(*told) if told is not None else None
+        return [arrival for arrival in read.values() if arrival is not None]
+
+    def insert(self, arrivals: Sequence[Arrival]) -> set[str]:
+        """Insert messages that are new in files; return the ids of those that went in.
+
+        They go in portions, each in one transaction. Where one of a portion does not go in, the
+        rest of it does not either, nor what comes after.
+        """
+        inserted: set[str] = set()
+        for portion in _in_portions(arrivals):
+            if not self._insert(portion):
+                break
+            inserted.update(one.id for one in portion)
+        self._report.counts.rows_inserted += len(inserted)
+        self._applier.touched |= inserted
+        return inserted
+
+    def _insert(self, arrivals: Sequence[Arrival]) -> bool:
+        if self._applier.dry_run:
+            return True
+        rows, records = [one.row for one in arrivals], [one.record for one in arrivals]
+        entry = first_entry(Side.DB, at=now_text(), cause=self._applier.cause)
+        try:
+            with self._store.writing():
+                self._store.insert_new(rows, records, entry)
+        except StaleReplica:
+            return False
         return True
 
     # Rows that become files
@@ -82,12 +103,11 @@ class Bulk:
     def rendered(
         self, ahead: Ahead | None, ids: Sequence[str]
     ) -> tuple[list[Departure], Sequence[str]]:
-        """Return what was rendered ahead of rows that are new, and the ids that are left."""
+        """Return what was rendered ahead, where no file stands in its way, and the ids left."""
         if ahead is None:
             return [], ids
-        told = {key: Departure(*flat) for key in ids if (flat := ahead.take(key)) is not None}
-        known = self.known(told)
-        new = [one for key, one in told.items() if key not in known and self._is_free(one)]
+        told = [Departure(*flat) for key in ids if (flat := ahead.take(key)) is not None]
+        new = [one for one in told if self._is_free(one)]
         done = {one.id for one in new}
         return new, [key for key in ids if key not in done]
 

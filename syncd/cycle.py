@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syncd.absence import Absence
-from syncd.ahead import Ahead, arrival_at, reading_ahead, rendering_ahead
+from syncd.ahead import Ahead, reading_ahead, rendering_ahead
 from syncd.apply import Applier, row_key
-from syncd.bulk import Bulk, in_portions
+from syncd.bulk import Bulk
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.departure import Departure
@@ -136,11 +136,13 @@ class _Cycle:
     ) -> Report:
         orders = self.orders
         absence = Absence(self.store, self.files, self.reader, self.config, orders, self.report)
-        is_full = orders.paths is None or absence.needs_full_look()
+        paths = orders.paths
+        if paths is not None and absence.needs_full_look():
+            paths = None
         quarantine = self.store.quarantine()
         if has_news is not None and not has_news():
             return self.report
-        if orders.paths is None or is_full:
+        if paths is None:
             look = look_fully(
                 self.store,
                 self.files,
@@ -149,7 +151,7 @@ class _Cycle:
                 is_known=is_known,
             )
         else:
-            look = look_at(self.store, self.files, orders.paths)
+            look = look_at(self.store, self.files, paths)
         state = _Pass(look, quarantine, self.store.twins() if look.paths else {})
         absent = absence.judge(look, state.quarantine, state.twins)
         self.report.halt = absent.halt
@@ -183,9 +185,8 @@ class _Cycle:
                     paths = self._take_ahead(state, ahead, paths)
                 self._take_paths(state, paths)
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
-        is_one_way = self.orders.dry_run or self.orders.one_way
-        told = [] if is_one_way else self.store.without_baseline(rest)
-        with rendering_ahead(self.project, self.store.identity, told) as ahead:
+        told = [] if self.orders.dry_run or self.orders.one_way else rest
+        with rendering_ahead(self.project, self.store, told) as ahead:
             for start in range(0, len(rest), _BATCH):
                 self.files.reopen()  # others may stand in their places since they were looked at
                 new, left = self.bulk.rendered(ahead, rest[start : start + _BATCH])
@@ -219,40 +220,27 @@ class _Cycle:
             )
 
     def _take_ahead(self, state: _Pass, ahead: Ahead, paths: list[str]) -> list[str]:
-        """Insert what is new in these files, as read ahead; return those that are left to read.
-
-        In a first import nearly all is new: what is not read ahead is then read here likewise.
-        """
-        read: dict[str, Arrival | None] = dict.fromkeys(paths)
-        if state.is_first:
-            for path in paths:
-                if not ahead.has(path):
-                    read[path] = arrival_at(self.files, path, self.applier.own_path)
-        for path in paths:
-            if ahead.has(path):
-                told = ahead.take(path)
-                read[path] = Arrival(*told) if told is not None else None
+        """Insert what is new in these files, as read ahead; return those that are left to read."""
+        arrivals = self.bulk.read(ahead, paths, also_here=state.is_first)
         known: set[str] = set()
         if not state.is_first:
-            ids = {arrival.id for arrival in read.values() if arrival is not None}
-            known = self.bulk.known(ids) | self.store.rows(ids).keys()
+            ids = {arrival.id for arrival in arrivals}
+            known = self.store.known(ids) | self.store.rows(ids).keys()
         new: dict[str, Arrival] = {}
-        for path, arrival in read.items():
-            if arrival is not None and path not in state.twins:
-                key = arrival.id
-                if not (key in known or key in new or key in state.claimed):
-                    new[key] = arrival
-        taken: dict[str, str] = {}
-        for portion in in_portions(list(new.values())):
-            if not self.bulk.insert(portion):
-                state.is_first = False  # somebody else inserts too
-                break
-            taken |= {arrival.id: arrival.path for arrival in portion}
+        for arrival in arrivals:
+            key = arrival.id
+            is_seen = key in known or key in new or key in state.claimed
+            if not (is_seen or arrival.path in state.twins):
+                new[key] = arrival
+        inserted = self.bulk.insert(list(new.values()))
+        if len(inserted) < len(new):
+            state.is_first = False  # somebody else inserts too
+        taken = {key: new[key].path for key in inserted}
         state.claimed |= taken
-        state.fileless.difference_update(taken)
-        state.done.update(taken)
+        state.fileless -= inserted
+        state.done |= inserted
         self.applier.cleared.update(taken.values())
-        left = read.keys() - taken.values()
+        left = set(paths).difference(taken.values())
         return [path for path in paths if path in left]
 
     def _take_paths(self, state: _Pass, paths: Sequence[str]) -> None:
@@ -298,8 +286,9 @@ class _Cycle:
                 tasks.append(self._task(key, found, row, record, intent))
             elif state.twins.get(found.path) != (key, found.version.stamp):
                 self.applier.beside.append(found)
-        if not self.bulk.insert([arrival for _, arrival in new]):
-            tasks += [self._task(arrival.id, found, None, None, None) for found, arrival in new]
+        inserted = self.bulk.insert([arrival for _, arrival in new])
+        left = [found for found, arrival in new if arrival.id not in inserted]
+        tasks += [self._task(found.state.message.id, found, None, None, None) for found in left]
         wanted = [task for task in tasks if task is not None]
         for start in range(0, max(1, len(wanted)), _BATCH):
             self.applier.apply(wanted[start : start + _BATCH])

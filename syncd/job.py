@@ -235,11 +235,13 @@ class Job:
         back then would take longer. One that changes the schema, or comes with another database,
         is for a cycle over all.
         """
+        came = self.has_news()
         for pause in _COMMIT_S:
-            if self.paths or self.full or self.has_news():
+            if came or self.paths or self.full:
                 break
             time.sleep(pause)
-        if not self.has_news():
+            came = self.has_news()
+        if not came:
             return False
         if store.is_current() and store.schema_version() == schema:
             return True

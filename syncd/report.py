@@ -44,7 +44,7 @@ class Counts:
 
     def changes(self) -> int:
         """Return how many steps were taken."""
-        return sum(map(self.__getattribute__, _STEPS))
+        return sum(getattr(self, name) for name in _STEPS)
 
     def __str__(self) -> str:
         named = []

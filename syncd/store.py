@@ -119,12 +119,12 @@ class Store(Chronicle):
             return [found[0] for found in self.connection.execute(sql)]
         return [found[0] for found in self._select_in(f"{sql} AND id IN ", ids)]
 
-    def without_baseline(self, ids: Iterable[str]) -> list[str]:
-        """Return those of these ids of which the baseline knows nothing, in their order."""
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Return those of these ids that have a baseline, or are about to get one."""
         wanted = list(ids)
-        known = self._select_in("SELECT id FROM syncd_baseline WHERE id IN ", wanted)
-        found = {key for (key,) in known}
-        return [key for key in wanted if key not in found]
+        with_baseline = self._select_in("SELECT id FROM syncd_baseline WHERE id IN ", wanted)
+        noted = self._select_in("SELECT id FROM syncd_versions WHERE intent AND id IN ", wanted)
+        return {key for found in (with_baseline, noted) for (key,) in found}
 
     def insert_row(self, message: Message) -> Row:
         """Insert a row; raises `StaleReplica` when one of that id came in between."""

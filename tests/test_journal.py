@@ -44,32 +44,31 @@ def test_a_first_sync_is_told_as_such_with_the_sender_as_origin(project: Project
     assert not entry.is_by_a_client
 
 
-def test_many_new_files_are_each_told_of_with_their_own_sender(project: Project) -> None:
-    senders = {f"inbox/many-{number:03}.md": f"agent{number % 3}" for number in range(120)}
-    for path, sender in senders.items():
-        project.write(path, f"---\nfrom_agent: {sender}\n---\n# Subject\n")
-    project.sync()
+SENDERS = {f"many-{number:03}": f"agent{number % 3}" for number in range(120)}
+
+
+def assert_each_is_told_of(project: Project, folder: str, side: str, why: str) -> None:
     with Store.open_readonly(database(project)) as store:
         entries = store.journal(after=1)
-    assert list(senders.items()) == [(entry.path, entry.agent) for entry in entries]
-    assert {("db", "create", "", "new file")} == {
+    assert list(SENDERS.items()) == [(entry.id, entry.agent) for entry in entries]
+    assert {(side, "create", "", why)} == {
         (entry.side, entry.step, entry.fields, entry.why) for entry in entries
     }
-    assert [Path(path).stem for path in senders] == [entry.id for entry in entries]
+    assert [f"{folder}/{key}.md" for key in SENDERS] == [entry.path for entry in entries]
+
+
+def test_many_new_files_are_each_told_of_with_their_own_sender(project: Project) -> None:
+    for key, sender in SENDERS.items():
+        project.write(f"inbox/{key}.md", f"---\nfrom_agent: {sender}\n---\n# Subject\n")
+    project.sync()
+    assert_each_is_told_of(project, "inbox", "db", "new file")
 
 
 def test_many_new_rows_are_each_told_of_with_their_own_sender(project: Project) -> None:
-    senders = {f"many-{number:03}": f"agent{number % 3}" for number in range(120)}
-    for key, sender in senders.items():
+    for key, sender in SENDERS.items():
         project.new.send(project.other, "Subject", "Body", id=key, from_agent=sender)
     project.sync()
-    with Store.open_readonly(database(project)) as store:
-        entries = store.journal(after=1)
-    assert list(senders.items()) == [(entry.id, entry.agent) for entry in entries]
-    assert {("file", "create", "", "new row")} == {
-        (entry.side, entry.step, entry.fields, entry.why) for entry in entries
-    }
-    assert [f"outbox/{key}.md" for key in senders] == [entry.path for entry in entries]
+    assert_each_is_told_of(project, "outbox", "file", "new row")
 
 
 def test_a_files_change_is_told_as_a_write_into_the_database(project: Project) -> None:
