@@ -15,15 +15,16 @@ from syncd.absence import Absence
 from syncd.ahead import Ahead, reading_ahead, rendering_ahead
 from syncd.apply import Applier, row_key
 from syncd.bulk import Bulk
-from syncd.chronicle import QuarantineEntry, now_text
+from syncd.chronicle import QuarantineEntry
+from syncd.condition import record_condition, with_decision
 from syncd.config import Config
 from syncd.departure import Departure
 from syncd.errors import MessageError
 from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
-from syncd.journal import FIRST_SYNC, RESTORED, halt_entry
+from syncd.journal import FIRST_SYNC, RESTORED
 from syncd.look import Look, look_at, look_fully
-from syncd.message import FOLDERS, Mailbox, Message, file_name, mailbox_at, message_from_row
+from syncd.message import Mailbox, Message, file_name, mailbox_at, message_from_row
 from syncd.orders import Orders as Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
@@ -79,25 +80,9 @@ def run(
     Raises `ReplicaError` or `BusyError` when a side as a whole cannot be used; what was applied
     by then is recorded. A single bad file or row never raises: it is quarantined.
     """
-    orders = _with_decision(store, orders)
+    orders = with_decision(store, orders)
     with FileReplica(project, max_bytes=config.max_bytes) as files:
         return _Cycle(project, store, files, config, orders).run(is_known, has_news)
-
-
-def _with_decision(store: Store, orders: Orders) -> Orders:
-    """Return the orders with what a person decided of a halt, also when a crash cut that off."""
-    if orders.dry_run or orders.one_way:
-        return orders
-    decision = store.state("decision")
-    if orders.restore or orders.accept_deletes:
-        wanted = "restore" if orders.restore else "accept-deletes"
-        if wanted != decision:
-            with store.writing():
-                store.set_state("decision", wanted)
-    elif decision is not None:
-        restore = decision == "restore"
-        orders = orders._replace(paths=None, restore=restore, accept_deletes=not restore)
-    return orders
 
 
 class _Cycle:
@@ -162,7 +147,7 @@ class _Cycle:
             look.cleared += absent.gone.values()
             self._apply(state)
         if not orders.dry_run:
-            self._record_state(look)
+            record_condition(self.store, self.files, self.report, orders, look)
             if look.folders:
                 self.store.prune(self.config.history_days, self.config.journal_days)
                 self.store.prune_versions()
@@ -470,45 +455,6 @@ class _Cycle:
         if outcome is NOTHING:
             return None
         return Task(key, outcome, found, row, record, was_intended=intended is not None)
-
-    # What concerns the project as a whole
-
-    def _record_state(self, look: Look) -> None:
-        """Record the halt, the folders' identities and the time, where any of them changed."""
-        halt = self.report.halt
-        changes: dict[str, object] = {}
-        text = [halt.cause, halt.side, halt.gone, halt.expected] if halt else None
-        if self.store.state("halt") != text and not self.orders.one_way:
-            changes["halt"] = text
-        known = self.store.state("folders") or {}
-        folders = dict(known)
-        if halt is None and (look.folders or self.report.counts.changes()):
-            for folder in FOLDERS:
-                decided = self.orders.accept_deletes or self.orders.restore
-                trusted = bool(look.folders) and (
-                    decided
-                    or not any(path.startswith(f"{folder}/") for path in look.vanished.values())
-                )
-                # What was looked at counts: another folder may stand there by now.
-                seen = look.folders.get(folder)
-                found = seen.identity if seen is not None else None
-                found = found or self.files.folder_state(folder).identity
-                if found is not None and (trusted or folder not in known):
-                    folders[folder] = list(found)
-        if folders != known:
-            changes["folders"] = folders
-        if self.report.counts.changes():
-            changes["last_cycle"] = now_text()
-        if (self.orders.restore or self.orders.accept_deletes) and self.report.error is None:
-            changes["decision"] = None
-        if changes:
-            with self.store.writing(durable=changes.keys() != {"last_cycle"}, mute=False):
-                for name, value in changes.items():
-                    self.store.set_state(name, value)
-                if "halt" in changes:
-                    self.store.add_to_journal(
-                        [halt_entry(now_text(), halt.cause if halt else None)]
-                    )
 
     def _summarise(self, state: _Pass) -> None:
         if self.report.halt is not None or self.orders.dry_run:
