@@ -9,6 +9,7 @@ brought together but that of syncd's own exchange of a file.
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,8 @@ from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.wakes import Happening, Kind, Wake, WakeCallback, wake_for
 
 _MANY, _WINDOW_S, _REST_S = 64, 0.01, 0.005
+_BUFFER_BYTES = 256 * 1024
+_HEADER = struct.Struct("iIII")  # of a struct inotify_event; its name follows
 _MASK = Mask(
     InotifyConstants.IN_CREATE
     | InotifyConstants.IN_MODIFY
@@ -103,32 +106,50 @@ class _Reader(InotifyFD):
     """Reads events; many at a time where many come.
 
     Whoever makes thousands of files makes several events for each, and this thread, woken for
-    every one, would take the interpreter from the thread that makes them.
+    every one, would take the interpreter from the thread that makes them. Where that is syncd
+    itself, no event is made an object of that would be passed over.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.mailboxes: set[WatchDescriptor] = set()
         self._since = 0.0
         self._heard = 0
 
-    def read_events(self, **options: int) -> list[InotifyEvent]:
+    def read_events(self, *, event_buffer_size: int = _BUFFER_BYTES) -> list[InotifyEvent]:
         now = time.monotonic()
         if now - self._since > _WINDOW_S:
             self._since, self._heard = now, 0
         elif self._heard > _MANY:
             time.sleep(_REST_S)
-        events = super().read_events(**options)
-        self._heard += len(events)
+        buffer = self._read_event_buffer(event_buffer_size)
+        events = []
+        at = 0
+        while at < len(buffer):
+            wd, mask, cookie, length = _HEADER.unpack_from(buffer, at)
+            name_at, at = at + _HEADER.size, at + _HEADER.size + length
+            self._heard += 1
+            if buffer.startswith(_DRAFT, name_at):
+                if not mask & _MOVED:
+                    continue  # nobody is to read it yet
+                if wd in self.mailboxes and mask & InotifyConstants.IN_MOVED_FROM:
+                    arrival = _arrival_at(buffer, at, wd, cookie)
+                    if arrival is not None:
+                        at = arrival
+                        continue
+            if wd != -1 or mask & InotifyConstants.IN_Q_OVERFLOW:
+                name = buffer[name_at:at].rstrip(b"\0")
+                events.append(InotifyEvent(wd, mask, cookie, name))
         return events
 
-    def handle_event(self, event: InotifyEvent) -> None:
-        if not _is_of_a_draft(event):
-            super().handle_event(event)
 
-
-def _is_of_a_draft(event: InotifyEvent) -> bool:
-    """Tell whether an event is of a file of syncd's own that nobody is to read yet."""
-    return event.name.startswith(_DRAFT) and not event.mask & _MOVED
+def _arrival_at(buffer: bytes, at: int, wd: WatchDescriptor, cookie: int) -> int | None:
+    """Return where the event at ``at`` ends, if it is the other end of this move in one folder."""
+    if at == len(buffer):
+        return None
+    to, mask, same, length = _HEADER.unpack_from(buffer, at)
+    is_arrival = mask & InotifyConstants.IN_MOVED_TO and (to, same) == (wd, cookie)
+    return at + _HEADER.size + length if is_arrival else None
 
 
 class _Watch(WatchCallback):
@@ -139,7 +160,7 @@ class _Watch(WatchCallback):
 
     def __init__(
         self,
-        reader: InotifyFD,
+        reader: _Reader,
         project: Path,
         on_wake: WakeCallback,
         on_loss: Callable[[], None],
@@ -164,6 +185,8 @@ class _Watch(WatchCallback):
             raise PermissionError(0, "permission denied", path)
         self._folders[descriptor] = folder
         self._inodes[folder] = os.stat(path, follow_symlinks=False).st_ino
+        if folder:
+            self._reader.mailboxes.add(descriptor)
         for other in FOLDERS:
             if other.rpartition("/")[0] == folder:
                 with suppress(OSError):
@@ -175,6 +198,7 @@ class _Watch(WatchCallback):
             if not folder or other == folder or other.startswith(f"{folder}/"):
                 self._folders.pop(descriptor, None)
                 self._inodes.pop(other, None)
+                self._reader.mailboxes.discard(descriptor)
                 with suppress(OSError):
                     self._reader.remove_callbacks([(descriptor, self._id)])
 
@@ -219,6 +243,7 @@ class _Watch(WatchCallback):
         folder = self._folders.pop(wd, None)
         if folder is not None:
             self._inodes.pop(folder, None)
+            self._reader.mailboxes.discard(wd)
             self._wake(Wake(Kind.FULL))
 
     def on_queue_overflow(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from syncd.config import Config
 from syncd.files import FileReplica
 from syncd.job import Job
+from syncd.names import TEMP_PREFIX
 from syncd.retirement import Retirement, save
 from syncd.store import Store
 from syncd.wakes import Kind, Wake
@@ -21,6 +23,8 @@ from syncd.watch import ObserverWatcher, Watcher
 from tests.running import wait_for
 
 if sys.platform.startswith("linux"):
+    from watchdog.observers.inotify_c import InotifyConstants, WatchDescriptor
+
     from syncd.inotify import InotifyWatcher
 
     WATCHERS = [ObserverWatcher, InotifyWatcher]
@@ -28,6 +32,12 @@ else:
     WATCHERS = [ObserverWatcher]
 
 PATH = "inbox/a.md"
+
+
+def inotify_event(wd: int, mask: int, name: bytes, cookie: int = 0) -> bytes:
+    """Return an event as inotify(7) tells it."""
+    padded = name.ljust(len(name) // 16 * 16 + 16, b"\0")
+    return struct.pack("iIII", wd, mask, cookie, len(padded)) + padded
 
 
 class Heard:
@@ -219,8 +229,6 @@ def test_a_folder_without_a_watch_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify")
 def test_many_events_are_waited_for_and_few_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    from watchdog.observers.inotify_c import InotifyFD
-
     from syncd import inotify
 
     rests: list[float] = []
@@ -228,7 +236,8 @@ def test_many_events_are_waited_for_and_few_are_not(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("time.sleep", rests.append)
     monkeypatch.setattr("time.monotonic", lambda: now)
     reader = inotify._Reader()
-    monkeypatch.setattr(InotifyFD, "read_events", lambda self: [object()] * 50)
+    told = inotify_event(1, InotifyConstants.IN_MODIFY, b"x.md") * 50
+    monkeypatch.setattr(inotify._Reader, "_read_event_buffer", lambda self, size: told)
     for _ in range(2):
         assert 50 == len(reader.read_events())
     assert [] == rests
@@ -237,4 +246,35 @@ def test_many_events_are_waited_for_and_few_are_not(monkeypatch: pytest.MonkeyPa
     now += 1.0
     reader.read_events()
     assert 1 == len(rests), "what comes alone is heard at once"
+    reader.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify")
+def test_of_syncds_own_new_files_no_event_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    from syncd import inotify
+
+    reader = inotify._Reader()
+    reader.mailboxes.add(WatchDescriptor(1))
+    draft, created = f"{TEMP_PREFIX}x.tmp".encode(), InotifyConstants.IN_CREATE
+    left, came = InotifyConstants.IN_MOVED_FROM, InotifyConstants.IN_MOVED_TO
+    own = (
+        inotify_event(1, created, draft),
+        inotify_event(1, InotifyConstants.IN_CLOSE_WRITE, draft),
+        inotify_event(1, left, draft, 7),
+        inotify_event(1, came, b"own.md", 7),
+    )
+    others = (
+        (1, created, b"new.md", 0),
+        (1, left, draft, 8),  # into another folder
+        (2, came, b"moved.md", 8),
+        (2, left, draft, 9),  # the database's folder, where a file put in place is news
+        (2, came, b"messaging.db", 9),
+        (1, left, b"old.md", 10),  # the other half of an exchange
+        (1, came, draft, 10),
+        (1, left, draft, 11),  # the next read brings where it went
+    )
+    told = b"".join((*own, *own, *(inotify_event(*other) for other in others)))
+    monkeypatch.setattr(reader, "_read_event_buffer", lambda size: told)
+    heard = [(event.wd, event.mask, event.name, event.cookie) for event in reader.read_events()]
+    assert list(others) == heard
     reader.close()
