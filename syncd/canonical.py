@@ -1,4 +1,4 @@
-r"""PURE: front matter exactly as the old client writes it, read without a YAML parser.
+r"""PURE: front matter exactly as the old client writes it, without a YAML parser or printer.
 
 Most files are never touched by a person, and a YAML parser spends on each of them several times
 what all the rest costs. The old client always writes the same keys, by the alphabet, in PyYAML's
@@ -20,11 +20,12 @@ What makes that safe is that each rule admits only texts that have one meaning i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from syncd.message import json_text, normal_timestamp
+from syncd.message import Message, json_text, normal_timestamp
 
 _MAX_CHARS = 32 * 1024
 _MAX_COLUMN = 40
@@ -125,14 +126,51 @@ def replaced(text: str, scalars: Mapping[str, str]) -> str:
     return head
 
 
-_BARE = re.compile(r"[A-Za-z/][A-Za-z0-9/_.]*(?:-[A-Za-z0-9/_.]+)*")
-_BARE_WORDS_QUOTED = frozenset({"yes", "no", "true", "false", "on", "off", "null", "y", "n"})
+# Writing ----------------------------------------------------------------------------------------
+
+_TYPED = r"(?!(?i:yes|no|true|false|on|off|null|y|n)(?:\n|\Z))"
+_BARE_WORD = rf"{_TYPED}[A-Za-z/][A-Za-z0-9/_.]*+(?:-[A-Za-z0-9/_.]++)*+"
+_BARE = re.compile(_BARE_WORD)
+_NINE_BARE = re.compile(rf"(?:{_BARE_WORD}\n){{9}}")
+_BARE_WORDS = re.compile(rf"{_TYPED}[A-Za-z/][A-Za-z0-9/_.]*+(?:[- ][A-Za-z0-9/_.]++)*+")
+_BARE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\+00:00)?)?")
+_WIDTH = 80  # PyYAML folds what is longer
+
+
+def written(message: Message) -> str | None:
+    """Return the front matter of a message, as the old client writes it, or None.
+
+    Like reading, it is done without a YAML printer where the values are plain beyond doubt. Subject
+    and attachments are not in it.
+    """
+    created_at = quoted(message.created_at)
+    reply_to, metadata = message.reply_to, ""
+    texts = (
+        *(message.from_agent, message.from_project, message.id, message.priority),
+        *("none" if reply_to is None else reply_to, message.status),
+        *(message.to_agent, message.to_project, message.type, ""),
+    )
+    # A break inside a value makes ten lines of the nine.
+    if created_at is None or not _NINE_BARE.fullmatch("\n".join(texts)):
+        return None
+    if message.metadata is not None:
+        try:
+            metadata = f"metadata:\n{_lines(json.loads(message.metadata), '  ')}"
+        except (_NotCanonical, RecursionError):
+            return None
+    return (
+        f"---\ncreated_at: {created_at}\nfrom_agent: {message.from_agent}\n"
+        f"from_project: {message.from_project}\nid: {message.id}\n{metadata}"
+        f"priority: {message.priority}\nreply_to: {'null' if reply_to is None else reply_to}\n"
+        f"status: {message.status}\nto_agent: {message.to_agent}\n"
+        f"to_project: {message.to_project}\ntype: {message.type}\n---\n"
+    )
 
 
 def scalar(value: str) -> str | None:
     """Return a text as a YAML scalar where no parser need be asked how; else None."""
-    bare = _BARE.fullmatch(value) and value.lower() not in _BARE_WORDS_QUOTED
-    return value if bare else None
+    return value if _BARE.fullmatch(value) else None
 
 
 def quoted(value: str) -> str | None:
@@ -140,6 +178,46 @@ def quoted(value: str) -> str | None:
     if value.isascii() and value.isprintable() and "'" not in value and "---" not in value:
         return f"'{value}'"
     return None
+
+
+def _lines(value: Any, indent: str) -> str:
+    """Return a mapping or a list, neither of them empty, in PyYAML's block style."""
+    if len(indent) > _MAX_COLUMN:
+        raise _NotCanonical
+    if type(value) is list:
+        return "".join([_line(f"{indent}-", item, indent, " ") for item in value])
+    if not all(map(_BARE.fullmatch, value)):
+        raise _NotCanonical
+    return "".join([_line(f"{indent}{key}:", value[key], indent, "\n") for key in sorted(value)])
+
+
+def _line(start: str, value: Any, indent: str, end: str) -> str:
+    """Return the line that begins with ``start``, and all that stands below it.
+
+    Of a mapping or a list, the first line stands behind a dash, and below a key.
+    """
+    kind = type(value)
+    if value and (kind is dict or kind is list):
+        inner = indent if kind is list and end == "\n" else f"{indent}  "
+        lines = _lines(value, inner)
+        return f"{start}\n{lines}" if end == "\n" else f"{start} {lines[len(inner) :]}"
+    line = f"{start} {_printed(value)}\n"
+    if len(line) > _WIDTH:
+        raise _NotCanonical
+    return line
+
+
+def _printed(value: Any) -> str:
+    """Return a scalar, or an empty mapping or list, as PyYAML prints it."""
+    if type(value) is str:
+        if _BARE_WORDS.fullmatch(value):
+            return value
+        if value == "" or _DATE.fullmatch(value):
+            return f"'{value}'"
+        raise _NotCanonical
+    if type(value) is float and not _BARE_FLOAT.fullmatch(repr(value)):
+        raise _NotCanonical
+    return json.dumps(value)  # of what is left, JSON and YAML have the same spelling
 
 
 # Scalars ----------------------------------------------------------------------------------------

@@ -335,6 +335,15 @@ def render(message: Message, place: Place) -> bytes:
     `MessageError` when what was written does not read back as ``message``.
     """
     layout = layout_of(message)
+    head = None if layout.has_keys else canonical.written(message)
+    if head is None:
+        head = written_with_yaml(message, layout)
+    pieces = [piece for piece in (layout.heading, message.body, layout.section) if piece]
+    return proven(f"{head}\n" + "\n\n".join(pieces), message, place)
+
+
+def written_with_yaml(message: Message, layout: Layout) -> str:
+    """Return a message's front matter; `canonical.written` gives the same, where it gives one."""
     lines = {
         key: f"{key}: {scalar_of(key, getattr(message, key))}\n"
         for key in ("created_at", "id", *_TEXT_KEYS, "reply_to", "status")
@@ -345,10 +354,7 @@ def render(message: Message, place: Place) -> bytes:
         lines["subject"] = f"subject: {scalar_of('subject', layout.subject_key)}\n"
     if layout.attachments_key is not None:
         lines["attachments"] = _block({"attachments": layout.attachments_key})
-    head = "".join(lines[key] for key in sorted(lines))
-    pieces = [piece for piece in (layout.heading, message.body, layout.section) if piece]
-    text = f"---\n{head}---\n\n" + "\n\n".join(pieces)
-    return proven(text, message, place)
+    return f"---\n{''.join(lines[key] for key in sorted(lines))}---\n"
 
 
 def scalar_of(key: str, value: str | None) -> str:

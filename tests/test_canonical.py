@@ -11,15 +11,24 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fixtures.make_world import HANDMADE, WORLD
 from syncd import canonical, front_matter
 from syncd.edit import edit, edit_with_yaml
 from syncd.errors import MessageError
-from syncd.markdown import ParsedFile, Place, decode, parse, read_text, render
-from syncd.message import FIELDS, Mailbox, Message
+from syncd.markdown import (
+    ParsedFile,
+    Place,
+    decode,
+    layout_of,
+    parse,
+    read_text,
+    render,
+    written_with_yaml,
+)
+from syncd.message import FIELDS, Mailbox, Message, json_text
 from tests.clients import WORDS, LegacyMessage, NewClient, OldClient, random_message, render_legacy
 from tests.strategies import TRICKY, messages
 
@@ -43,6 +52,8 @@ type: task
 # Subject
 
 Body"""
+
+PLAIN = parse(FRONT_MATTER.format(agent="pm", reply_to="null", metadata="").encode(), PLACE).message
 
 Outcome = ParsedFile | tuple[str, int | None, str]
 
@@ -319,3 +330,69 @@ def test_a_sync_of_files_as_the_old_client_writes_them_imports_no_yaml(tmp_path:
         assert NewClient(project).update(message_id, priority="high")
     path = project / ".claude-mpm" / "outbox" / f"{message_id}.md"
     assert "priority: high\n" in path.read_text()
+
+
+# Writing
+
+
+def assert_written_alike(message: Message) -> str | None:
+    """Compare what is written without a YAML printer with what the printer writes; return it."""
+    written = canonical.written(message)
+    layout = layout_of(message)._replace(subject_key=None, attachments_key=None)
+    assert written in (None, written_with_yaml(message, layout))
+    return written
+
+
+@settings(max_examples=300)
+@given(messages())
+def test_a_message_is_written_alike(message: Message) -> None:
+    assert_written_alike(message)
+
+
+@settings(max_examples=600)
+@example("one\ntwo", "from_agent")
+@given(raw_values, st.sampled_from(["from_agent", "id", "reply_to", "status", "type"]))
+def test_a_value_of_the_top_level_is_written_alike(text: str, field: str) -> None:
+    assert_written_alike(PLAIN._replace(**{field: text}))
+
+
+words: st.SearchStrategy[object] = st.one_of(
+    raw_values,
+    st.sampled_from(["x", "two words", "no", "", "a-b", "2026-02-20", "w " * 39 + "w", "w" * 90]),
+    st.from_regex(r"\A[A-Za-z0-9/_.-]{1,6}( [A-Za-z0-9/_.-]{1,6}){0,2}\Z"),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([None, True, False, {}, []]),
+)
+written_trees = st.recursive(
+    words,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3),
+        st.dictionaries(
+            st.one_of(st.sampled_from(["a", "b-c", "no", "1", "k" * 90]), raw_texts),
+            inner,
+            min_size=1,
+            max_size=3,
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=1000)
+@given(st.dictionaries(st.sampled_from(["a", "b_c", "Z/1"]), written_trees, min_size=1, max_size=3))
+def test_metadata_is_written_alike(value: dict[str, object]) -> None:
+    assert_written_alike(PLAIN._replace(metadata=json_text(value)))
+
+
+def test_plain_values_cost_no_yaml_printer() -> None:
+    metadata = {
+        "branch": "feature/retry-9",
+        "labels": ["api", "ui"],
+        "nested": [["a", "b"], {"c": 1, "d": [2.5, -3]}, {}],
+        "review": {"by": "qa", "passed": True, "owner": None, "files": []},
+        "since": "2026-02-20",
+        "why": "Fix the index and tell the team",
+    }
+    assert assert_written_alike(PLAIN._replace(metadata=json_text(metadata))) is not None
+    assert assert_written_alike(PLAIN._replace(reply_to="msg-20260220-010203-abcd1234"))
