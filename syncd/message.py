@@ -217,46 +217,38 @@ def message_from_row(row: Sequence[object]) -> Message:
     ``row`` has ``id`` and then the columns of `FIELDS`. Raises `MessageError` for a row that a
     client could not read either (a BLOB where text belongs, broken JSON, an odd date, no id).
     """
-    texts = [
-        value
-        if value is None or (type(value) is str and value.isascii())
-        else _column_text(column, value)
-        for column, value in zip(_COLUMNS, row, strict=True)
-    ]
-    message_id, *values, created_at, reply_to, metadata, attachments = texts
-    if message_id is None:
+    texts: Sequence[Any] = row
+    try:
+        "".join([text for text in texts if text is not None]).encode()
+    except (TypeError, UnicodeEncodeError):
+        texts = list(map(_column_text, _COLUMNS, row))
+    if texts[0] is None:
         raise MessageError("the id is NULL")
-    from_project, from_agent, to_project, to_agent, type_, priority, subject, body, status = [
-        default if value is None else value
-        for value, default in zip(values, _IN_PLACE_OF_NULL, strict=True)
-    ]
+    if None in texts[:_NULLABLE]:
+        texts = [
+            DEFAULTS.get(column, "") if value is None and at < _NULLABLE else value
+            for at, (column, value) in enumerate(zip(_COLUMNS, texts, strict=True))
+        ]
+    *values, body, status, created_at, reply_to, metadata, attachments = texts
     names = normal_json(attachments)
     if names is not None and names[0] not in "[{":
         raise MessageError("attachments hold neither a list nor an object")
-    return Message(
-        id=message_id,
-        from_project=from_project,
-        from_agent=from_agent,
-        to_project=to_project,
-        to_agent=to_agent,
-        type=type_,
-        priority=priority,
-        subject=subject,
-        body=normal_body(body),
-        status=status,
-        created_at=_row_timestamp(created_at),
-        reply_to=reply_to or None,
-        metadata=normal_json(metadata),
-        attachments=names,
+    return Message._make(
+        (
+            *(*values, normal_body(body), status, _row_timestamp(created_at), reply_to or None),
+            *(normal_json(metadata), names),
+        )
     )
 
 
 _COLUMNS = ("id", *FIELDS)
-_IN_PLACE_OF_NULL = tuple(DEFAULTS.get(name, "") for name in FIELDS[:-4])
+_NULLABLE = _COLUMNS.index("created_at")  # and all behind it have a meaning where they are NULL
 
 
-def _column_text(column: str, value: object) -> str:
+def _column_text(column: str, value: object) -> str | None:
     """Return a column's value as text; raises `MessageError` for what is none and not a number."""
+    if value is None:
+        return None
     if isinstance(value, int):
         return str(value)
     if not isinstance(value, str):

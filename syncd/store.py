@@ -396,7 +396,18 @@ class Store(Chronicle):
         for start in range(0, len(wanted), _IDS_AT_ONCE):
             batch = wanted[start : start + _IDS_AT_ONCE]
             marks = ", ".join("?" * len(batch))
-            yield from self.connection.execute(f"{sql}({marks})", batch)
+            yield from self._all_of(f"{sql}({marks})", batch)
+
+    def _all_of(self, sql: str, values: Sequence[str]) -> list[RowValues]:
+        """Return all that a query finds; what is not UTF-8 is decoded with surrogates."""
+        decode, self.connection.text_factory = self.connection.text_factory, str
+        try:
+            return self.connection.execute(sql, values).fetchall()
+        except sqlite3.OperationalError:
+            pass  # bytes that Python's decoder refuses; a call to ours takes ten times as long
+        finally:
+            self.connection.text_factory = decode
+        return self.connection.execute(sql, values).fetchall()
 
 
 _RECORD = ", ".join(RECORD_COLUMNS)
