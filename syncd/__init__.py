@@ -32,6 +32,7 @@ keeps the arrows so.
     apply         a plan in batches, in an order that survives a crash at any point
     task          one message on its way through a batch
     ahead         many files or rows read ahead in a second process
+    second        that process: started, kept waiting, told, answering
     orders        what a cycle is asked to do
     report        what a cycle did and found
     archive       the archive of a retired project: packing, checking, unpacking

@@ -28,6 +28,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from syncd import second
 from syncd.heartbeat import BEAT_S, Heartbeat, alive
 from syncd.job import LONGEST_RETRY_S, Job
 from syncd.roster import Roster
@@ -40,6 +41,7 @@ WORKERS = 4
 MAX_OPEN_STORES = 64
 _TICK_S = 1.0
 _LONG_S = 0.1
+_WAIT_S = 3.0
 _STUCK_S = 600.0
 
 
@@ -78,6 +80,7 @@ class Agent:
         """Work until SIGTERM or SIGINT; the cycles in hand are finished."""
         former = self._set_signals()
         try:
+            second.have_one_wait(True)
             if not self._poll:
                 self._start_watcher()
             self._roster.search()
@@ -91,6 +94,7 @@ class Agent:
             if self._roster.watcher is not None:
                 self._roster.watcher.stop()
             self._pool.shutdown(wait=True)
+            second.have_one_wait(False)
             for job in self._jobs.values():
                 job.close()
             for number, handler in former.items():
@@ -206,6 +210,7 @@ class Agent:
             self._roster.compare_all()
         self._roster.look_after(now)
         self._close_idle_stores(now)
+        second.dismiss(_WAIT_S)
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         now = time.monotonic()

@@ -10,26 +10,29 @@ dies.
 
 from __future__ import annotations
 
-import gc
-import marshal
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from syncd import second
 from syncd.departure import departure_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Arrival, arrival_of, as_found
 from syncd.names import CLAUDE_DIR, in_utf8
+from syncd.second import SecondProcess
 from syncd.store import DATABASE, Store
 
 FEWEST = 2000
 """How many are worth a second process: where it starts anew, it takes as long as a tenth."""
+
+FEWEST_IF_READY = 250
+"""How many are worth one that waits; and more may come, so that one shall wait next time."""
 
 _OWN_FIRST = 500
 _OWN_SHARE = 4
@@ -38,9 +41,7 @@ _OWN_SHARE = 4
 _AT_ONCE = 100
 _LARGEST = 32 * 1024  # bytes of a file; a whole batch of them stands in memory
 _LARGEST_ROWS = 8 * 1024 * 1024
-_PIPE_BYTES = 1024 * 1024
-_SIZE_BYTES = 4
-_ANSWERS = 3
+_MODULE = "syncd.ahead"
 
 Work = tuple[Any, ...]
 """What the second process does, and what it does it with, as `marshal` takes it."""
@@ -55,19 +56,18 @@ class Ahead:
     def __init__(self, work: Work, keys: Sequence[str]) -> None:
         self._left = set(keys)
         self._ready: dict[str, Any] = {}
-        answers, into = os.pipe()
-        _widen(answers)
-        self._answers = open(answers, "rb")  # noqa: SIM115
+        self._is_alive = True
+        # A copy has this process's connections to the database too, with which SQLite gets
+        # confused: what reads rows starts anew.
+        if work[0] == _FILES and threading.active_count() == 1:
+            self.process = SecondProcess.copied(partial(_answer, (work, keys)))
+            return
+        self.process = second.at_hand() or SecondProcess.started(_MODULE)
         try:
-            # A copy has this process's connections to the database too, with which SQLite gets
-            # confused: what reads rows starts anew.
-            is_copy = work[0] == _FILES and threading.active_count() == 1
-            self._pid = (_copied if is_copy else _started)(work, keys, into)
+            self.process.tell((work, list(keys)))
         except BaseException:
-            self._answers.close()
+            self.process.end()
             raise
-        finally:
-            os.close(into)
 
     def has(self, key: str) -> bool:
         """Tell whether an answer is to come, or has come and was not taken yet."""
@@ -77,11 +77,10 @@ class Ahead:
         """Return what became of a key, once; None when that has to be found out here."""
         while key in self._left:
             try:
-                # Not by `marshal.load`: from a pipe, it fetches each value with a call of its own.
-                size = int.from_bytes(self._answers.read(_SIZE_BYTES), "little")
-                answers: Answers = marshal.loads(self._answers.read(size))
+                answers: Answers = self.process.answer()
             except (EOFError, ValueError, TypeError, OSError):
-                self._left.clear()  # it died, or never lived
+                self._is_alive = False  # it died, or never lived
+                self._left.clear()
                 break
             self._ready.update(answers)
             self._left.difference_update(found for found, _ in answers)
@@ -89,18 +88,19 @@ class Ahead:
         return found
 
     def close(self) -> None:
-        """End the process; what it did ahead is forgotten."""
-        with suppress(ProcessLookupError, ChildProcessError):  # who ignores SIGCHLD has none
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        self._answers.close()
+        """Let go of the process, which may have other work then; what it did ahead is forgotten."""
+        if self._is_alive and not self._left:
+            second.keep(self.process)
+        else:
+            self.process.end()
 
 
 def reading_ahead(
     project: Path, paths: Sequence[str], max_bytes: int
 ) -> AbstractContextManager[Ahead | None]:
     """Have these files read ahead, as an `Arrival` each; None where there are not enough."""
-    told = [path for n, path in enumerate(paths) if n >= _OWN_FIRST and n % _OWN_SHARE]
+    first = _own_first()
+    told = [path for n, path in enumerate(paths) if n >= first and n % _OWN_SHARE]
     return _ahead((_FILES, str(project), max_bytes), told, len(paths))
 
 
@@ -111,17 +111,24 @@ def rendering_ahead(
 
     What is told of each is a `Departure`.
     """
-    known = store.known(ids) if len(ids) >= FEWEST else set()
-    told = [key for key in ids[_OWN_FIRST:] if key not in known]
+    known = store.known(ids) if len(ids) >= FEWEST_IF_READY else set()
+    told = [key for key in ids[_own_first() :] if key not in known]
     return _ahead((_ROWS, str(project), store.identity), told, len(ids) - len(known))
+
+
+def _own_first() -> int:
+    return 0 if second.is_at_hand() else _OWN_FIRST
 
 
 @contextmanager
 def _ahead(work: Work, keys: Sequence[str], number: int) -> Iterator[Ahead | None]:
     ahead = None
-    if number >= FEWEST and (os.cpu_count() or 1) > 1 and sys.executable:
-        with suppress(OSError):
-            ahead = Ahead(work, keys)
+    if number >= FEWEST_IF_READY and (os.cpu_count() or 1) > 1 and sys.executable:
+        if number >= FEWEST or second.is_at_hand():
+            with suppress(OSError):
+                ahead = Ahead(work, keys)
+        else:
+            second.stand_by(_MODULE)
     try:
         yield ahead
     finally:
@@ -129,56 +136,15 @@ def _ahead(work: Work, keys: Sequence[str], number: int) -> Iterator[Ahead | Non
             ahead.close()
 
 
-def _widen(fd: int) -> None:
-    with suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _copied(work: Work, keys: Sequence[str], into: int) -> int:
-    """Start the second process as a copy of this one, which is ready at once; return its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        # It must hold open nothing of what this process locks or waits for.
-        os.dup2(into, _ANSWERS)
-        os.closerange(_ANSWERS + 1, os.sysconf("SC_OPEN_MAX"))
-        _answer(work, keys, _ANSWERS)
-    finally:
-        os._exit(0)
-
-
-def _started(work: Work, keys: Sequence[str], into: int) -> int:
-    """Start the second process anew, as a copy lacks the locks of other threads; return its pid."""
-    import tempfile  # commands mostly have one thread only
-
-    with tempfile.TemporaryFile() as told:
-        marshal.dump((work, list(keys)), told)
-        told.seek(0)
-        command = [sys.executable, "-P", "-m", "syncd.ahead"]
-        files = [
-            (os.POSIX_SPAWN_DUP2, told.fileno(), 0),
-            (os.POSIX_SPAWN_DUP2, into, 1),
-            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-        ]
-        return os.posix_spawn(sys.executable, command, os.environ, file_actions=files)
-
-
 # The second process -----------------------------------------------------------------------------
 
 
-def _answer(work: Work, keys: Sequence[str], into: int) -> None:
-    """Answer for these keys, in batches."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
-    gc.disable()
-    what, *arguments = work
-    with open(into, "wb") as out, _WORKS[what](*arguments) as answers_of:
+def _answer(told: tuple[Work, Sequence[str]], out: BinaryIO) -> None:
+    """Answer for keys, in batches."""
+    (what, *arguments), keys = told
+    with _WORKS[what](*arguments) as answers_of:
         for start in range(0, len(keys), _AT_ONCE):
-            told = marshal.dumps(answers_of(keys[start : start + _AT_ONCE]), 2)
-            out.write(len(told).to_bytes(_SIZE_BYTES, "little") + told)
-            out.flush()
+            second.send(out, answers_of(keys[start : start + _AT_ONCE]))
 
 
 @contextmanager
@@ -232,6 +198,4 @@ _WORKS: dict[str, Callable[..., AbstractContextManager[Answering]]] = {
 
 
 if __name__ == "__main__":
-    _work, _keys = marshal.load(sys.stdin.buffer)
-    with suppress(BrokenPipeError):
-        _answer(_work, _keys, sys.stdout.fileno())
+    second.serve(_answer)

@@ -18,6 +18,7 @@ from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
 _SHORTEST_REST_S = 0.001
+_LOOK_S = 0.001
 
 
 def _decode(data: bytes) -> str:
@@ -198,7 +199,7 @@ class Database:
 
     @contextmanager
     def _immediate(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
         except BaseException:
@@ -206,6 +207,28 @@ class Database:
                 self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
+
+    def _begin(self) -> None:
+        """Take the lock for writing.
+
+        SQLite itself looks for it at ever longer intervals, up to a tenth of a second, in which
+        somebody who writes without a pause takes it again and again.
+        """
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        self.connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    self.connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not is_busy or time.monotonic() > deadline:
+                        raise
+                    time.sleep(_LOOK_S)
+                else:
+                    return
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from syncd import ahead
+from syncd import ahead, second
 from syncd.ahead import Ahead
 from syncd.departure import departure_of
 from syncd.errors import SyncdError
@@ -69,13 +70,14 @@ def test_when_the_second_process_dies_the_rest_is_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     take = Ahead.take
 
     def take_and_kill(self: Ahead, path: str) -> object:
         if path.endswith("0020-00000000.md"):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.process.pid, signal.SIGKILL)
         return take(self, path)
 
     monkeypatch.setattr(Ahead, "take", take_and_kill)
@@ -90,6 +92,7 @@ def test_an_import_with_a_second_process_ends_as_one_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(60):
@@ -110,6 +113,7 @@ def test_rows_that_come_while_files_are_imported_for_the_first_time_are_compared
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(40):
@@ -139,6 +143,7 @@ def test_without_a_second_process_all_is_read_here(
         raise BlockingIOError(errno.EAGAIN, "too many processes")
 
     monkeypatch.setattr(ahead, "FEWEST", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
     if second_process == "copied":
         monkeypatch.setattr("os.fork", refuse)
     else:
@@ -168,7 +173,7 @@ from syncd.ahead import Ahead
 if sys.argv[2] == "started":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 ahead = Ahead(("files", sys.argv[1], 1000), [f"inbox/{number}.md" for number in range(100_000)])
-print(ahead._pid, flush=True)
+print(ahead.process.pid, flush=True)
 time.sleep(60)
 """
 
@@ -202,6 +207,7 @@ def test_the_second_process_ends_with_the_first(tmp_path: Path, second_process: 
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a second process for ten rows, and be it busy with nearly all of them."""
     monkeypatch.setattr(ahead, "FEWEST", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 2)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
 
@@ -252,7 +258,7 @@ def test_rows_become_files_with_a_second_process_as_without(
     def take_and_kill(self: Ahead, key: str) -> object:
         nonlocal told
         if dies and key == "row-20":
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.process.pid, signal.SIGKILL)
         found = take(self, key)
         told += found is not None
         return found
@@ -328,3 +334,87 @@ def test_a_crash_behind_a_rows_file_and_an_edit_of_the_row_are_no_conflict(
     assert "Changed by SQL." in project.text("outbox/row-10.md")
     assert_in_step(project)
     assert_quiet(project)
+
+
+# One that waits
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Allow that a second process waits, as an agent does, and start them all anew."""
+    monkeypatch.setattr("threading.active_count", lambda: 2)
+    second.have_one_wait(True)
+    yield
+    second.have_one_wait(False)
+    assert not second.is_at_hand()
+
+
+def is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_burst_has_a_process_wait_which_then_serves_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    pids: list[int] = []
+    close = Ahead.close
+
+    def close_and_note(self: Ahead) -> None:
+        pids.append(self.process.pid)
+        close(self)
+
+    monkeypatch.setattr(Ahead, "close", close_and_note)
+    project = Project(tmp_path / "p")
+    project.sync()
+    sent(project, 12)
+    assert 12 == project.scoped().counts.files_created
+    assert second.is_at_hand()
+    assert [] == pids, "it was not waited for"
+    for number in range(20):
+        project.receive(number)
+    assert 20 == project.sync().counts.rows_inserted
+    project.new.delete("row-00")
+    project.heed()
+    ids = [project.new.send(project.other, "Subject", "Body", id=f"new-{n}") for n in range(11)]
+    assert 11 == project.scoped().counts.files_created
+    assert 2 == len(pids)
+    assert 1 == len(set(pids))
+    assert "Body" in project.text(f"outbox/{ids[0]}.md")
+    assert_in_step(project)
+    second.dismiss(60.0)
+    assert second.is_at_hand(), "it waits for a while"
+    second.dismiss(0.0)
+    assert is_dead(pids[0])
+
+
+@pytest.mark.usefixtures("waits")
+def test_one_that_died_while_it_waited_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    second.stand_by("syncd.ahead")
+    waiting = second.at_hand()
+    assert waiting is not None
+    second.keep(waiting)
+    os.kill(waiting.pid, signal.SIGKILL)
+    time.sleep(0.1)
+    project = Project(tmp_path / "p")
+    for number in range(20):
+        project.receive(number)
+    assert 20 == project.sync().counts.rows_inserted
+    assert_in_step(project)
+    assert is_dead(waiting.pid)
+
+
+@pytest.mark.usefixtures("waits")
+def test_one_that_has_not_answered_all_does_not_wait(odd: Path) -> None:
+    reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3)
+    reading.close()
+    assert not second.is_at_hand()
+    assert is_dead(reading.process.pid)
