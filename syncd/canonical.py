@@ -16,6 +16,10 @@ What makes that safe is that each rule admits only texts that have one meaning i
   and null can match it, and a number only in the shape in which PyYAML prints numbers.
 - Each line of ``metadata`` stands in the very column in which PyYAML puts it.
 - No line but the last ends in ``---``, which is where the old client looks for the end.
+
+`written` goes the other way, and prints less than `read` takes: words of ASCII letters, digits and
+``/_.-`` that begin with a letter or ``/``, which can only be text and stand bare; what YAML 1.1
+takes for a date, between quotes; and no line so long that PyYAML would fold it.
 """
 
 from __future__ import annotations
@@ -128,11 +132,11 @@ def replaced(text: str, scalars: Mapping[str, str]) -> str:
 
 # Writing ----------------------------------------------------------------------------------------
 
-_TYPED = r"(?!(?i:yes|no|true|false|on|off|null|y|n)(?:\n|\Z))"
-_BARE_WORD = rf"{_TYPED}[A-Za-z/][A-Za-z0-9/_.]*+(?:-[A-Za-z0-9/_.]++)*+"
+_NO_TYPE = r"(?!(?i:yes|no|true|false|on|off|null|y|n)(?:\n|\Z))"
+_BARE_WORD = rf"{_NO_TYPE}[A-Za-z/][A-Za-z0-9/_.]*+(?:-[A-Za-z0-9/_.]++)*+"
 _BARE = re.compile(_BARE_WORD)
 _NINE_BARE = re.compile(rf"(?:{_BARE_WORD}\n){{9}}")
-_BARE_WORDS = re.compile(rf"{_TYPED}[A-Za-z/][A-Za-z0-9/_.]*+(?:[- ][A-Za-z0-9/_.]++)*+")
+_BARE_WORDS = re.compile(rf"{_NO_TYPE}[A-Za-z/][A-Za-z0-9/_.]*+(?:[- ][A-Za-z0-9/_.]++)*+")
 _BARE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\+00:00)?)?")
 _WIDTH = 80  # PyYAML folds what is longer
@@ -156,7 +160,10 @@ def written(message: Message) -> str | None:
         return None
     if message.metadata is not None:
         try:
-            metadata = f"metadata:\n{_lines(json.loads(message.metadata), '  ')}"
+            value = json.loads(message.metadata)
+            if type(value) is not dict:
+                return None
+            metadata = f"metadata:\n{_lines(value, '  ')}"
         except (_NotCanonical, RecursionError):
             return None
     return (
@@ -185,26 +192,29 @@ def _lines(value: Any, indent: str) -> str:
     if len(indent) > _MAX_COLUMN:
         raise _NotCanonical
     if type(value) is list:
-        return "".join([_line(f"{indent}-", item, indent, " ") for item in value])
+        return "".join([_line(f"{indent}-", item, indent, has_key=False) for item in value])
     if not all(map(_BARE.fullmatch, value)):
         raise _NotCanonical
-    return "".join([_line(f"{indent}{key}:", value[key], indent, "\n") for key in sorted(value)])
+    return "".join(
+        [_line(f"{indent}{key}:", value[key], indent, has_key=True) for key in sorted(value)]
+    )
 
 
-def _line(start: str, value: Any, indent: str, end: str) -> str:
-    """Return the line that begins with ``start``, and all that stands below it.
+def _line(start: str, value: Any, indent: str, *, has_key: bool) -> str:
+    """Return the line that begins with ``start``, a key or a dash, and all that stands below it.
 
     Of a mapping or a list, the first line stands behind a dash, and below a key.
     """
     kind = type(value)
     if value and (kind is dict or kind is list):
-        inner = indent if kind is list and end == "\n" else f"{indent}  "
+        inner = indent if kind is list and has_key else f"{indent}  "
         lines = _lines(value, inner)
-        return f"{start}\n{lines}" if end == "\n" else f"{start} {lines[len(inner) :]}"
-    line = f"{start} {_printed(value)}\n"
+        line, below = (f"{start}\n", lines) if has_key else (f"{start} ", lines[len(inner) :])
+    else:
+        line, below = f"{start} {_printed(value)}\n", ""
     if len(line) > _WIDTH:
         raise _NotCanonical
-    return line
+    return line + below
 
 
 def _printed(value: Any) -> str:

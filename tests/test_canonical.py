@@ -369,7 +369,9 @@ written_trees = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=3),
         st.dictionaries(
-            st.one_of(st.sampled_from(["a", "b-c", "no", "1", "k" * 90]), raw_texts),
+            st.one_of(
+                st.sampled_from(["a", "b-c", "no", "1", "k" * 90, "k" * 129, "k" * 1030]), raw_texts
+            ),
             inner,
             min_size=1,
             max_size=3,
@@ -380,8 +382,17 @@ written_trees = st.recursive(
 
 
 @settings(max_examples=1000)
-@given(st.dictionaries(st.sampled_from(["a", "b_c", "Z/1"]), written_trees, min_size=1, max_size=3))
-def test_metadata_is_written_alike(value: dict[str, object]) -> None:
+@example([1, 2])
+@example({"a": {"k" * 129: ["x"], "k" * 1030: {"y": 1}}})
+@given(
+    st.one_of(
+        st.dictionaries(
+            st.sampled_from(["a", "b_c", "Z/1"]), written_trees, min_size=1, max_size=3
+        ),
+        written_trees,
+    )
+)
+def test_metadata_is_written_alike(value: object) -> None:
     assert_written_alike(PLAIN._replace(metadata=json_text(value)))
 
 

@@ -2710,3 +2710,17 @@ def test_two_projects_exchange_messages_by_both_kinds_of_clients(tmp_path: Path)
     for project in (here, there):
         assert_in_step(project)
         assert_quiet(project)
+
+
+@pytest.mark.parametrize("metadata", ["5", "0", "1.5", "true", '"abc"', '""', '"a b"', "[1, [2]]"])
+def test_a_row_whose_metadata_is_no_mapping_becomes_a_file_as_any_other(
+    tmp_path: Path, metadata: str
+) -> None:
+    project = Project(tmp_path / "p")
+    project.sync()
+    odd, plain = (project.new.send(project.other, "Subject", "Body") for _ in range(2))
+    project.new.update(odd, metadata=metadata)
+    assert 2 == project.sync().counts.files_created
+    assert project.file(f"outbox/{plain}.md").exists()
+    assert_in_step(project)
+    assert_quiet(project)
