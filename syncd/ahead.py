@@ -5,7 +5,7 @@ with rows that become files. The process is told the paths or ids, and answers i
 far ahead as a pipe holds, what the other side is to hold of each if it knows nothing of the message
 (`Arrival`, `Departure`). What is no plain success there (what is large, cannot be read, or is just
 being written) is left to the first process, and so is everything when the second cannot be had, or
-dies.
+dies. In an agent it may wait afterwards, and serve other projects (`syncd.second`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from syncd.second import SecondProcess
 from syncd.store import DATABASE, Store
 
 FEWEST = 2000
-"""How many are worth a second process: where it starts anew, it takes as long as a tenth."""
+"""How many are worth a second process, which may take a tenth of a second to start."""
 
-FEWEST_IF_READY = 250
-"""How many are worth one that waits; and more may come, so that one shall wait next time."""
+FEWEST_IF_WAITING = 250
+"""How many are worth one that waits. Where none does, so many have one wait for the next."""
 
 _OWN_FIRST = 500
 _OWN_SHARE = 4
@@ -53,21 +53,22 @@ Answering = Callable[[Sequence[str]], Answers]
 class Ahead:
     """What a second process makes of these paths or ids (keys); asked for in their order."""
 
-    def __init__(self, work: Work, keys: Sequence[str]) -> None:
+    def __init__(
+        self, work: Work, keys: Sequence[str], waiting: SecondProcess | None = None
+    ) -> None:
         self._left = set(keys)
         self._ready: dict[str, Any] = {}
         self._is_alive = True
+        if waiting is not None and _has_heard(waiting, (work, keys)):
+            self.process = waiting
         # A copy has this process's connections to the database too, with which SQLite gets
         # confused: what reads rows starts anew.
-        if work[0] == _FILES and threading.active_count() == 1:
+        elif work[0] == _FILES and threading.active_count() == 1:
             self.process = SecondProcess.copied(partial(_answer, (work, keys)))
-            return
-        self.process = second.at_hand() or SecondProcess.started(_MODULE)
-        try:
-            self.process.tell((work, list(keys)))
-        except BaseException:
-            self.process.end()
-            raise
+        else:
+            self.process = SecondProcess.started(_MODULE)
+            if not _has_heard(self.process, (work, keys)):
+                raise ChildProcessError(f"{sys.executable} cannot run {_MODULE}")
 
     def has(self, key: str) -> bool:
         """Tell whether an answer is to come, or has come and was not taken yet."""
@@ -95,13 +96,27 @@ class Ahead:
             self.process.end()
 
 
+def _has_heard(process: SecondProcess, what: tuple[Work, Sequence[str]]) -> bool:
+    """Tell a process what to do, and whether it lives; one that does not is ended."""
+    try:
+        process.tell((what[0], list(what[1])))
+    except OSError:
+        process.end()
+        return False
+    except BaseException:
+        process.end()
+        raise
+    return True
+
+
 def reading_ahead(
     project: Path, paths: Sequence[str], max_bytes: int
 ) -> AbstractContextManager[Ahead | None]:
     """Have these files read ahead, as an `Arrival` each; None where there are not enough."""
-    first = _own_first()
+    waiting = _waiting_for(len(paths))
+    first = 0 if waiting else _OWN_FIRST
     told = [path for n, path in enumerate(paths) if n >= first and n % _OWN_SHARE]
-    return _ahead((_FILES, str(project), max_bytes), told, len(paths))
+    return _ahead((_FILES, str(project), max_bytes), told, len(paths), waiting)
 
 
 def rendering_ahead(
@@ -111,22 +126,26 @@ def rendering_ahead(
 
     What is told of each is a `Departure`.
     """
-    known = store.known(ids) if len(ids) >= FEWEST_IF_READY else set()
-    told = [key for key in ids[_own_first() :] if key not in known]
-    return _ahead((_ROWS, str(project), store.identity), told, len(ids) - len(known))
+    known = store.known(ids) if len(ids) >= FEWEST_IF_WAITING else set()
+    number = len(ids) - len(known)
+    waiting = _waiting_for(number)
+    told = [key for key in ids[0 if waiting else _OWN_FIRST :] if key not in known]
+    return _ahead((_ROWS, str(project), store.identity), told, number, waiting)
 
 
-def _own_first() -> int:
-    return 0 if second.is_at_hand() else _OWN_FIRST
+def _waiting_for(number: int) -> SecondProcess | None:
+    return second.at_hand() if number >= FEWEST_IF_WAITING else None
 
 
 @contextmanager
-def _ahead(work: Work, keys: Sequence[str], number: int) -> Iterator[Ahead | None]:
+def _ahead(
+    work: Work, keys: Sequence[str], number: int, waiting: SecondProcess | None
+) -> Iterator[Ahead | None]:
     ahead = None
-    if number >= FEWEST_IF_READY and (os.cpu_count() or 1) > 1 and sys.executable:
-        if number >= FEWEST or second.is_at_hand():
+    if number >= FEWEST_IF_WAITING and (os.cpu_count() or 1) > 1 and sys.executable:
+        if waiting is not None or number >= FEWEST:
             with suppress(OSError):
-                ahead = Ahead(work, keys)
+                ahead = Ahead(work, keys, waiting)
         else:
             second.stand_by(_MODULE)
     try:

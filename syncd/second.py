@@ -15,18 +15,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO, Self
 
 _PIPE_BYTES = 1024 * 1024
 _SIZE_BYTES = 4
-_ANSWERS = 3
+_TOLD, _ANSWERS = 0, 3
 
 
 class SecondProcess:
     """A process that is told things and answers; both are what `marshal` takes.
 
-    What it does when this one dies is to end, as nobody reads its answers any more.
+    It ends when this one does.
     """
 
     def __init__(self, pid: int, told: BinaryIO | None, answers: BinaryIO) -> None:
@@ -62,23 +62,23 @@ class SecondProcess:
     @classmethod
     def started(cls, module: str) -> Self:
         """Return a new process that runs a module, which is to call `serve`."""
-        told, tell = _pipe()
-        answers, into = _pipe()
-        try:
+        with ExitStack() as ours, ExitStack() as its:
+            told, tell = _pipe()
+            ours.callback(os.close, tell)
+            its.callback(os.close, told)
+            answers, into = _pipe()
+            ours.callback(os.close, answers)
+            its.callback(os.close, into)
+            # What a start of Python may print, a `sitecustomize` say, must not get among answers.
             files = [
-                (os.POSIX_SPAWN_DUP2, told, 0),
-                (os.POSIX_SPAWN_DUP2, into, 1),
+                (os.POSIX_SPAWN_DUP2, told, _TOLD),
+                (os.POSIX_SPAWN_DUP2, into, _ANSWERS),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
             ]
             command = [sys.executable, "-P", "-m", module]
             pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=files)
-        except BaseException:
-            os.close(tell)
-            os.close(answers)
-            raise
-        finally:
-            os.close(told)
-            os.close(into)
+            ours.pop_all()
         return cls(pid, open(tell, "wb"), open(answers, "rb"))
 
     def tell(self, what: Any) -> None:
@@ -88,7 +88,7 @@ class SecondProcess:
 
     def answer(self) -> Any:
         """Wait for its next answer and return it; raises `EOFError` where it is dead."""
-        return _receive(self._answers)
+        return receive(self._answers)
 
     def can_wait(self) -> bool:
         """Tell whether it can be told something else when it is done."""
@@ -115,7 +115,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def send(into: BinaryIO, what: Any) -> None:
-    """Write something that `_receive` can read in two calls.
+    """Write something that `receive` can read in two calls.
 
     From a pipe, `marshal.load` fetches each value with a call of its own.
     """
@@ -124,7 +124,8 @@ def send(into: BinaryIO, what: Any) -> None:
     into.flush()
 
 
-def _receive(source: BinaryIO) -> Any:
+def receive(source: BinaryIO) -> Any:
+    """Read what `send` wrote; raises `EOFError` where nobody writes any more."""
     size = int.from_bytes(source.read(_SIZE_BYTES), "little")
     data = source.read(size)
     if not data:
@@ -136,9 +137,14 @@ def serve(do: Callable[[Any, BinaryIO], None]) -> None:
     """In the second process: do what is told, one after another, while the first one lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
     gc.disable()
-    with suppress(EOFError, BrokenPipeError):
+    # Not `sys.stdin` and `sys.stdout`: unbuffered, as they may be, a write may be cut short.
+    with (
+        suppress(EOFError, BrokenPipeError),
+        open(_TOLD, "rb") as told,
+        open(_ANSWERS, "wb") as out,
+    ):
         while True:
-            do(_receive(sys.stdin.buffer), sys.stdout.buffer)
+            do(receive(told), out)
             gc.collect()
 
 
@@ -159,7 +165,7 @@ def have_one_wait(allowed: bool) -> None:
 
 def stand_by(module: str) -> None:
     """Have a process wait, where that is allowed and none does."""
-    if _may_wait and not _waiting:
+    if _may_wait and not _waiting:  # two at the same time start two, of which one waits
         with suppress(OSError):
             keep(SecondProcess.started(module))
 
@@ -172,11 +178,6 @@ def keep(process: SecondProcess) -> None:
             _waiting.append(process)
             return
     process.end()
-
-
-def is_at_hand() -> bool:
-    """Tell whether a process waits."""
-    return bool(_waiting)
 
 
 def at_hand() -> SecondProcess | None:

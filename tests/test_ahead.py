@@ -70,7 +70,7 @@ def test_when_the_second_process_dies_the_rest_is_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     take = Ahead.take
@@ -92,7 +92,7 @@ def test_an_import_with_a_second_process_ends_as_one_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(60):
@@ -113,7 +113,7 @@ def test_rows_that_come_while_files_are_imported_for_the_first_time_are_compared
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(40):
@@ -143,7 +143,7 @@ def test_without_a_second_process_all_is_read_here(
         raise BlockingIOError(errno.EAGAIN, "too many processes")
 
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     if second_process == "copied":
         monkeypatch.setattr("os.fork", refuse)
     else:
@@ -207,7 +207,7 @@ def test_the_second_process_ends_with_the_first(tmp_path: Path, second_process: 
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a second process for ten rows, and be it busy with nearly all of them."""
     monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 2)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
 
@@ -346,7 +346,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     second.have_one_wait(True)
     yield
     second.have_one_wait(False)
-    assert not second.is_at_hand()
+    assert not second._waiting
 
 
 def is_dead(pid: int) -> bool:
@@ -361,7 +361,7 @@ def is_dead(pid: int) -> bool:
 def test_a_burst_has_a_process_wait_which_then_serves_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     pids: list[int] = []
     close = Ahead.close
 
@@ -374,7 +374,7 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
     project.sync()
     sent(project, 12)
     assert 12 == project.scoped().counts.files_created
-    assert second.is_at_hand()
+    assert second._waiting
     assert [] == pids, "it was not waited for"
     for number in range(20):
         project.receive(number)
@@ -388,7 +388,7 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
     assert "Body" in project.text(f"outbox/{ids[0]}.md")
     assert_in_step(project)
     second.dismiss(60.0)
-    assert second.is_at_hand(), "it waits for a while"
+    assert second._waiting, "it waits for a while"
     second.dismiss(0.0)
     assert is_dead(pids[0])
 
@@ -397,11 +397,9 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
 def test_one_that_died_while_it_waited_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "FEWEST_IF_READY", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     second.stand_by("syncd.ahead")
-    waiting = second.at_hand()
-    assert waiting is not None
-    second.keep(waiting)
+    (waiting,) = second._waiting
     os.kill(waiting.pid, signal.SIGKILL)
     time.sleep(0.1)
     project = Project(tmp_path / "p")
@@ -410,11 +408,53 @@ def test_one_that_died_while_it_waited_is_done_without(
     assert 20 == project.sync().counts.rows_inserted
     assert_in_step(project)
     assert is_dead(waiting.pid)
+    (another,) = second._waiting
+    assert another.pid != waiting.pid
 
 
 @pytest.mark.usefixtures("waits")
 def test_one_that_has_not_answered_all_does_not_wait(odd: Path) -> None:
     reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3)
     reading.close()
-    assert not second.is_at_hand()
+    assert not second._waiting
     assert is_dead(reading.process.pid)
+
+
+@pytest.mark.usefixtures("waits")
+def test_nothing_else_gets_among_the_answers(
+    odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('Welcome.' * 1000, flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    with FileReplica(odd) as files:
+        paths = sorted(files.scan().stamps)
+    paths += [f"inbox/none-{number}.md" for number in range(100_000)]
+    monkeypatch.setattr("threading.active_count", lambda: 2)
+    reading = Ahead(("files", str(odd), MAX_BYTES), paths)
+    for _ in range(20):  # as Ctrl-Z and fg do, while it writes into a pipe that is full
+        os.kill(reading.process.pid, signal.SIGSTOP)
+        os.kill(reading.process.pid, signal.SIGCONT)
+        time.sleep(0.02)
+    told = [reading.take(path) for path in paths]
+    assert 30 < sum(found is not None for found in told)
+    reading.close()
+    assert [reading.process] == second._waiting, "all was answered"
+
+
+@pytest.mark.usefixtures("waits")
+def test_no_descriptor_is_left_where_no_more_are_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, made = os.pipe, []
+
+    def pipe_once() -> tuple[int, int]:
+        if made:
+            raise OSError(errno.EMFILE, "too many open files")
+        made.append(pipe())
+        return made[0]
+
+    monkeypatch.setattr("os.pipe", pipe_once)
+    second.stand_by("syncd.ahead")
+    assert not second._waiting
+    for fd in made[0]:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
