@@ -57,6 +57,7 @@ _HAPPENINGS = (
 _CAME = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
 _WENT = InotifyConstants.IN_DELETE | InotifyConstants.IN_MOVED_FROM
 _MOVED = InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_MOVED_TO
+_OF_A_FILE = InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_ISDIR
 _DRAFT = TEMP_PREFIX.encode()
 _MOST_MOVES = 64
 
@@ -107,7 +108,7 @@ class _Reader(InotifyFD):
 
     Whoever makes thousands of files makes several events for each, and this thread, woken for
     every one, would take the interpreter from the thread that makes them. Where that is syncd
-    itself, no event is made an object of that would be passed over.
+    itself, events that would be passed over are not made objects.
     """
 
     def __init__(self) -> None:
@@ -132,7 +133,7 @@ class _Reader(InotifyFD):
             if buffer.startswith(_DRAFT, name_at):
                 if not mask & _MOVED:
                     continue  # nobody is to read it yet
-                if wd in self.mailboxes and mask & InotifyConstants.IN_MOVED_FROM:
+                if wd in self.mailboxes and mask & _OF_A_FILE == InotifyConstants.IN_MOVED_FROM:
                     arrival = _arrival_at(buffer, at, wd, cookie)
                     if arrival is not None:
                         at = arrival

@@ -271,6 +271,8 @@ def test_of_syncds_own_new_files_no_event_is_left(monkeypatch: pytest.MonkeyPatc
         (2, came, b"messaging.db", 9),
         (1, left, b"old.md", 10),  # the other half of an exchange
         (1, came, draft, 10),
+        (1, left | InotifyConstants.IN_ISDIR, draft, 12),  # a folder
+        (1, came | InotifyConstants.IN_ISDIR, b".archive", 12),
         (1, left, draft, 11),  # the next read brings where it went
     )
     told = b"".join((*own, *own, *(inotify_event(*other) for other in others)))
