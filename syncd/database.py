@@ -18,7 +18,7 @@ from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
 _SHORTEST_REST_S = 0.001
-_LOOK_S = 0.001
+_LOOK_S = 0.001  # some 15 µs are spent on a look
 
 
 def _decode(data: bytes) -> str:

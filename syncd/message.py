@@ -233,12 +233,9 @@ def message_from_row(row: Sequence[object]) -> Message:
     names = normal_json(attachments)
     if names is not None and names[0] not in "[{":
         raise MessageError("attachments hold neither a list nor an object")
-    return Message._make(
-        (
-            *(*values, normal_body(body), status, _row_timestamp(created_at), reply_to or None),
-            *(normal_json(metadata), names),
-        )
-    )
+    created_at, metadata = _row_timestamp(created_at), normal_json(metadata)
+    body, reply_to = normal_body(body), reply_to or None
+    return Message._make((*values, body, status, created_at, reply_to, metadata, names))
 
 
 _COLUMNS = ("id", *FIELDS)

@@ -402,12 +402,16 @@ class Store(Chronicle):
             yield from self._all_of(f"{sql}({marks})", batch)
 
     def _all_of(self, sql: str, values: Sequence[str]) -> list[RowValues]:
-        """Return all that a query finds; what is not UTF-8 is decoded with surrogates."""
+        """Return all that a query finds; what is not UTF-8 is decoded with surrogates.
+
+        That takes a call of ours for each value, so it is done only where it is needed.
+        """
         decode, self.connection.text_factory = self.connection.text_factory, str
         try:
             return self.connection.execute(sql, values).fetchall()
-        except sqlite3.OperationalError:
-            pass  # bytes that Python's decoder refuses; a call to ours takes ten times as long
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) is not None:
+                raise  # else these are bytes that Python's own decoder refuses
         finally:
             self.connection.text_factory = decode
         return self.connection.execute(sql, values).fetchall()
