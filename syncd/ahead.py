@@ -59,15 +59,16 @@ class Ahead:
         self._left = set(keys)
         self._ready: dict[str, Any] = {}
         self._is_alive = True
-        if waiting is not None and _has_heard(waiting, (work, keys)):
+        told = (work, list(keys))
+        if waiting is not None and _has_heard(waiting, told):
             self.process = waiting
         # A copy has this process's connections to the database too, with which SQLite gets
         # confused: what reads rows starts anew.
         elif work[0] == _FILES and threading.active_count() == 1:
-            self.process = SecondProcess.copied(partial(_answer, (work, keys)))
+            self.process = SecondProcess.copied(partial(_answer, told))
         else:
             self.process = SecondProcess.started(_MODULE)
-            if not _has_heard(self.process, (work, keys)):
+            if not _has_heard(self.process, told):
                 raise ChildProcessError(f"{sys.executable} cannot run {_MODULE}")
 
     def has(self, key: str) -> bool:
@@ -96,10 +97,10 @@ class Ahead:
             self.process.end()
 
 
-def _has_heard(process: SecondProcess, what: tuple[Work, Sequence[str]]) -> bool:
+def _has_heard(process: SecondProcess, told: tuple[Work, list[str]]) -> bool:
     """Tell a process what to do, and whether it lives; one that does not is ended."""
     try:
-        process.tell((what[0], list(what[1])))
+        process.tell(told)
     except OSError:
         process.end()
         return False
@@ -158,7 +159,7 @@ def _ahead(
 # The second process -----------------------------------------------------------------------------
 
 
-def _answer(told: tuple[Work, Sequence[str]], out: BinaryIO) -> None:
+def _answer(told: tuple[Work, list[str]], out: BinaryIO) -> None:
     """Answer for keys, in batches."""
     (what, *arguments), keys = told
     with _WORKS[what](*arguments) as answers_of:
