@@ -35,6 +35,12 @@ def second_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return str(request.param)
 
 
+def have_one_for_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a second process for as few as ten files or rows."""
+    monkeypatch.setattr(ahead, "FEWEST", 10)
+    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
+
+
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
     """A project of all odd files, last written long ago."""
@@ -69,8 +75,7 @@ def test_what_is_read_ahead_is_what_is_read_here(odd: Path) -> None:
 def test_when_the_second_process_dies_the_rest_is_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
+    have_one_for_ten(monkeypatch)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     take = Ahead.take
@@ -91,8 +96,7 @@ def test_when_the_second_process_dies_the_rest_is_read_here(
 def test_an_import_with_a_second_process_ends_as_one_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
+    have_one_for_ten(monkeypatch)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(60):
@@ -112,8 +116,7 @@ def test_an_import_with_a_second_process_ends_as_one_without(
 def test_rows_that_come_while_files_are_imported_for_the_first_time_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
+    have_one_for_ten(monkeypatch)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(40):
@@ -142,8 +145,7 @@ def test_without_a_second_process_all_is_read_here(
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, "too many processes")
 
-    monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
+    have_one_for_ten(monkeypatch)
     if second_process == "copied":
         monkeypatch.setattr("os.fork", refuse)
     else:
@@ -206,8 +208,7 @@ def test_the_second_process_ends_with_the_first(tmp_path: Path, second_process: 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a second process for ten rows, and be it busy with nearly all of them."""
-    monkeypatch.setattr(ahead, "FEWEST", 10)
-    monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
+    have_one_for_ten(monkeypatch)
     monkeypatch.setattr(ahead, "_OWN_FIRST", 2)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
 
@@ -429,10 +430,11 @@ def test_nothing_else_gets_among_the_answers(
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     with FileReplica(odd) as files:
         paths = sorted(files.scan().stamps)
-    paths += [f"inbox/none-{number}.md" for number in range(100_000)]
+    paths += [f"inbox/{'none-' * 20}{number}.md" for number in range(30_000)]
     monkeypatch.setattr("threading.active_count", lambda: 2)
     reading = Ahead(("files", str(odd), MAX_BYTES), paths)
-    for _ in range(20):  # as Ctrl-Z and fg do, while it writes into a pipe that is full
+    # As Ctrl-Z and fg do, while it writes into a pipe that is full more than goes in at once.
+    for _ in range(20):
         os.kill(reading.process.pid, signal.SIGSTOP)
         os.kill(reading.process.pid, signal.SIGCONT)
         time.sleep(0.02)
