@@ -70,9 +70,10 @@ def look_fully(
     is compared.
     """
     look = Look()
-    scan = files.scan()
+    knows_files = store.knows_files()
+    scan = files.scan(stamped=knows_files)
     look.folders = scan.folders
-    if trust_stamps and not fresh and is_known is not None and is_known(scan):
+    if knows_files and trust_stamps and not fresh and is_known is not None and is_known(scan):
         return look
     look.strays = scan.strays
     look.odd_paths = scan.odd

@@ -88,7 +88,7 @@ class Scan:
     def stamps(self) -> dict[str, Stamp]:
         """The stamp of every regular file that can be a message."""
         return {
-            f"{folder}/{name}": Stamp(size, _in_64_bits(mtime_ns), inode)
+            f"{folder}/{name}": Stamp(size, _in_64_bits(mtime_ns), inode) if size >= 0 else NO_STAMP
             for folder, entries in self.listed.items()
             for name, mode, size, mtime_ns, inode, _ in entries
             if name.endswith(".md") and stat.S_ISREG(mode) and (name.isascii() or is_utf8(name))
@@ -137,12 +137,18 @@ def digest_of(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-def list_folder(fd: int, listed: list[Listed]) -> None:
-    """Add a folder's entries that may concern us, one by one: what was listed by then counts."""
+def list_folder(fd: int, listed: list[Listed], *, stamped: bool = True) -> None:
+    """Add a folder's entries that may concern us, one by one: what was listed by then counts.
+
+    Regular files have `NO_STAMP` unless ``stamped``.
+    """
     with os.scandir(fd) as entries:
         for entry in entries:
             name = entry.name
             if name.endswith(".md") or is_stray(name):
+                if not stamped and entry.is_file(follow_symlinks=False):
+                    listed.append((name, stat.S_IFREG, *NO_STAMP, 0))
+                    continue
                 try:
                     found = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:

@@ -92,9 +92,15 @@ class Store(Chronicle):
 
     def is_empty(self) -> bool:
         """Tell whether it knows of no message at all: no row, no baseline, and none intended."""
-        tables = ("messages", "syncd_baseline", "syncd_versions")
+        return not self._has_any("messages", "syncd_baseline", "syncd_versions")
+
+    def knows_files(self) -> bool:
+        """Tell whether it holds the stamp of any file."""
+        return self._has_any("syncd_baseline", "syncd_twins", "syncd_quarantine")
+
+    def _has_any(self, *tables: str) -> bool:
         found = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)
-        return not self.connection.execute(f"SELECT {found}").fetchone()[0]
+        return bool(self.connection.execute(f"SELECT {found}").fetchone()[0])
 
     def changed_rows(self) -> list[object]:
         """Return the ids of all rows that differ from the baseline; any type, also NULL."""

@@ -14,6 +14,7 @@ import pytest
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.message import message_from_row
+from syncd.snapshot import NO_STAMP
 from syncd.store import Store
 from tests.projects import Project, assert_in_step, assert_quiet, moment
 
@@ -78,6 +79,26 @@ def test_g1_a_name_that_cannot_be_looked_up_is_not_taken_for_free(
     monkeypatch.setattr(os, "stat", refuse)
     with pytest.raises(ReplicaError, match="permission denied"):
         files.standing("x.md")
+
+
+def test_a_listing_without_stamps_has_all_that_one_with_stamps_has(
+    project: Project, files: FileReplica
+) -> None:
+    project.write("outbox/.syncd-1-2-3.tmp", "a draft")
+    project.write("inbox/.hidden.md", "an editor's")
+    project.file("archive").mkdir()
+    project.file("archive/folder.md").mkdir()
+    project.file("archive/link.md").symlink_to(project.file(PATH))
+    project.file("archive/dangling.md").symlink_to("nowhere")
+    os.mkfifo(project.file("archive/fifo.md"))
+    Path(os.fsdecode(bytes(project.base) + b"/archive/\xff.md")).touch()
+    stamped, unstamped = files.scan(), files.scan(stamped=False)
+    assert stamped.stamps.keys() == unstamped.stamps.keys() == {PATH, "inbox/.hidden.md"}
+    assert {NO_STAMP} == set(unstamped.stamps.values())
+    assert 5 == len(stamped.odd)
+    assert stamped.odd == unstamped.odd
+    assert stamped.strays == unstamped.strays == ["outbox/.syncd-1-2-3.tmp"]
+    assert stamped.folders == unstamped.folders
 
 
 def test_g1_a_file_that_is_open_for_writing_is_not_read(
