@@ -1,11 +1,12 @@
 """Reading many files or rows ahead in a second process, while the first compares and writes.
 
 To read and parse is half of the work of an import, so a second core halves the time; so it is
-with rows that become files. The process is told the paths or ids, and answers in their order, as
-far ahead as a pipe holds, what the other side is to hold of each if it knows nothing of the message
-(`Arrival`, `Departure`). What is no plain success there (what is large, cannot be read, or is just
-being written) is left to the first process, and so is everything when the second cannot be had, or
-dies. In an agent it may wait afterwards, and serve other projects (`syncd.second`).
+with rows that become files. Two processes divide the paths or ids among them, portion by portion:
+what the other side is to hold of each, if it knows nothing of the message (`Arrival`, `Departure`),
+the second one tells as far ahead as a pipe holds, and the first one finds out itself when it would
+have to wait. What is no plain success (what is large, cannot be read, or is just being written) is
+left to the usual way, and so is everything where a second process cannot be had. In an agent it may
+wait afterwards, and serve other projects (`syncd.second`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from syncd import second
 from syncd.departure import departure_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
-from syncd.found import Arrival, arrival_of, as_found
+from syncd.found import Found, arrival_of, as_found
 from syncd.names import CLAUDE_DIR, in_utf8
-from syncd.second import SecondProcess
+from syncd.second import Draw, SecondProcess
+from syncd.snapshot import Version
 from syncd.store import DATABASE, Store
 
 FEWEST = 2000
@@ -34,10 +36,6 @@ FEWEST = 2000
 FEWEST_IF_WAITING = 250
 """How many are worth one that waits. Where none does, so many have one wait for the next."""
 
-_OWN_FIRST = 500
-_OWN_SHARE = 4
-# The first ones are done here while the second process starts, and after that every fourth file:
-# then neither of the two waits for the other. Of rows there are none, as files are written here.
 _AT_ONCE = 100
 _LARGEST = 32 * 1024  # bytes of a file; a whole batch of them stands in memory
 _LARGEST_ROWS = 8 * 1024 * 1024
@@ -46,48 +44,69 @@ _MODULE = "syncd.ahead"
 Work = tuple[Any, ...]
 """What the second process does, and what it does it with, as `marshal` takes it."""
 
+Told = tuple[Work, list[list[str]]]
 Answers = list[tuple[str, tuple[Any, ...] | None]]
 Answering = Callable[[Sequence[str]], Answers]
 
 
 class Ahead:
-    """What a second process makes of these paths or ids (keys); asked for in their order."""
+    """What two processes make of these paths or ids (keys); asked for in their order.
+
+    ``here`` answers in this process as the other one does.
+    """
 
     def __init__(
-        self, work: Work, keys: Sequence[str], waiting: SecondProcess | None = None
+        self,
+        work: Work,
+        keys: Sequence[str],
+        here: Answering,
+        waiting: SecondProcess | None = None,
     ) -> None:
+        self._here = here
         self._left = set(keys)
         self._ready: dict[str, Any] = {}
         self._is_alive = True
-        told = (work, list(keys))
-        if waiting is not None and _has_heard(waiting, told):
+        self._portions = _in_portions(keys)
+        told, lots = (work, self._portions), len(self._portions)
+        if waiting is not None and _has_heard(waiting, told, lots):
             self.process = waiting
         # A copy has this process's connections to the database too, with which SQLite gets
         # confused: what reads rows starts anew.
         elif work[0] == _FILES and threading.active_count() == 1:
-            self.process = SecondProcess.copied(partial(_answer, told))
+            self.process = SecondProcess.copied(partial(_answer, told), lots)
         else:
             self.process = SecondProcess.started(_MODULE)
-            if not _has_heard(self.process, told):
+            if not _has_heard(self.process, told, lots):
                 raise ChildProcessError(f"{sys.executable} cannot run {_MODULE}")
 
-    def has(self, key: str) -> bool:
-        """Tell whether an answer is to come, or has come and was not taken yet."""
-        return key in self._left or key in self._ready
-
     def take(self, key: str) -> tuple[Any, ...] | None:
-        """Return what became of a key, once; None when that has to be found out here."""
+        """Return what became of a key, once; None when that has to be found out as usual."""
         while key in self._left:
+            self._hear_or_answer()
+        found: tuple[Any, ...] | None = self._ready.pop(key, None)
+        return found
+
+    def _hear_or_answer(self) -> None:
+        """Take in an answer, or find one out where none is there; the last ones are waited for."""
+        answers: Answers | None = None
+        if not (self._is_alive and self.process.has_answered()):
+            lot = self.process.draw()
+            if lot is not None:
+                answers = self._here(self._portions[lot])
+        if answers is None:
             try:
-                answers: Answers = self.process.answer()
+                answers = self.process.answer()
             except (EOFError, ValueError, TypeError, OSError):
                 self._is_alive = False  # it died, or never lived
                 self._left.clear()
-                break
-            self._ready.update(answers)
-            self._left.difference_update(found for found, _ in answers)
-        found: tuple[Any, ...] | None = self._ready.pop(key, None)
-        return found
+                return
+        self._ready.update(answers)
+        self._left.difference_update(found for found, _ in answers)
+
+    def give_up(self) -> None:
+        """Leave all that is not answered yet to the usual way."""
+        self._is_alive = False
+        self._left.clear()
 
     def close(self) -> None:
         """Let go of the process, which may have other work then; what it did ahead is forgotten."""
@@ -97,10 +116,15 @@ class Ahead:
             self.process.end()
 
 
-def _has_heard(process: SecondProcess, told: tuple[Work, list[str]]) -> bool:
+def _in_portions(keys: Sequence[str]) -> list[list[str]]:
+    size = max(_AT_ONCE, -(-len(keys) // second.MOST_LOTS))
+    return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+
+
+def _has_heard(process: SecondProcess, told: Told, lots: int) -> bool:
     """Tell a process what to do, and whether it lives; one that does not is ended."""
     try:
-        process.tell(told)
+        process.tell(told, lots)
     except OSError:
         process.end()
         return False
@@ -111,13 +135,11 @@ def _has_heard(process: SecondProcess, told: tuple[Work, list[str]]) -> bool:
 
 
 def reading_ahead(
-    project: Path, paths: Sequence[str], max_bytes: int
+    project: Path, files: FileReplica, paths: Sequence[str], max_bytes: int
 ) -> AbstractContextManager[Ahead | None]:
     """Have these files read ahead, as an `Arrival` each; None where there are not enough."""
-    waiting = _waiting_for(len(paths))
-    first = 0 if waiting else _OWN_FIRST
-    told = [path for n, path in enumerate(paths) if n >= first and n % _OWN_SHARE]
-    return _ahead((_FILES, str(project), max_bytes), told, len(paths), waiting)
+    here = partial(_arrivals, files, in_utf8(str(project)))
+    return _ahead((_FILES, str(project), max_bytes), paths, here)
 
 
 def rendering_ahead(
@@ -128,25 +150,19 @@ def rendering_ahead(
     What is told of each is a `Departure`.
     """
     known = store.known(ids) if len(ids) >= FEWEST_IF_WAITING else set()
-    number = len(ids) - len(known)
-    waiting = _waiting_for(number)
-    told = [key for key in ids[0 if waiting else _OWN_FIRST :] if key not in known]
-    return _ahead((_ROWS, str(project), store.identity), told, number, waiting)
-
-
-def _waiting_for(number: int) -> SecondProcess | None:
-    return second.at_hand() if number >= FEWEST_IF_WAITING else None
+    told = [key for key in ids if key not in known]
+    here = partial(_departures, store, in_utf8(str(project)))
+    return _ahead((_ROWS, str(project), store.identity), told, here)
 
 
 @contextmanager
-def _ahead(
-    work: Work, keys: Sequence[str], number: int, waiting: SecondProcess | None
-) -> Iterator[Ahead | None]:
+def _ahead(work: Work, keys: Sequence[str], here: Answering) -> Iterator[Ahead | None]:
     ahead = None
-    if number >= FEWEST_IF_WAITING and (os.cpu_count() or 1) > 1 and sys.executable:
-        if waiting is not None or number >= FEWEST:
+    if len(keys) >= FEWEST_IF_WAITING and (os.cpu_count() or 1) > 1 and sys.executable:
+        waiting = second.at_hand()
+        if waiting is not None or len(keys) >= FEWEST:
             with suppress(OSError):
-                ahead = Ahead(work, keys, waiting)
+                ahead = Ahead(work, keys, here, waiting)
         else:
             second.stand_by(_MODULE)
     try:
@@ -159,29 +175,48 @@ def _ahead(
 # The second process -----------------------------------------------------------------------------
 
 
-def _answer(told: tuple[Work, list[str]], out: BinaryIO) -> None:
-    """Answer for keys, in batches."""
-    (what, *arguments), keys = told
+def _answer(told: Told, draw: Draw, out: BinaryIO) -> None:
+    """Answer for those portions of the keys whose lots are drawn here."""
+    (what, *arguments), portions = told
     with _WORKS[what](*arguments) as answers_of:
-        for start in range(0, len(keys), _AT_ONCE):
-            second.send(out, answers_of(keys[start : start + _AT_ONCE]))
+        while (lot := draw()) is not None:
+            second.send(out, answers_of(portions[lot]))
 
 
 @contextmanager
 def _reading(project: str, max_bytes: int) -> Iterator[Answering]:
     own = in_utf8(project)
     with FileReplica(Path(project), max_bytes=max_bytes) as files:
-        yield lambda paths: [(path, _flat(arrival_at(files, path, own))) for path in paths]
+        yield partial(_arrivals, files, own)
 
 
-def arrival_at(files: FileReplica, path: str, project: str) -> Arrival | None:
-    """Read a file as a new message; None for one that takes more than that, or some patience."""
+def _arrivals(files: FileReplica, project: str, paths: Sequence[str]) -> Answers:
+    """Read files as new messages; None for what is left to the usual way.
+
+    Each step is done for all of them before the next one begins. With a file's system calls between
+    the parsing of one text and the next, the processor has forgotten the way through both, and all
+    takes a fifth longer.
+    """
+    versions = [_plain_version(files, path) for path in paths]
+    founds = [_plain_found(*one, project) for one in zip(paths, versions, strict=True)]
+    arrivals = [arrival_of(found) if found is not None else None for found in founds]
+    return [(path, _flat(arrival)) for path, arrival in zip(paths, arrivals, strict=True)]
+
+
+def _plain_version(files: FileReplica, path: str) -> Version | None:
     try:
         version = files.read(path)
-        if path in files.fresh or len(version.data) > _LARGEST:
-            return None
-        return arrival_of(as_found(path, version, project))
     except (MessageError, ReplicaError, StaleReplica, OSError):
+        return None
+    return None if path in files.fresh or len(version.data) > _LARGEST else version
+
+
+def _plain_found(path: str, version: Version | None, project: str) -> Found | None:
+    if version is None:
+        return None
+    try:
+        return as_found(path, version, project)
+    except MessageError:
         return None
 
 
@@ -190,13 +225,13 @@ def _rendering(project: str, identity: tuple[int, int]) -> Iterator[Answering]:
     own = in_utf8(project)
     with Store.open_readonly(Path(project) / CLAUDE_DIR / DATABASE) as store:
         if store.identity == identity:  # else another stands there by now
-            yield lambda ids: _departures(store, ids, own)
+            yield partial(_departures, store, own)
         else:
             yield lambda ids: [(key, None) for key in ids]
 
 
-def _departures(store: Store, ids: Sequence[str], project: str) -> Answers:
-    """Render rows as new files; None for what is left to the first process."""
+def _departures(store: Store, project: str, ids: Sequence[str]) -> Answers:
+    """Render rows as new files; None for what is left to the usual way."""
     answers: dict[str, tuple[Any, ...] | None] = dict.fromkeys(ids)
     for portion in store.in_portions(ids, _LARGEST_ROWS):
         for key, row in store.rows(portion).items():

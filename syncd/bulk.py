@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from syncd.ahead import Ahead, arrival_at
+from syncd.ahead import Ahead
 from syncd.apply import Applier, row_key
 from syncd.chronicle import now_text
 from syncd.departure import Departure, departure_of
@@ -50,21 +50,10 @@ class Bulk:
 
     # Files that become rows
 
-    def read(self, ahead: Ahead, paths: Sequence[str], *, also_here: bool) -> list[Arrival]:
-        """Return what is new in these files, if nothing is known of it, as read ahead.
-
-        With ``also_here``, what is not read ahead is read here likewise.
-        """
-        read: dict[str, Arrival | None] = dict.fromkeys(paths)
-        if also_here:
-            for path in paths:
-                if not ahead.has(path):
-                    read[path] = arrival_at(self._files, path, self._applier.own_path)
-        for path in paths:
-            if ahead.has(path):
-                told = ahead.take(path)
-                read[path] = Arrival(*told) if told is not None else None
-        return [arrival for arrival in read.values() if arrival is not None]
+    @staticmethod
+    def read(ahead: Ahead, paths: Sequence[str]) -> list[Arrival]:
+        """Return what is new in these files, if nothing is known of it, as read ahead."""
+        return [Arrival(*flat) for path in paths if (flat := ahead.take(path)) is not None]
 
     def insert(self, arrivals: Sequence[Arrival]) -> set[str]:
         """Insert messages that are new in files; return the ids of those that went in.

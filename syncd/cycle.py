@@ -162,7 +162,7 @@ class _Cycle:
         if not (self.orders.one_way or self.orders.dry_run):
             for path in look.strays:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
-        with reading_ahead(self.project, look.paths, self.config.max_bytes) as ahead:
+        with reading_ahead(self.project, self.files, look.paths, self.config.max_bytes) as ahead:
             state.is_first = ahead is not None and self.store.is_empty()
             for start in range(0, len(look.paths), _PATHS_AT_ONCE):
                 paths = look.paths[start : start + _PATHS_AT_ONCE]
@@ -206,7 +206,7 @@ class _Cycle:
 
     def _take_ahead(self, state: _Pass, ahead: Ahead, paths: list[str]) -> list[str]:
         """Insert what is new in these files, as read ahead; return those that are left to read."""
-        arrivals = self.bulk.read(ahead, paths, also_here=state.is_first)
+        arrivals = self.bulk.read(ahead, paths)
         known: set[str] = set()
         if not state.is_first:
             ids = {arrival.id for arrival in arrivals}
@@ -217,6 +217,8 @@ class _Cycle:
             is_seen = key in known or key in new or key in state.claimed
             if not (is_seen or arrival.path in state.twins):
                 new[key] = arrival
+        if 2 * len(new) < len(arrivals):
+            ahead.give_up()  # what is not new is read once more
         inserted = self.bulk.insert(list(new.values()))
         if len(inserted) < len(new):
             state.is_first = False  # somebody else inserts too

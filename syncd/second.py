@@ -1,15 +1,20 @@
-"""A second process: how it comes to be, is told what to do, answers, waits for more, and ends.
+"""A second process: how it comes to be, shares work with the first one, waits for more, and ends.
 
 It is a copy of this process, which is ready at once, or where there are other threads, whose locks
 a copy would lack, a new one of the same Python. That takes a tenth of a second, so an agent has one
 wait, for a while, where another burst is to be expected.
+
+Work for both is divided by lots: numbers in a pipe, of which each of the two draws the next when it
+has time. So neither has to wait for the other, however busy the machine keeps one of them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import marshal
 import os
+import select
 import signal
 import sys
 import threading
@@ -20,7 +25,14 @@ from typing import Any, BinaryIO, Self
 
 _PIPE_BYTES = 1024 * 1024
 _SIZE_BYTES = 4
-_TOLD, _ANSWERS = 0, 3
+_TOLD, _ANSWERS, _LOTS = 0, 3, 4
+_ABOVE_THEM = 10
+_PATIENCE_S = 30.0
+_LOT_BYTES = 2
+MOST_LOTS = 4096 // _LOT_BYTES  # the least that a pipe holds (pipe(7), "PIPE_BUF")
+
+Draw = Callable[[], int | None]
+"""Returns the next lot, or None when all are drawn."""
 
 
 class SecondProcess:
@@ -29,66 +41,87 @@ class SecondProcess:
     It ends when this one does.
     """
 
-    def __init__(self, pid: int, told: BinaryIO | None, answers: BinaryIO) -> None:
+    def __init__(
+        self, pid: int, told: BinaryIO | None, answers: BinaryIO, lots: tuple[int, int]
+    ) -> None:
         self.pid = pid
         self.waiting_since = 0.0
         self._told = told
         self._answers = answers
+        self._lots, self._into_lots = lots
+        self._answered = select.poll()
+        self._answered.register(answers, select.POLLIN)
 
     @classmethod
-    def copied(cls, do: Callable[[BinaryIO], None]) -> Self:
-        """Return a copy of this process, which does one thing, with where its answers go."""
-        answers, into = _pipe()
-        try:
+    def copied(cls, do: Callable[[Draw, BinaryIO], None], lots: int) -> Self:
+        """Return a copy of this process, which does one thing with so many lots."""
+        with ExitStack() as ours, ExitStack() as its:
+            answers, into = _pipe(reads=ours, writes=its)
+            drawn, put = _pipe_of_lots(ours)
+            _put(put, lots)
             pid = os.fork()
-        except BaseException:
-            os.close(answers)
-            os.close(into)
-            raise
-        if pid:
-            os.close(into)
-            return cls(pid, None, open(answers, "rb"))
-        try:
-            # It must hold open nothing of what this process locks or waits for.
-            os.dup2(into, _ANSWERS)
-            os.closerange(_ANSWERS + 1, os.sysconf("SC_OPEN_MAX"))
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            gc.disable()
-            with open(_ANSWERS, "wb") as out:
-                do(out)
-        finally:
-            os._exit(0)
+            if pid:
+                ours.pop_all()
+                return cls(pid, None, open(answers, "rb", 0), (drawn, put))
+            try:
+                # It must hold open nothing of what this process locks or waits for.
+                os.dup2(into, _ANSWERS)
+                os.dup2(drawn, _LOTS)
+                os.closerange(_LOTS + 1, os.sysconf("SC_OPEN_MAX"))
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                gc.disable()
+                with open(_ANSWERS, "wb") as out:
+                    do(_draw, out)
+            finally:
+                os._exit(0)
 
     @classmethod
     def started(cls, module: str) -> Self:
         """Return a new process that runs a module, which is to call `serve`."""
         with ExitStack() as ours, ExitStack() as its:
-            told, tell = _pipe()
-            ours.callback(os.close, tell)
-            its.callback(os.close, told)
-            answers, into = _pipe()
-            ours.callback(os.close, answers)
-            its.callback(os.close, into)
+            told, tell = _pipe(reads=its, writes=ours)
+            answers, into = _pipe(reads=ours, writes=its)
+            drawn, put = _pipe_of_lots(ours)
             # What a start of Python may print, a `sitecustomize` say, must not get among answers.
             files = [
                 (os.POSIX_SPAWN_DUP2, told, _TOLD),
                 (os.POSIX_SPAWN_DUP2, into, _ANSWERS),
+                (os.POSIX_SPAWN_DUP2, drawn, _LOTS),
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
             ]
             command = [sys.executable, "-P", "-m", module]
             pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=files)
             ours.pop_all()
-        return cls(pid, open(tell, "wb"), open(answers, "rb"))
+        return cls(pid, open(tell, "wb"), open(answers, "rb", 0), (drawn, put))
 
-    def tell(self, what: Any) -> None:
-        """Tell it what to do; raises `OSError` where it is dead. A copy knows from the start."""
+    def tell(self, what: Any, lots: int) -> None:
+        """Tell it what to do with so many lots; raises `OSError` where it is dead.
+
+        A copy knows from the start.
+        """
         if self._told is not None:
+            _put(self._into_lots, lots)
             send(self._told, what)
 
+    def draw(self) -> int | None:
+        """Draw the next lot, which is then not for the second process; None when none is left."""
+        return _draw(self._lots)
+
+    def has_answered(self) -> bool:
+        """Tell whether `answer` has something to return or to raise now."""
+        return bool(self._answered.poll(0))
+
     def answer(self) -> Any:
-        """Wait for its next answer and return it; raises `EOFError` where it is dead."""
-        return receive(self._answers)
+        """Wait for its next answer and return it.
+
+        Raises `EOFError` where it is dead, `TimeoutError` where nothing is heard of it for 30 s.
+        """
+        return receive(self._answers, self._wait)
+
+    def _wait(self) -> None:
+        if not self._answered.poll(_PATIENCE_S * 1000):
+            raise TimeoutError(f"nothing is heard of process {self.pid}: it may be stopped")
 
     def can_wait(self) -> bool:
         """Tell whether it can be told something else when it is done."""
@@ -100,22 +133,51 @@ class SecondProcess:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         self._answers.close()
+        os.close(self._lots)
+        os.close(self._into_lots)
         if self._told is not None:
             with suppress(OSError):  # what it never read
                 self._told.close()
 
 
-def _pipe() -> tuple[int, int]:
+def _pipe(*, reads: ExitStack, writes: ExitStack) -> tuple[int, int]:
+    """Return the two ends of a large pipe, and have each stack close the one that it names."""
     ends = os.pipe()
-    with suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
+    reads.callback(os.close, ends[0])
+    writes.callback(os.close, ends[1])
+    with suppress(AttributeError, OSError):
         fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return ends
 
 
+def _pipe_of_lots(owner: ExitStack) -> tuple[int, int]:
+    """Return the two ends of a pipe; the one that both processes draw from never has them wait."""
+    ends = os.pipe()
+    owner.callback(os.close, ends[1])
+    try:
+        # What takes its place in the second process before must not be put over it.
+        drawn = fcntl.fcntl(ends[0], fcntl.F_DUPFD_CLOEXEC, _ABOVE_THEM)
+    finally:
+        os.close(ends[0])
+    owner.callback(os.close, drawn)
+    os.set_blocking(drawn, False)
+    return drawn, ends[1]
+
+
+def _put(put: int, lots: int) -> None:
+    os.write(put, b"".join([lot.to_bytes(_LOT_BYTES, "little") for lot in range(lots)]))
+
+
+def _draw(lots: int = _LOTS) -> int | None:
+    try:
+        lot = os.read(lots, _LOT_BYTES)
+    except BlockingIOError:
+        return None
+    return int.from_bytes(lot, "little")
+
+
 def send(into: BinaryIO, what: Any) -> None:
-    """Write something that `receive` can read in two calls.
+    """Write something that `receive` can read in a few calls.
 
     From a pipe, `marshal.load` fetches each value with a call of its own.
     """
@@ -124,16 +186,27 @@ def send(into: BinaryIO, what: Any) -> None:
     into.flush()
 
 
-def receive(source: BinaryIO) -> Any:
-    """Read what `send` wrote; raises `EOFError` where nobody writes any more."""
-    size = int.from_bytes(source.read(_SIZE_BYTES), "little")
-    data = source.read(size)
-    if not data:
-        raise EOFError
-    return marshal.loads(data)
+def receive(source: BinaryIO, wait: Callable[[], None] = lambda: None) -> Any:
+    """Read what `send` wrote, with ``wait`` before each call of the system.
+
+    Raises `EOFError` where nobody writes any more.
+    """
+    size = int.from_bytes(_read(source, _SIZE_BYTES, wait), "little")
+    return marshal.loads(_read(source, size, wait))
 
 
-def serve(do: Callable[[Any, BinaryIO], None]) -> None:
+def _read(source: BinaryIO, size: int, wait: Callable[[], None]) -> bytes:
+    data = b""
+    while len(data) < size:
+        wait()
+        more = source.read(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def serve(do: Callable[[Any, Draw, BinaryIO], None]) -> None:
     """In the second process: do what is told, one after another, while the first one lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
     gc.disable()
@@ -144,7 +217,7 @@ def serve(do: Callable[[Any, BinaryIO], None]) -> None:
         open(_ANSWERS, "wb") as out,
     ):
         while True:
-            do(receive(told), out)
+            do(receive(told), _draw, out)
             gc.collect()
 
 

@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from syncd import ahead, second
+from syncd import ahead, cycle, second
 from syncd.ahead import Ahead
 from syncd.departure import departure_of
 from syncd.errors import SyncdError
 from syncd.files import MAX_BYTES, FileReplica
 from syncd.found import arrival_of, as_found
+from syncd.second import SecondProcess
 from syncd.store import DATABASE, Store
 from tests.projects import Project, assert_in_step, assert_quiet
 from tests.running import wait_for
@@ -36,9 +38,18 @@ def second_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 def have_one_for_ten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a second process for as few as ten files or rows."""
+    """Have a second process for as few as ten files or rows, which does all of them."""
     monkeypatch.setattr(ahead, "FEWEST", 10)
     monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
+    leave_all_to_it(monkeypatch)
+
+
+def leave_all_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SecondProcess, "draw", lambda _: None)
+
+
+def not_here(keys: Sequence[str]) -> NoReturn:
+    raise AssertionError(f"{keys} were left to the second process")
 
 
 @pytest.fixture
@@ -52,11 +63,14 @@ def odd(tmp_path: Path) -> Path:
     return tmp_path / "odd"
 
 
-def test_what_is_read_ahead_is_what_is_read_here(odd: Path) -> None:
+def test_what_is_read_ahead_is_what_is_read_as_usual(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_all_to_it(monkeypatch)
     compared = 0
     with FileReplica(odd) as files:
         paths = sorted(files.scan().stamps)
-        reading = Ahead(("files", str(odd), MAX_BYTES), paths)
+        reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here)
         for path in paths:
             taken = reading.take(path)
             try:
@@ -72,11 +86,47 @@ def test_what_is_read_ahead_is_what_is_read_here(odd: Path) -> None:
     assert compared > 30
 
 
+def test_two_processes_divide_the_files_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "_AT_ONCE", 3)
+    project = Project(tmp_path / "p")
+    paths = [f"inbox/{project.receive(number)}.md" for number in range(100)]
+    for path in paths:
+        os.utime(project.file(path), (1_700_000_000, 1_700_000_000.5))
+    here: list[str] = []
+
+    def read_here(paths: Sequence[str]) -> list[tuple[str, None]]:
+        if not here:
+            wait_for(reading.process.has_answered)
+        here.extend(paths)
+        return [(path, None) for path in paths]
+
+    reading = Ahead(("files", str(project.path), MAX_BYTES), paths, read_here)
+    taken = [reading.take(path) for path in paths]
+    assert reading.process.draw() is None, "all lots are drawn"
+    reading.close()
+    there = [path for path, found in zip(paths, taken, strict=True) if found is not None]
+    assert here, "some here"
+    assert there, "and some there"
+    assert sorted(paths) == sorted(here + there), "and none was read twice"
+
+
+def test_more_files_than_lots_are_divided_too(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_all_to_it(monkeypatch)
+    monkeypatch.setattr(ahead, "_AT_ONCE", 1)
+    monkeypatch.setattr(second, "MOST_LOTS", 4)
+    paths = [f"inbox/{number}.md" for number in range(9)]
+    reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here)
+    assert [None] * 9 == [reading.take(path) for path in paths]
+    assert reading._portions == [paths[:3], paths[3:6], paths[6:]]
+    reading.close()
+
+
 def test_when_the_second_process_dies_the_rest_is_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     have_one_for_ten(monkeypatch)
-    monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     take = Ahead.take
 
@@ -93,11 +143,31 @@ def test_when_the_second_process_dies_the_rest_is_read_here(
     assert_in_step(project)
 
 
+def test_a_second_process_that_is_stopped_is_not_waited_for_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_one_for_ten(monkeypatch)
+    monkeypatch.setattr(second, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(ahead, "_AT_ONCE", 1)
+    take = Ahead.take
+
+    def take_and_stop(self: Ahead, path: str) -> object:
+        if path.endswith("0020-00000000.md"):
+            os.kill(self.process.pid, signal.SIGSTOP)
+        return take(self, path)
+
+    monkeypatch.setattr(Ahead, "take", take_and_stop)
+    project = Project(tmp_path / "p")
+    for number in range(40):
+        project.receive(number, body="x" * 30_000)  # more than a pipe holds
+    assert 40 == project.sync(one_way=True).counts.rows_inserted
+    assert_in_step(project)
+
+
 def test_an_import_with_a_second_process_ends_as_one_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     have_one_for_ten(monkeypatch)
-    monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(60):
         project.receive(number)
@@ -113,11 +183,44 @@ def test_an_import_with_a_second_process_ends_as_one_without(
     assert_in_step(project)
 
 
+def test_files_of_known_messages_are_not_read_ahead_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[int] = []
+    have_one_for_ten(monkeypatch)
+    give_up = Ahead.give_up
+
+    def give_up_and_note(self: Ahead) -> None:
+        given_up.append(self.process.pid)
+        give_up(self)
+
+    def age(key: str) -> None:
+        os.utime(project.file(f"inbox/{key}.md"), (1_700_000_000, 1_700_000_000.5))
+
+    monkeypatch.setattr(Ahead, "give_up", give_up_and_note)
+    monkeypatch.setattr(cycle, "_PATHS_AT_ONCE", 10)
+    project = Project(tmp_path / "p")
+    keys = [project.receive(number) for number in range(40)]
+    for key in keys:
+        age(key)
+    project.sync()
+    assert [] == given_up
+    for key in keys:
+        project.edit(f"inbox/{key}.md", "Body", "Longer text")
+        age(key)
+    age(project.receive(40))
+    report = project.sync()
+    assert (1, 40) == (report.counts.rows_inserted, report.counts.rows_updated)
+    assert 1 == len(set(given_up))
+    assert is_dead(given_up[0])
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 def test_rows_that_come_while_files_are_imported_for_the_first_time_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     have_one_for_ten(monkeypatch)
-    monkeypatch.setattr(ahead, "_OWN_FIRST", 5)
     project = Project(tmp_path / "p")
     for number in range(40):
         project.receive(number)
@@ -159,11 +262,12 @@ def test_without_a_second_process_all_is_read_here(
 def test_a_second_process_that_the_system_reaped_can_be_ended(odd: Path) -> None:
     former = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"])
+        paths = ["inbox/never.md"]
+        reading = Ahead(("files", str(odd), MAX_BYTES), paths, lambda _: [(paths[0], None)])
         assert reading.take("inbox/never.md") is None
         time.sleep(0.1)
         reading.close()
-        Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 100_000).close()
+        Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 100_000, not_here).close()
     finally:
         signal.signal(signal.SIGCHLD, former)
 
@@ -174,7 +278,8 @@ from syncd.ahead import Ahead
 
 if sys.argv[2] == "started":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-ahead = Ahead(("files", sys.argv[1], 1000), [f"inbox/{number}.md" for number in range(100_000)])
+paths = [f"inbox/{number}.md" for number in range(100_000)]
+ahead = Ahead(("files", sys.argv[1], 1000), paths, lambda paths: [])
 print(ahead.process.pid, flush=True)
 time.sleep(60)
 """
@@ -207,9 +312,8 @@ def test_the_second_process_ends_with_the_first(tmp_path: Path, second_process: 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a second process for ten rows, and be it busy with nearly all of them."""
+    """Have a second process for ten rows, and be it busy with each of them."""
     have_one_for_ten(monkeypatch)
-    monkeypatch.setattr(ahead, "_OWN_FIRST", 2)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
 
 
@@ -221,7 +325,10 @@ def sent(project: Project, number: int) -> list[str]:
     ]
 
 
-def test_what_is_rendered_ahead_is_what_is_rendered_here(tmp_path: Path) -> None:
+def test_what_is_rendered_ahead_is_what_is_rendered_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_all_to_it(monkeypatch)
     project = Project(tmp_path / "p")
     project.sync()
     ids = sent(project, 12)
@@ -234,7 +341,9 @@ def test_what_is_rendered_ahead_is_what_is_rendered_here(tmp_path: Path) -> None
     project.new.update(ids[6], id="../../etc/passwd")
     ids[6] = "../../etc/passwd"
     with Store.open(project.base / DATABASE) as store:
-        rendering = Ahead(("rows", str(project.path), store.identity), [*ids, "never sent"])
+        rendering = Ahead(
+            ("rows", str(project.path), store.identity), [*ids, "never sent"], not_here
+        )
         taken = {key: rendering.take(key) for key in ids}
         assert None is rendering.take("never sent")
         assert None is rendering.take(ids[-1]), "a row is taken once"
@@ -243,7 +352,7 @@ def test_what_is_rendered_ahead_is_what_is_rendered_here(tmp_path: Path) -> None
         assert left == {key for key, found in taken.items() if found is None}
         for key, row in store.rows(set(ids) - left).items():
             assert departure_of(row, str(project.path)) == taken[key]
-        other = Ahead(("rows", str(project.path), (0, 0)), ids)
+        other = Ahead(("rows", str(project.path), (0, 0)), ids, not_here)
         assert [None] * 12 == [other.take(key) for key in ids], "that is another database"
         other.close()
 
@@ -415,7 +524,7 @@ def test_one_that_died_while_it_waited_is_done_without(
 
 @pytest.mark.usefixtures("waits")
 def test_one_that_has_not_answered_all_does_not_wait(odd: Path) -> None:
-    reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3)
+    reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3, not_here)
     reading.close()
     assert not second._waiting
     assert is_dead(reading.process.pid)
@@ -425,6 +534,7 @@ def test_one_that_has_not_answered_all_does_not_wait(odd: Path) -> None:
 def test_nothing_else_gets_among_the_answers(
     odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    leave_all_to_it(monkeypatch)
     (tmp_path / "sitecustomize.py").write_text("print('Welcome.' * 1000, flush=True)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
@@ -432,7 +542,7 @@ def test_nothing_else_gets_among_the_answers(
         paths = sorted(files.scan().stamps)
     paths += [f"inbox/{'none-' * 20}{number}.md" for number in range(30_000)]
     monkeypatch.setattr("threading.active_count", lambda: 2)
-    reading = Ahead(("files", str(odd), MAX_BYTES), paths)
+    reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here)
     # As Ctrl-Z and fg do, while it writes into a pipe that is full more than goes in at once.
     for _ in range(20):
         os.kill(reading.process.pid, signal.SIGSTOP)
