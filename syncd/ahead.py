@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from syncd import second
-from syncd.departure import departure_of
-from syncd.errors import MessageError, ReplicaError, StaleReplica
+from syncd.departure import departures_of
+from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
-from syncd.found import Found, arrival_of, as_found
+from syncd.found import arrival_of, as_found, each
 from syncd.names import CLAUDE_DIR, in_utf8
 from syncd.second import Draw, SecondProcess
 from syncd.snapshot import Version
@@ -191,33 +191,19 @@ def _reading(project: str, max_bytes: int) -> Iterator[Answering]:
 
 
 def _arrivals(files: FileReplica, project: str, paths: Sequence[str]) -> Answers:
-    """Read files as new messages; None for what is left to the usual way.
-
-    Each step is done for all of them before the next one begins. With a file's system calls between
-    the parsing of one text and the next, the processor has forgotten the way through both, and all
-    takes a fifth longer.
-    """
-    versions = [_plain_version(files, path) for path in paths]
-    founds = [_plain_found(*one, project) for one in zip(paths, versions, strict=True)]
-    arrivals = [arrival_of(found) if found is not None else None for found in founds]
+    """Read files as new messages; None for what is left to the usual way."""
+    versions = each(partial(_plain_version, files), paths)
+    founds = each(lambda path, version: as_found(path, version, project), paths, versions)
+    arrivals = each(arrival_of, founds)
     return [(path, _flat(arrival)) for path, arrival in zip(paths, arrivals, strict=True)]
 
 
 def _plain_version(files: FileReplica, path: str) -> Version | None:
     try:
         version = files.read(path)
-    except (MessageError, ReplicaError, StaleReplica, OSError):
+    except (ReplicaError, StaleReplica, OSError):
         return None
     return None if path in files.fresh or len(version.data) > _LARGEST else version
-
-
-def _plain_found(path: str, version: Version | None, project: str) -> Found | None:
-    if version is None:
-        return None
-    try:
-        return as_found(path, version, project)
-    except MessageError:
-        return None
 
 
 @contextmanager
@@ -234,8 +220,9 @@ def _departures(store: Store, project: str, ids: Sequence[str]) -> Answers:
     """Render rows as new files; None for what is left to the usual way."""
     answers: dict[str, tuple[Any, ...] | None] = dict.fromkeys(ids)
     for portion in store.in_portions(ids, _LARGEST_ROWS):
-        for key, row in store.rows(portion).items():
-            departure = departure_of(row, project)
+        rows = store.rows(portion)
+        departures = departures_of(list(rows.values()), project)
+        for key, departure in zip(rows, departures, strict=True):
             if departure is not None and len(departure.data) <= _LARGEST:
                 answers[key] = _flat(departure)
     return list(answers.items())

@@ -6,12 +6,13 @@ other, and are taken over in bulk, with nothing to reconcile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
-from syncd.errors import MessageError
-from syncd.found import place_of
-from syncd.markdown import render, view_beside_fields
-from syncd.message import file_name, fingerprints, mailbox_of, message_from_row
+from syncd.found import each, place_of
+from syncd.markdown import laid_out, proven, view_beside_fields
+from syncd.message import Message, file_name, fingerprints, mailbox_of, message_from_row
 from syncd.record import RecordValues, Row, fields_text
 from syncd.snapshot import NO_STAMP, Stamp, digest_of
 
@@ -39,14 +40,27 @@ class Departure(NamedTuple):
         return self._replace(record=(key, path, *stamp, *rest))
 
 
+def departures_of(rows: Sequence[Row], project: str) -> list[Departure | None]:
+    """Return what becomes of rows; None for one that is odd, or that no file can carry."""
+    messages = each(lambda row: message_from_row(row.values), rows)
+    texts = each(laid_out, messages)
+    files = each(partial(_proven, project), messages, texts)
+    return each(_departure, rows, messages, files)
+
+
 def departure_of(row: Row, project: str) -> Departure | None:
-    """Return what becomes of a row; None for one that is odd, or that no file can carry."""
-    try:
-        message = message_from_row(row.values)
-        path = f"{mailbox_of(message.status)}/{file_name(message.id)}"
-        data = render(message, place_of(path, project, 0))
-    except MessageError:
-        return None
+    """Return what becomes of one row; None likewise."""
+    return departures_of([row], project)[0]
+
+
+def _proven(project: str, message: Message, text: str) -> tuple[str, bytes]:
+    """Return path and bytes of a message's new file."""
+    path = f"{mailbox_of(message.status)}/{file_name(message.id)}"
+    return path, proven(text, message, place_of(path, project, 0))
+
+
+def _departure(row: Row, message: Message, file: tuple[str, bytes]) -> Departure:
+    path, data = file
     record = (
         *(message.id, path, *NO_STAMP, digest_of(data)),
         *(message.status, message.status, fields_text(fingerprints(message))),

@@ -331,15 +331,22 @@ def _is_plain_name(name: str) -> bool:
 def render(message: Message, place: Place) -> bytes:
     """Return the bytes of a new file, as the old client writes it.
 
-    Values that the legacy form cannot carry stand in extra front matter keys. Raises
-    `MessageError` when what was written does not read back as ``message``.
+    Raises `MessageError` when what was written does not read back as ``message``.
+    """
+    return proven(laid_out(message), message, place)
+
+
+def laid_out(message: Message) -> str:
+    """Return the text of a new file, as the old client writes it, yet to be `proven`.
+
+    Values that the legacy form cannot carry stand in extra front matter keys.
     """
     layout = layout_of(message)
     head = None if layout.has_keys else canonical.written(message)
     if head is None:
         head = written_with_yaml(message, layout)
     pieces = [piece for piece in (layout.heading, message.body, layout.section) if piece]
-    return proven(f"{head}\n" + "\n\n".join(pieces), message, place)
+    return f"{head}\n" + "\n\n".join(pieces)
 
 
 def written_with_yaml(message: Message, layout: Layout) -> str:
