@@ -47,6 +47,7 @@ class Bulk:
         self._files = files
         self._applier = applier
         self._report = applier.report
+        self._unrecorded: Sequence[Departure] = []
 
     # Files that become rows
 
@@ -106,7 +107,7 @@ class Bulk:
         return not (is_taken or self._files.standing(file_name(departure.id)))
 
     def send(self, departures: Sequence[Departure]) -> None:
-        """Write messages that are new in rows as files.
+        """Write messages that are new in rows as files; what is written is recorded by `record`.
 
         One that cannot be written now stays unsettled: a later cycle comes back to it.
         """
@@ -115,16 +116,27 @@ class Bulk:
         self._applier.cleared.update(row_key(one.id) for one in departures)
         sent = departures
         if not self._applier.dry_run:
-            with self._store.writing(durable=False, mute=False):
-                self._store.intend([one.record for one in departures])
+            self.record(departures)
             self._files.stage([(one.path, one.data, False) for one in departures])
             sent = [one for one in map(self._sent, departures) if one is not None]
             self._report.late += self._files.settle()
-            entry = first_entry(Side.FILE, at=now_text(), cause=self._applier.cause)
-            with self._store.writing(durable=False, mute=False):
-                self._store.save_intended([one.record for one in sent], entry)
+            self._unrecorded = sent
         self._report.counts.files_created += len(sent)
         self._applier.touched.update(one.id for one in sent)
+
+    def record(self, intended: Sequence[Departure] = ()) -> None:
+        """Record the baselines of what was sent last, and what is about to be written.
+
+        Both at once, as each transaction may have to wait for other writers. Of what was written
+        the intents tell until then.
+        """
+        sent, self._unrecorded = self._unrecorded, []
+        if sent or intended:
+            entry = first_entry(Side.FILE, at=now_text(), cause=self._applier.cause)
+            with self._store.writing(durable=False, mute=False):
+                if sent:
+                    self._store.save_intended([one.record for one in sent], entry)
+                self._store.intend([one.record for one in intended])
 
     def _sent(self, departure: Departure) -> Departure | None:
         """Write one file; return the departure with the file's stamp, or None."""

@@ -179,6 +179,7 @@ class _Cycle:
                     self.bulk.send([*new, *self._take_ids(state, ids)])
                     new = []
                 self.bulk.send(new)
+            self.bulk.record()
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
         self.applier.finish(look, state.quarantine)
