@@ -32,8 +32,10 @@ class Database:
         self.path = path
         self.connection = connection
         self.identity = _identity(path)
+        self._wal_path = f"{path}-wal"
         self._wal: tuple[int, int] | None = None
         self._seen_version: int | None = None
+        self._ready_version: int | None = None
         self._free_at = 0.0
         self._held_s = 0.0
         connection.text_factory = _decode
@@ -112,7 +114,7 @@ class Database:
         """
         if self.identity != _identity(self.path):
             return False
-        wal = _identity(Path(f"{self.path}-wal"))
+        wal = _identity(self._wal_path)
         if self._wal is None:
             self._wal = wal
         return self._wal == wal
@@ -120,7 +122,9 @@ class Database:
     def prepare(self) -> bool:
         """Make tables and triggers ready where they are not; tell whether that changed anything."""
         with translated(self.path):
-            if tables.is_ready(self.connection):
+            version = self.schema_version()
+            if version == self._ready_version or tables.is_ready(self.connection):
+                self._ready_version = version
                 return False
             with self._immediate():
                 tables.create(self.connection)
@@ -231,7 +235,7 @@ class Database:
             self.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path | str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:

@@ -270,14 +270,14 @@ class Job:
         """
         is_early = False
         has_reason = orders.paths is None or orders.paths or orders.gone or self.is_again
-        if not has_reason and not self.has_news():
+        if not has_reason:
             # A commit is heard of before it can be seen. All is made ready meanwhile.
-            is_early = self.listened == 0 and self.store is not None
-            if not is_early:
+            is_early = self.listened == 0 and self.store is not None and self.versions is not None
+            if not is_early and not self.has_news():
                 return None
         used, self.used = self.used, time.monotonic()
         report = Report(str(self.project))
-        if self._is_retired(report):
+        if self.store is None and self._is_retired(report):  # else it is seen to below
             return report
         if self.is_retired:
             self.is_retired = False
@@ -342,7 +342,7 @@ class Job:
         Nor is a new one made in a folder that somebody is about to remove.
         """
         known = self.versions is not None or self.database_gone_at is not None
-        if not known or (self.project / CLAUDE_DIR / DATABASE).exists():
+        if not known or os.path.exists(f"{self.folder}/{DATABASE}"):
             self.database_gone_at = None
             return False
         self.close()

@@ -129,7 +129,7 @@ def _run(
 
 def _refuse_shared(project: Path, store: Store) -> None:
     """Refuse the database that newer clients share between all projects, in the home folder."""
-    if project != Path.home():
+    if str(project) != os.path.expanduser("~").rstrip("/"):
         return
     others = store.projects_addressed() - {str(project)}
     if len(others) > 1:
