@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from syncd.ahead import Ahead
 from syncd.apply import Applier, row_key
 from syncd.chronicle import now_text
-from syncd.departure import Departure, departure_of
+from syncd.departure import Departure, departures_of
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Arrival
@@ -85,10 +85,10 @@ class Bulk:
 
     # Rows that become files
 
-    def departure(self, row: Row) -> Departure | None:
-        """Return what becomes of a row of which nothing is known; None where that is not plain."""
-        found = departure_of(row, self._applier.own_path)
-        return found if found is not None and self._is_free(found) else None
+    def departures(self, rows: Sequence[Row]) -> list[Departure]:
+        """Return what becomes of rows of which nothing is known, where that is plain."""
+        found = departures_of(rows, self._applier.own_path)
+        return [one for one in found if one is not None and self._is_free(one)]
 
     def rendered(
         self, ahead: Ahead | None, ids: Sequence[str]

@@ -358,22 +358,23 @@ class _Cycle:
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
         noted = {key for key, _ in intended}
+        fresh = (
+            []
+            if self.orders.one_way
+            else [key for key in rows if key not in noted | records.keys()]
+        )
+        new = self.bulk.departures([rows[key] for key in fresh])
+        done = {departure.id for departure in new}
         tasks = []
-        new: list[Departure] = []
         for key in ids:
             record, row = records.get(key), rows.get(key)
             if row is None and record is None:
                 self.applier.cleared.add(row_key(key))
-                continue
-            if row is not None and not (record or key in noted or self.orders.one_way):
-                departure = self.bulk.departure(row)
-                if departure is not None:
-                    new.append(departure)
-                    continue
-            found = self._file_of(state, key, record, row)
-            if isinstance(found, Found) or found is None:
-                intent = intended.get((key, found.version.digest)) if found else None
-                tasks.append(self._task(key, found, row, record, intent))
+            elif key not in done:
+                found = self._file_of(state, key, record, row)
+                if isinstance(found, Found) or found is None:
+                    intent = intended.get((key, found.version.digest)) if found else None
+                    tasks.append(self._task(key, found, row, record, intent))
         self.applier.apply([task for task in tasks if task is not None])
         return new
 

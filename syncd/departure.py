@@ -48,11 +48,6 @@ def departures_of(rows: Sequence[Row], project: str) -> list[Departure | None]:
     return each(_departure, rows, messages, files)
 
 
-def departure_of(row: Row, project: str) -> Departure | None:
-    """Return what becomes of one row; None likewise."""
-    return departures_of([row], project)[0]
-
-
 def _proven(project: str, message: Message, text: str) -> tuple[str, bytes]:
     """Return path and bytes of a message's new file."""
     path = f"{mailbox_of(message.status)}/{file_name(message.id)}"

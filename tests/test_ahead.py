@@ -18,7 +18,7 @@ import pytest
 
 from syncd import ahead, cycle, second
 from syncd.ahead import Ahead
-from syncd.departure import departure_of
+from syncd.departure import departures_of
 from syncd.errors import SyncdError
 from syncd.files import MAX_BYTES, FileReplica
 from syncd.found import arrival_of, as_found
@@ -351,7 +351,7 @@ def test_what_is_rendered_ahead_is_what_is_rendered_as_usual(
         left = {ids[2], ids[3], ids[4]}
         assert left == {key for key, found in taken.items() if found is None}
         for key, row in store.rows(set(ids) - left).items():
-            assert departure_of(row, str(project.path)) == taken[key]
+            assert departures_of([row], str(project.path)) == [taken[key]]
         other = Ahead(("rows", str(project.path), (0, 0)), ids, not_here)
         assert [None] * 12 == [other.take(key) for key in ids], "that is another database"
         other.close()
