@@ -289,7 +289,7 @@ def fingerprints(message: Message) -> Fingerprints:
     return tuple(
         [
             value
-            if value is None or (len(value) <= _SHORT and value[:1] != "\0")
+            if value is None or (len(value) <= _SHORT and (value >= "\1" or not value))
             else _long_fingerprint(value)
             for value in message[1:]
         ]
