@@ -31,8 +31,9 @@ keeps the arrows so.
     bulk          messages that are new on one side, taken over many at a time
     apply         a plan in batches, in an order that survives a crash at any point
     task          one message on its way through a batch
-    ahead         many files or rows read ahead in a second process
-    second        that process: started, kept waiting, told, answering
+    ahead         many files or rows read ahead, by two processes
+    divided       work that two processes divide among them
+    second        the second one: started, kept waiting, told, answering
     orders        what a cycle is asked to do
     report        what a cycle did and found
     archive       the archive of a retired project: packing, checking, unpacking

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from syncd import second
 from syncd.departure import departures_of
+from syncd.divided import Answering, Answers, Divided, answer_lots, in_portions
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import arrival_of, as_found, each
@@ -45,15 +46,10 @@ Work = tuple[Any, ...]
 """What the second process does, and what it does it with, as `marshal` takes it."""
 
 Told = tuple[Work, list[list[str]]]
-Answers = list[tuple[str, tuple[Any, ...] | None]]
-Answering = Callable[[Sequence[str]], Answers]
 
 
-class Ahead:
-    """What two processes make of these paths or ids (keys); asked for in their order.
-
-    ``here`` answers in this process as the other one does.
-    """
+class Ahead(Divided):
+    """What two processes make of these paths or ids."""
 
     def __init__(
         self,
@@ -62,63 +58,19 @@ class Ahead:
         here: Answering,
         waiting: SecondProcess | None = None,
     ) -> None:
-        self._here = here
-        self._left = set(keys)
-        self._ready: dict[str, Any] = {}
-        self._is_alive = True
-        self._portions = _in_portions(keys)
-        told, lots = (work, self._portions), len(self._portions)
+        portions = in_portions(keys, _AT_ONCE)
+        told, lots = (work, portions), len(portions)
         if waiting is not None and _has_heard(waiting, told, lots):
-            self.process = waiting
+            process = waiting
         # A copy has this process's connections to the database too, with which SQLite gets
         # confused: what reads rows starts anew.
         elif work[0] == _FILES and threading.active_count() == 1:
-            self.process = SecondProcess.copied(partial(_answer, told), lots)
+            process = SecondProcess.copied(partial(_answer, told), lots)
         else:
-            self.process = SecondProcess.started(_MODULE)
-            if not _has_heard(self.process, told, lots):
+            process = SecondProcess.started(_MODULE)
+            if not _has_heard(process, told, lots):
                 raise ChildProcessError(f"{sys.executable} cannot run {_MODULE}")
-
-    def take(self, key: str) -> tuple[Any, ...] | None:
-        """Return what became of a key, once; None when that has to be found out as usual."""
-        while key in self._left:
-            self._hear_or_answer()
-        found: tuple[Any, ...] | None = self._ready.pop(key, None)
-        return found
-
-    def _hear_or_answer(self) -> None:
-        """Take in an answer, or find one out where none is there; the last ones are waited for."""
-        answers: Answers | None = None
-        if not (self._is_alive and self.process.has_answered()):
-            lot = self.process.draw()
-            if lot is not None:
-                answers = self._here(self._portions[lot])
-        if answers is None:
-            try:
-                answers = self.process.answer()
-            except (EOFError, ValueError, TypeError, OSError):
-                self._is_alive = False  # it died, or never lived
-                self._left.clear()
-                return
-        self._ready.update(answers)
-        self._left.difference_update(found for found, _ in answers)
-
-    def give_up(self) -> None:
-        """Leave all that is not answered yet to the usual way."""
-        self._is_alive = False
-        self._left.clear()
-
-    def close(self) -> None:
-        """Let go of the process, which may have other work then; what it did ahead is forgotten."""
-        if self._is_alive and not self._left:
-            second.keep(self.process)
-        else:
-            self.process.end()
-
-
-def _in_portions(keys: Sequence[str]) -> list[list[str]]:
-    size = max(_AT_ONCE, -(-len(keys) // second.MOST_LOTS))
-    return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+        super().__init__(process, portions, here)
 
 
 def _has_heard(process: SecondProcess, told: Told, lots: int) -> bool:
@@ -179,8 +131,7 @@ def _answer(told: Told, draw: Draw, out: BinaryIO) -> None:
     """Answer for those portions of the keys whose lots are drawn here."""
     (what, *arguments), portions = told
     with _WORKS[what](*arguments) as answers_of:
-        while (lot := draw()) is not None:
-            second.send(out, answers_of(portions[lot]))
+        answer_lots(portions, answers_of, draw, out)
 
 
 @contextmanager
