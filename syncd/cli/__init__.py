@@ -3,6 +3,7 @@
     app        the commands by name; each is imported when it is asked for
     run        run
     cycles     sync, migrate, resume: one cycle per project
+    crew       something done for each of many projects, by two processes
     status     status
     watching   status --watch: what changes, found cheaply
     frames     status --watch on a terminal

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from syncd.cli import output
 from syncd.cli.findings import deeds, number_of, problems, retired
 from syncd.cli.options import Command, DryRun, Json, OnePath, Paths, Prefer, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, worst
+from syncd.cli.projects import chosen_projects, done_for_each, worst
 from syncd.cycle import Orders
 from syncd.errors import ConfigError, ExitCode, UsageError
 from syncd.project import run_pass
@@ -83,14 +84,14 @@ def _cycles(
     """Run one cycle over each project, print what they did; return the exit code over all."""
     started = time.monotonic()
     config.load(flags=flags)  # a wrong setting that concerns all is said once, before anything
-    passes = (_one(project, orders, flags) for project in projects)
     reports: list[Report] = []
     codes: list[ExitCode] = []
-    for report, code in output.with_progress(passes, len(projects), label):
-        reports.append(report)
-        codes.append(code)
-        if not json:
-            _print(report, dry_run=orders.dry_run)
+    with done_for_each(projects, partial(_one, orders, flags)) as passes:
+        for report, code in output.with_progress(passes, len(projects), label):
+            reports.append(report)
+            codes.append(code)
+            if not json:
+                _print(report, dry_run=orders.dry_run)
     if json:
         entries = [report.as_json() for report in reports]
         output.print_json(time.monotonic() - started, projects=entries)
@@ -99,7 +100,7 @@ def _cycles(
     return worst(codes)
 
 
-def _one(project: Path, orders: Orders, flags: dict[str, Any]) -> tuple[Report, ExitCode]:
+def _one(orders: Orders, flags: dict[str, Any], project: Path) -> tuple[Report, ExitCode]:
     report = Report(str(project))
     try:
         settings = config.load(project, flags=flags)

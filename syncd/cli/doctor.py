@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from syncd.checkup.examine import examine, examine_machine
 from syncd.cli import output
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, worst
+from syncd.cli.projects import chosen_projects, done_for_each, worst
 
 app = typer.Typer()
 
@@ -40,12 +40,13 @@ def doctor(paths: Paths = None, recursive: Recursive = False, json: Json = False
     projects = chosen_projects(paths, recursive=recursive)
     sections: list[tuple[Path | None, list[Check]]] = []
     briefly = len(projects) > 1
-    for project in (None, *projects):
-        made = iter(examine_machine(projects)) if project is None else examine(project)
-        if not json:
-            output.say(str(project or "this machine"))
-            made = _printed(made, briefly=briefly and project is not None)
-        sections.append((project, list(made)))
+    with done_for_each(projects, _examined if briefly else examine) as examined:
+        for project in (None, *projects):
+            made = iter(examine_machine(projects) if project is None else next(examined))
+            if not json:
+                output.say(str(project or "this machine"))
+                made = _printed(made, briefly=briefly and project is not None)
+            sections.append((project, list(made)))
     checks = [check for _, found in sections for check in found]
     if json:
         entries = [_as_json(project, check) for project, found in sections for check in found]
@@ -57,6 +58,10 @@ def doctor(paths: Paths = None, recursive: Recursive = False, json: Json = False
         ]
         output.say(f"{len(checks):,} checks: {', '.join(told)}")
     return worst(check.exit_code for check in checks)
+
+
+def _examined(project: Path) -> Iterable[Check]:
+    return list(examine(project))
 
 
 _WORDS = {

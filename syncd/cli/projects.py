@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from syncd.cli.output import os_sentence
 from syncd.errors import ExitCode, SyncdError, UsageError
 from syncd.find import find_projects, named_project, project_around
 from syncd.names import CLAUDE_DIR
+
+T = TypeVar("T")
+
+FEWEST_SHARED = 16
+"""How many projects are worth a second process."""
 
 _WORST_FIRST = (
     ExitCode.ERROR,
@@ -74,3 +81,18 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
     """Return the exit code over several projects."""
     found = set(codes)
     return next((code for code in _WORST_FIRST if code in found), ExitCode.IN_SYNC)
+
+
+@contextmanager
+def done_for_each(projects: Sequence[Path], do: Callable[[Path], T]) -> Iterator[Iterator[T]]:
+    """Yield what ``do`` returns for each project, in their order; many are done by two processes.
+
+    `pickle` must take what is returned.
+    """
+    if len(projects) < FEWEST_SHARED:
+        yield map(do, projects)
+        return
+    from syncd.cli.crew import side_by_side
+
+    with side_by_side(projects, do) as results:
+        yield results

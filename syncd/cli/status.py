@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from syncd.cli import output
 from syncd.cli.findings import Line, ago, local_time, number_of, problems, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, worst
+from syncd.cli.projects import chosen_projects, done_for_each, worst
 from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError, UsageError
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
@@ -131,10 +132,11 @@ def status(
         return go_on(projects, paths, recursive=recursive)
     found = []
     running = agents()
-    for project in projects:
-        found.append(look(project, running))
-        if not json:
-            print_status(found[-1])
+    with done_for_each(projects, partial(look, running=running)) as looked:
+        for one in looked:
+            found.append(one)
+            if not json:
+                print_status(one)
     if json:
         entries = [one.as_json() for one in found]
         output.print_json(time.monotonic() - started, projects=entries)

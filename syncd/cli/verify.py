@@ -18,7 +18,7 @@ from syncd.cli.acts import opened
 from syncd.cli.findings import Line, number_of, quarantined, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, worst
+from syncd.cli.projects import chosen_projects, done_for_each, worst
 from syncd.errors import BusyError, ConfigError, ExitCode, StaleReplica, SyncdError
 from syncd.heartbeat import agent_for
 from syncd.report import State
@@ -82,10 +82,11 @@ def verify(paths: Paths = None, recursive: Recursive = False, json: Json = False
     started = time.monotonic()
     projects = chosen_projects(paths, recursive=recursive)
     results = []
-    for project in projects:
-        results.append(_verify(project))
-        if not json:
-            _print(results[-1])
+    with done_for_each(projects, _verify) as verified:
+        for one in verified:
+            results.append(one)
+            if not json:
+                _print(one)
     if json:
         entries = [one.as_json() for one in results]
         output.print_json(time.monotonic() - started, projects=entries)
