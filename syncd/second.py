@@ -45,6 +45,7 @@ class SecondProcess:
         self, pid: int, told: BinaryIO | None, answers: BinaryIO, lots: tuple[int, int]
     ) -> None:
         self.pid = pid
+        self.patience_s: float | None = _PATIENCE_S
         self.waiting_since = 0.0
         self._told = told
         self._answers = answers
@@ -115,12 +116,13 @@ class SecondProcess:
     def answer(self) -> Any:
         """Wait for its next answer and return it.
 
-        Raises `EOFError` where it is dead, `TimeoutError` where nothing is heard of it for 30 s.
+        Raises `EOFError` where it is dead, `TimeoutError` where nothing is heard of it for
+        ``patience_s``.
         """
         return receive(self._answers, self._wait)
 
     def _wait(self) -> None:
-        if not self._answered.poll(_PATIENCE_S * 1000):
+        if not self._answered.poll(None if self.patience_s is None else self.patience_s * 1000):
             raise TimeoutError(f"nothing is heard of process {self.pid}: it may be stopped")
 
     def can_wait(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from syncd import second
 from syncd.cli.projects import FEWEST_SHARED, done_for_each
 from tests.projects import Project
 from tests.running import syncd, wait_for
@@ -70,6 +71,22 @@ def test_what_a_second_process_had_in_hand_when_it_died_is_done_here() -> None:
     with done_for_each(PROJECTS, do) as results:
         assert PROJECTS == list(results)
     assert_no_child_is_left()
+
+
+def test_a_project_that_takes_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second, "_PATIENCE_S", 0.01)
+    first = os.getpid()
+
+    def do(project: Path) -> Path:
+        (tmp_path / project.name).touch(exist_ok=False)
+        if os.getpid() != first:
+            time.sleep(0.3)
+        return project
+
+    with done_for_each(PROJECTS, do) as results:
+        assert PROJECTS == list(results)
 
 
 def test_who_is_interrupted_lets_the_other_one_end_its_project(tmp_path: Path) -> None:

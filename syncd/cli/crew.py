@@ -51,6 +51,7 @@ def _divided(projects: Sequence[Path], do: Callable[[Path], T]) -> Divided | Non
     portions = in_portions([str(number) for number in range(len(projects))], 1)
     with suppress(OSError):
         process = SecondProcess.copied(partial(_answer, portions, answers), len(portions))
+        process.patience_s = None  # a pass takes as long as it takes
         return Divided(process, portions, answers)
     return None
 
