@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from syncd.chronicle import Chronicle, now_text
 from syncd.database import translated
@@ -35,6 +35,8 @@ from syncd.tables import COLUMNS
 
 if TYPE_CHECKING:
     from syncd.journal import JournalEntry
+
+T = TypeVar("T")
 
 DATABASE = "messaging.db"
 VERSION_MEMORY_S = 600.0
@@ -108,7 +110,11 @@ class Store(Chronicle):
         sql = (
             f"SELECT {columns}, b.row_digest FROM messages m LEFT JOIN syncd_baseline b USING (id)"
         )
-        return [row[0] for row in self.connection.execute(sql) if row_digest(row[:-1]) != row[-1]]
+        return self._decoded(
+            lambda: [
+                row[0] for row in self.connection.execute(sql) if row_digest(row[:-1]) != row[-1]
+            ]
+        )
 
     def all_rows(self) -> Iterator[RowValues]:
         """Yield every row, with one at a time in memory."""
@@ -408,19 +414,23 @@ class Store(Chronicle):
             yield from self._all_of(f"{sql}({marks})", batch)
 
     def _all_of(self, sql: str, values: Sequence[str]) -> list[RowValues]:
-        """Return all that a query finds; what is not UTF-8 is decoded with surrogates.
+        """Return all that a query finds."""
+        return self._decoded(lambda: self.connection.execute(sql, values).fetchall())
+
+    def _decoded(self, read: Callable[[], T]) -> T:
+        """Return what is read from the database; what is not UTF-8 is decoded with surrogates.
 
         That takes a call of ours for each value, so it is done only where it is needed.
         """
         decode, self.connection.text_factory = self.connection.text_factory, str
         try:
-            return self.connection.execute(sql, values).fetchall()
+            return read()
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", None) is not None:
                 raise  # else these are bytes that Python's own decoder refuses
         finally:
             self.connection.text_factory = decode
-        return self.connection.execute(sql, values).fetchall()
+        return read()
 
 
 _RECORD = ", ".join(RECORD_COLUMNS)
