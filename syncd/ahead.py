@@ -38,6 +38,7 @@ FEWEST_IF_WAITING = 250
 """How many are worth one that waits. Where none does, so many have one wait for the next."""
 
 _AT_ONCE = 100
+_MOST_READY = 2000  # some megabytes, where the second process is slow with an early portion
 _LARGEST = 32 * 1024  # bytes of a file; a whole batch of them stands in memory
 _LARGEST_ROWS = 8 * 1024 * 1024
 _MODULE = "syncd.ahead"
@@ -70,7 +71,7 @@ class Ahead(Divided):
             process = SecondProcess.started(_MODULE)
             if not _has_heard(process, told, lots):
                 raise ChildProcessError(f"{sys.executable} cannot run {_MODULE}")
-        super().__init__(process, portions, here)
+        super().__init__(process, portions, here, _MOST_READY)
 
 
 def _has_heard(process: SecondProcess, told: Told, lots: int) -> bool:

@@ -8,12 +8,13 @@ left to the way of single messages (`syncd.apply`), whose order of writing is ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from syncd.ahead import Ahead
 from syncd.apply import Applier, row_key
 from syncd.chronicle import now_text
 from syncd.departure import Departure, departures_of
-from syncd.errors import ReplicaError, StaleReplica
+from syncd.errors import ReplicaError, StaleReplica, SyncdError
 from syncd.files import FileReplica
 from syncd.found import Arrival
 from syncd.journal import first_entry
@@ -107,7 +108,7 @@ class Bulk:
         return not (is_taken or self._files.standing(file_name(departure.id)))
 
     def send(self, departures: Sequence[Departure]) -> None:
-        """Write messages that are new in rows as files; what is written is recorded by `record`.
+        """Write messages that are new in rows as files, inside of `recording`.
 
         One that cannot be written now stays unsettled: a later cycle comes back to it.
         """
@@ -116,7 +117,7 @@ class Bulk:
         self._applier.cleared.update(row_key(one.id) for one in departures)
         sent = departures
         if not self._applier.dry_run:
-            self.record(departures)
+            self._record(departures)
             self._files.stage([(one.path, one.data, False) for one in departures])
             sent = [one for one in map(self._sent, departures) if one is not None]
             self._report.late += self._files.settle()
@@ -124,19 +125,31 @@ class Bulk:
         self._report.counts.files_created += len(sent)
         self._applier.touched.update(one.id for one in sent)
 
-    def record(self, intended: Sequence[Departure] = ()) -> None:
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Have all that is sent inside recorded in the end, also where something goes wrong."""
+        try:
+            yield
+        except SyncdError:
+            with suppress(SyncdError):
+                self._record([])
+            raise
+        self._record([])
+
+    def _record(self, intended: Sequence[Departure]) -> None:
         """Record the baselines of what was sent last, and what is about to be written.
 
         Both at once, as each transaction may have to wait for other writers. Of what was written
         the intents tell until then.
         """
-        sent, self._unrecorded = self._unrecorded, []
+        sent = self._unrecorded
         if sent or intended:
             entry = first_entry(Side.FILE, at=now_text(), cause=self._applier.cause)
             with self._store.writing(durable=False, mute=False):
                 if sent:
                     self._store.save_intended([one.record for one in sent], entry)
                 self._store.intend([one.record for one in intended])
+            self._unrecorded = []
 
     def _sent(self, departure: Departure) -> Departure | None:
         """Write one file; return the departure with the file's stamp, or None."""

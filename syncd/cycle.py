@@ -171,7 +171,7 @@ class _Cycle:
                 self._take_paths(state, paths)
         rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
         told = [] if self.orders.dry_run or self.orders.one_way else rest
-        with rendering_ahead(self.project, self.store, told) as ahead:
+        with rendering_ahead(self.project, self.store, told) as ahead, self.bulk.recording():
             for start in range(0, len(rest), _BATCH):
                 self.files.reopen()  # others may stand in their places since they were looked at
                 new, left = self.bulk.rendered(ahead, rest[start : start + _BATCH])
@@ -179,7 +179,6 @@ class _Cycle:
                     self.bulk.send([*new, *self._take_ids(state, ids)])
                     new = []
                 self.bulk.send(new)
-            self.bulk.record()
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
         self.applier.finish(look, state.quarantine)
@@ -357,12 +356,8 @@ class _Cycle:
         """
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
-        noted = {key for key, _ in intended}
-        fresh = (
-            []
-            if self.orders.one_way
-            else [key for key in rows if key not in noted | records.keys()]
-        )
+        known = records.keys() | {key for key, _ in intended}
+        fresh = [] if self.orders.one_way else [key for key in rows if key not in known]
         new = self.bulk.departures([rows[key] for key in fresh])
         done = {departure.id for departure in new}
         tasks = []

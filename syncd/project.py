@@ -129,7 +129,7 @@ def _run(
 
 def _refuse_shared(project: Path, store: Store) -> None:
     """Refuse the database that newer clients share between all projects, in the home folder."""
-    if str(project) != os.path.expanduser("~").rstrip("/"):
+    if project != Path(os.path.expanduser("~")):
         return
     others = store.projects_addressed() - {str(project)}
     if len(others) > 1:

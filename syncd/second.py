@@ -69,6 +69,8 @@ class SecondProcess:
                 os.dup2(into, _ANSWERS)
                 os.dup2(drawn, _LOTS)
                 os.closerange(_LOTS + 1, os.sysconf("SC_OPEN_MAX"))
+                if answers < _ANSWERS:  # of a process without standard streams
+                    os.close(answers)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 gc.disable()
                 with open(_ANSWERS, "wb") as out:
@@ -175,7 +177,7 @@ def _draw(lots: int = _LOTS) -> int | None:
         lot = os.read(lots, _LOT_BYTES)
     except BlockingIOError:
         return None
-    return int.from_bytes(lot, "little")
+    return int.from_bytes(lot, "little") if lot else None  # nobody is there to put any more
 
 
 def send(into: BinaryIO, what: Any) -> None:

@@ -140,13 +140,14 @@ def digest_of(data: bytes) -> bytes:
 def list_folder(fd: int, listed: list[Listed], *, stamped: bool = True) -> None:
     """Add a folder's entries that may concern us, one by one: what was listed by then counts.
 
-    Regular files have `NO_STAMP` unless ``stamped``.
+    Regular files but the first have `NO_STAMP` unless ``stamped``: a folder whose names can be
+    listed need not be one that can be entered.
     """
     with os.scandir(fd) as entries:
         for entry in entries:
             name = entry.name
             if name.endswith(".md") or is_stray(name):
-                if not stamped and entry.is_file(follow_symlinks=False):
+                if listed and not stamped and entry.is_file(follow_symlinks=False):
                     listed.append((name, stat.S_IFREG, *NO_STAMP, 0))
                     continue
                 try:

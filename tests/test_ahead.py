@@ -12,16 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from syncd import ahead, cycle, second
 from syncd.ahead import Ahead
 from syncd.departure import departures_of
-from syncd.errors import SyncdError
+from syncd.divided import Divided
+from syncd.errors import BusyError, SyncdError
 from syncd.files import MAX_BYTES, FileReplica
 from syncd.found import arrival_of, as_found
+from syncd.record import RecordValues
 from syncd.second import SecondProcess
 from syncd.store import DATABASE, Store
 from tests.projects import Project, assert_in_step, assert_quiet
@@ -162,6 +164,49 @@ def test_a_second_process_that_is_stopped_is_not_waited_for_forever(
         project.receive(number, body="x" * 30_000)  # more than a pipe holds
     assert 40 == project.sync(one_way=True).counts.rows_inserted
     assert_in_step(project)
+
+
+def test_beside_a_slow_second_process_no_more_is_read_than_memory_is_for() -> None:
+    class Slow:
+        """A process that has drawn the first lot, and nothing is heard of it."""
+
+        lots = iter(range(1, 40))
+
+        def has_answered(self) -> bool:
+            return False
+
+        def draw(self) -> int | None:
+            return next(self.lots, None)
+
+        def answer(self) -> NoReturn:
+            raise TimeoutError
+
+    here: list[str] = []
+
+    def read_here(paths: Sequence[str]) -> list[tuple[str, None]]:
+        here.extend(paths)
+        return [(path, None) for path in paths]
+
+    paths = [f"inbox/{number}.md" for number in range(40)]
+    slow: Any = Slow()
+    reading = Divided(slow, [[path] for path in paths], read_here, most_ready=5)
+    assert reading.take(paths[0]) is None
+    assert paths[1:6] == here
+
+
+def test_a_copy_ends_with_a_first_process_that_has_no_standard_streams() -> None:
+    script = (
+        "import os, time; from syncd.second import SecondProcess, send\n"
+        "def do(draw, out):\n"
+        "    while draw() is not None: send(out, 'x' * 100_000)\n"
+        "os.close(0)\n"
+        "process = SecondProcess.copied(do, 2000)\n"
+        "print(process.pid, flush=True); time.sleep(0.2); os._exit(0)\n"
+    )
+    called = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    wait_for(lambda: is_dead(int(called.stdout)))
 
 
 def test_an_import_with_a_second_process_ends_as_one_without(
@@ -427,6 +472,32 @@ def test_a_row_that_changes_while_its_file_is_written_is_heard_in_the_next_cycle
 
 
 @pytest.mark.usefixtures("few")
+def test_what_was_written_is_recorded_where_the_next_batch_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cycle, "_BATCH", 10)
+    intend, calls = Store.intend, []
+
+    def refuse_once(self: Store, records: Sequence[RecordValues]) -> None:
+        calls.append(len(records))
+        if len(calls) == 2:
+            raise BusyError("another program holds the lock")
+        intend(self, records)
+
+    project = Project(tmp_path / "p")
+    project.sync()
+    sent(project, 40)
+    monkeypatch.setattr(Store, "intend", refuse_once)
+    assert "another program holds the lock" == project.scoped().error
+    assert [(10,)] == project.sql("SELECT count(*) FROM syncd_baseline")
+    assert [(10,)] == project.sql("SELECT count(*) FROM syncd_journal")
+    assert [] == project.sql("SELECT * FROM syncd_versions WHERE intent")
+    assert 30 == project.sync().counts.files_created
+    assert [(40, 40)] == project.sql("SELECT count(*), count(DISTINCT id) FROM syncd_journal")
+    assert_in_step(project)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_crash_behind_a_rows_file_and_an_edit_of_the_row_are_no_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,6 +572,50 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
     assert second._waiting, "it waits for a while"
     second.dismiss(0.0)
     assert is_dead(pids[0])
+
+
+_SLOW = """
+import time
+from syncd import ahead, second
+
+draw = second._draw
+
+
+def draw_late(lots=4):
+    time.sleep(0.05)  # as a busy machine has it do between an answer and the next lot
+    return draw(lots)
+
+
+second._draw = draw_late
+second.serve(ahead._answer)
+"""
+
+
+@pytest.mark.usefixtures("waits")
+def test_one_that_is_slow_answers_nothing_of_the_next_work_as_of_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_one_for_ten(monkeypatch)
+    monkeypatch.setattr(ahead, "_AT_ONCE", 10)
+    (tmp_path / "slow_ahead.py").write_text(_SLOW)
+    root = Path(ahead.__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    monkeypatch.setattr(ahead, "_MODULE", "slow_ahead")
+    pids = set()
+    for name in ("a", "b", "c"):
+        project = Project(tmp_path / name)
+        paths = [
+            f"inbox/{project.receive(number, body=f'Words of {name}.')}.md" for number in range(40)
+        ]
+        for path in paths:
+            os.utime(project.file(path), (1_700_000_000, 1_700_000_000.5))
+        work = ("files", str(project.path), MAX_BYTES)
+        reading = Ahead(work, paths, not_here, second.at_hand())
+        taken = [reading.take(path) for path in paths]
+        assert all(f"Words of {name}." in str(found) for found in taken)
+        pids.add(reading.process.pid)
+        reading.close()
+    assert 1 == len(pids)
 
 
 @pytest.mark.usefixtures("waits")

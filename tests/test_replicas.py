@@ -94,7 +94,7 @@ def test_a_listing_without_stamps_has_all_that_one_with_stamps_has(
     Path(os.fsdecode(bytes(project.base) + b"/archive/\xff.md")).touch()
     stamped, unstamped = files.scan(), files.scan(stamped=False)
     assert stamped.stamps.keys() == unstamped.stamps.keys() == {PATH, "inbox/.hidden.md"}
-    assert {NO_STAMP} == set(unstamped.stamps.values())
+    assert 1 == len(set(unstamped.stamps.values()) - {NO_STAMP}), "the first tells of the folder"
     assert 5 == len(stamped.odd)
     assert stamped.odd == unstamped.odd
     assert stamped.strays == unstamped.strays == ["outbox/.syncd-1-2-3.tmp"]
