@@ -125,40 +125,21 @@ def test_more_files_than_lots_are_divided_too(odd: Path, monkeypatch: pytest.Mon
     reading.close()
 
 
-def test_when_the_second_process_dies_the_rest_is_read_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    have_one_for_ten(monkeypatch)
-    monkeypatch.setattr(ahead, "_AT_ONCE", 1)
-    take = Ahead.take
-
-    def take_and_kill(self: Ahead, path: str) -> object:
-        if path.endswith("0020-00000000.md"):
-            os.kill(self.process.pid, signal.SIGKILL)
-        return take(self, path)
-
-    monkeypatch.setattr(Ahead, "take", take_and_kill)
-    project = Project(tmp_path / "p")
-    for number in range(40):
-        project.receive(number)
-    assert 40 == project.sync(one_way=True).counts.rows_inserted
-    assert_in_step(project)
-
-
-def test_a_second_process_that_is_stopped_is_not_waited_for_forever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP])
+def test_when_the_second_process_dies_or_is_stopped_the_rest_is_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal_number: int
 ) -> None:
     have_one_for_ten(monkeypatch)
     monkeypatch.setattr(second, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     take = Ahead.take
 
-    def take_and_stop(self: Ahead, path: str) -> object:
+    def take_and_signal(self: Ahead, path: str) -> object:
         if path.endswith("0020-00000000.md"):
-            os.kill(self.process.pid, signal.SIGSTOP)
+            os.kill(self.process.pid, signal_number)
         return take(self, path)
 
-    monkeypatch.setattr(Ahead, "take", take_and_stop)
+    monkeypatch.setattr(Ahead, "take", take_and_signal)
     project = Project(tmp_path / "p")
     for number in range(40):
         project.receive(number, body="x" * 30_000)  # more than a pipe holds
