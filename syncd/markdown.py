@@ -429,7 +429,7 @@ def legacy_view(message: Message) -> bytes:
     its rewrite of that version, and nobody's edit of the text.
     """
     subject, body = message.subject, message.body
-    names: list[str] = []
+    names = attachment_names(message.attachments) or []
     if not _is_seen_as_it_is(message):
         subject, body, names = _as_the_old_client_reads(layout_of(message), body)
     seen = [*_seen_as_they_are(message), subject, body, *names]
@@ -443,12 +443,17 @@ def view_beside_fields(message: Message) -> bytes:
 
 def _is_seen_as_it_is(message: Message) -> bool:
     """Tell whether the old client reads from a message's file just what we do."""
+    names, body = message.attachments, message.body
     return (
-        message.attachments is None
+        (names is None or (body != "" and _PLAIN_NAMES.fullmatch(names) is not None))
         and _is_plain_subject(message.subject)
-        and _SECTION_HEADING not in message.body
+        and _SECTION_HEADING not in body
     )
 
+
+# Attachments that stand in a section word for word, as JSON in normal form; most are such.
+_PLAIN_NAME = r'"[A-Za-z0-9/_.]++(?:[- ][A-Za-z0-9/_.]++)*+"'
+_PLAIN_NAMES = re.compile(rf"\[{_PLAIN_NAME}(?:, {_PLAIN_NAME})*+\]")
 
 _seen_as_they_are = attrgetter("id", *_TEXT_KEYS, "created_at", "reply_to", "metadata")
 

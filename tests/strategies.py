@@ -47,6 +47,7 @@ chars = st.characters(exclude_categories=["Cs"])
 words = st.one_of(st.sampled_from(TRICKY), st.text(chars, max_size=6))
 texts = st.lists(st.one_of(words, st.just("\n")), max_size=4).map("".join)
 lines = words
+file_names = st.text("ab/_.- 7`", max_size=6)
 
 json_values: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -65,7 +66,12 @@ def messages(draw: st.DrawFn, mailbox: Mailbox | None = None) -> Message:
     status = draw(st.one_of(st.sampled_from(["unread", "read", "archived", "sent"]), texts))
     if mailbox is not None and mailbox_of(status) is not mailbox:
         status = {"outbox": "sent", "inbox/.archive": "archived"}.get(mailbox, "read")
-    attachments = draw(st.one_of(st.lists(lines, max_size=2), st.lists(json_values, max_size=1)))
+    attachments = draw(
+        st.one_of(
+            *(st.lists(names, max_size=2) for names in (lines, file_names)),
+            st.lists(json_values, max_size=1),
+        )
+    )
     metadata = draw(st.dictionaries(words, json_values, max_size=2))
     moment = draw(st.datetimes())
     return Message(
