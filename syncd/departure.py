@@ -13,7 +13,7 @@ from typing import NamedTuple
 from syncd.found import each, place_of
 from syncd.markdown import laid_out, proven, view_beside_fields
 from syncd.message import Message, file_name, fingerprints, mailbox_of, message_from_row
-from syncd.record import RecordValues, Row, fields_text
+from syncd.record import RecordValues, Row, digest_of_prints, fields_text
 from syncd.snapshot import NO_STAMP, Stamp, digest_of
 
 
@@ -56,9 +56,11 @@ def _proven(project: str, message: Message, text: str) -> tuple[str, bytes]:
 
 def _departure(row: Row, message: Message, file: tuple[str, bytes]) -> Departure:
     path, data = file
+    prints = fingerprints(message)
+    known = digest_of_prints(prints) if row.values == message else row.digest
     record = (
         *(message.id, path, *NO_STAMP, digest_of(data)),
-        *(message.status, message.status, fields_text(fingerprints(message))),
-        *(row.digest, view_beside_fields(message)),
+        *(message.status, message.status, fields_text(prints)),
+        *(known, view_beside_fields(message)),
     )
     return Departure(data, record)

@@ -11,7 +11,7 @@ from syncd.errors import MessageError
 from syncd.markdown import Place, parse, view_beside_fields
 from syncd.message import fingerprints, mailbox_at
 from syncd.reconcile import FileState, is_insert
-from syncd.record import RecordValues, RowValues, fields_text, row_digest
+from syncd.record import RecordValues, RowValues, digest_of_prints, fields_text
 from syncd.snapshot import Version
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ def arrival_of(found: Found) -> Arrival | None:
     if not is_insert(state):
         return None
     message = state.message
-    row = tuple(message)
+    prints = fingerprints(message)
     record = (
         message.id,
         found.path,
@@ -98,8 +98,8 @@ def arrival_of(found: Found) -> Arrival | None:
         version.digest,
         state.status_said,
         message.status,
-        fields_text(fingerprints(message)),
-        row_digest(row),
+        fields_text(prints),
+        digest_of_prints(prints),
         view_beside_fields(message),
     )
-    return Arrival(row, record)
+    return Arrival(tuple(message), record)

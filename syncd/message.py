@@ -283,15 +283,15 @@ Fingerprints = tuple[str | None, ...]
 """One fingerprint a field, in the order of `FIELDS`."""
 
 
-def fingerprints(message: Message) -> Fingerprints:
-    """Return the fingerprint of every field."""
+def fingerprints(values: Sequence[str | None]) -> Fingerprints:
+    """Return the fingerprint of every field of a message, or of a row with ``id`` in front."""
     # `fingerprint`, without a call for each of the short values.
     return tuple(
         [
             value
             if value is None or (len(value) <= _SHORT and (value >= "\1" or not value))
             else _long_fingerprint(value)
-            for value in message[1:]
+            for value in values[1:]
         ]
     )
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from syncd.digest import blake2b
 from syncd.errors import DamagedBaseline
-from syncd.message import FIELDS, Fingerprints, mailbox_at
+from syncd.message import FIELDS, Fingerprints, fingerprints, mailbox_at
 from syncd.sides import Baseline
 from syncd.snapshot import Stamp
 
@@ -57,6 +57,18 @@ RecordValues = tuple[Any, ...]
 
 def row_digest(values: RowValues) -> bytes:
     """Return the digest by which the baseline knows a row as spelled."""
+    try:
+        return digest_of_prints(fingerprints(values))
+    except (TypeError, AttributeError):  # a BLOB or a number, where a host put one
+        return _digest(values)
+
+
+def digest_of_prints(prints: Fingerprints) -> bytes:
+    """Return the digest of a row whose values have these fingerprints (`row_digest`)."""
+    return _digest(prints)
+
+
+def _digest(values: tuple[Any, ...]) -> bytes:
     return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
 
 

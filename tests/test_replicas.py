@@ -13,7 +13,8 @@ import pytest
 
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
-from syncd.message import message_from_row
+from syncd.message import FIELDS, fingerprint, message_from_row
+from syncd.record import row_digest
 from syncd.snapshot import NO_STAMP
 from syncd.store import Store
 from tests.projects import Project, assert_in_step, assert_quiet, moment
@@ -134,6 +135,13 @@ def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
 
 
 # The database ------------------------------------------------------------------------------------
+
+
+def test_the_digest_of_a_row_tells_values_apart_that_only_look_alike() -> None:
+    words = "a long text " * 9
+    bodies = ["5", 5, 5.0, b"5", None, "", b"", words, words.encode(), fingerprint(words)]
+    rows = [("id", *[body if name == "body" else name for name in FIELDS]) for body in bodies]
+    assert len(rows) == len(set(map(row_digest, rows)))
 
 
 def test_g4_a_row_that_changed_since_it_was_read_stays(project: Project) -> None:
