@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tests.bench import children
 from tests.bench.bulk import in_turn, migrated
@@ -30,26 +31,52 @@ def drop_in(workshop: Workshop) -> Iterator[Result]:
             lambda: _migrate_of_the_same(workshop, messages),
             lambda: _settled(workshop, messages, drop),  # noqa: B023
         )
-        project = workshop.newest("dropped")
         result = Result(
             name="drop-in",
             what=f"{messages:,} {what} dropped in while the agent runs",
             ours=Samples.of(ours, "s"),
             floor=Samples.of(floors, "s"),
             floor_is="`syncd migrate` of the same messages",
-            did={"ours": min(count_files(project), count_rows(database_of(project)))},
+            did={"ours": _settled_number(workshop), "floor": messages},
         )
-        result.did["floor"] = messages
         result.limit_ratio(1.5, "migrate")
         yield result
+    bare, ours = in_turn(
+        workshop.scale.repeat_long,
+        lambda: _made(workshop, messages),
+        lambda: _settled(workshop, messages, dropped_rows),
+    )
+    yield Result(
+        name="drop-in",
+        what=f"{messages:,} rows dropped in, and the files alone",
+        ours=Samples.of(ours, "s"),
+        floor=Samples.of((one["seconds"] for one in bare), "s"),
+        floor_is="the same files, each written under another name, synced by 250, and renamed",
+        did={"ours": _settled_number(workshop), "floor": bare[-1]["files"]},
+    )
+
+
+def _settled_number(workshop: Workshop) -> int:
+    """Return how many messages the newest project has on both sides."""
+    project = workshop.newest("dropped")
+    return min(count_files(project), count_rows(database_of(project)))
 
 
 def _migrate_of_the_same(workshop: Workshop, messages: int) -> float:
-    project = workshop.once(
+    return migrated(workshop, _the_same(workshop, messages), messages).seconds
+
+
+def _made(workshop: Workshop, messages: int) -> dict[str, Any]:
+    source, target = _the_same(workshop, messages), workshop.fresh("bare")
+    return children.floor(workshop.home, "make-files", source, target)
+
+
+def _the_same(workshop: Workshop, messages: int) -> Path:
+    """Return a project that has as files what is dropped into others."""
+    return workshop.once(
         f"inbox-{messages}",
         lambda made: write(made / ".claude-mpm", _news(workshop, messages)),
     )
-    return migrated(workshop, project, messages).seconds
 
 
 def _news(workshop: Workshop, messages: int) -> Iterator[Letter]:

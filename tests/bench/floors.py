@@ -6,6 +6,7 @@ stays prints ``ready``, ends with its standard input, and prints the object then
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sqlite3
@@ -21,6 +22,7 @@ from tests.bench.corpus import FOLDERS
 
 Answer = dict[str, Any]
 
+_SYNCED_TOGETHER = 250
 _OFTEN_S, _SOON_S = 0.005, 0.0001
 _PATIENCE_S, _LATER_S = 2.0, 0.001
 """How long the watcher of the log looks how often, at first and then."""
@@ -74,6 +76,34 @@ def scan(project: str) -> Answer:
                     entry.stat(follow_symlinks=False)
                     files += 1
     return {"seconds": time.perf_counter() - started, "files": files}
+
+
+def make_files(source: str, project: str) -> Answer:
+    """Write the inbox of ``source`` as new files, of which a reader sees nothing or all."""
+    inbox = f"{project}/.claude-mpm/inbox"
+    texts = {os.path.basename(path): Path(path).read_bytes() for path in _files(Path(source))}
+    names = list(texts)
+    started = time.perf_counter()
+    for first in range(0, len(names), _SYNCED_TOGETHER):
+        some = names[first : first + _SYNCED_TOGETHER]
+        for name in some:
+            with open(f"{inbox}/.{name}.tmp", "wb", 0) as file:
+                file.write(texts[name])
+        _sync(inbox)
+        for name in some:
+            os.rename(f"{inbox}/.{name}.tmp", f"{inbox}/{name}")
+    _sync(inbox)
+    return {"seconds": time.perf_counter() - started, "files": len(names)}
+
+
+def _sync(folder: str) -> None:
+    """Make all that was written to a folder's file system durable."""
+    if not sys.platform.startswith("linux"):
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    ctypes.CDLL(None).syncfs(descriptor)
+    os.close(descriptor)
 
 
 def file_to_row(project: str) -> Answer:
@@ -177,6 +207,7 @@ def _watch(folder: str, kind: type[Any], on_event: Callable[[Any], None]) -> Non
 FLOORS: dict[str, Callable[..., Answer]] = {
     "read-and-insert": read_and_insert,
     "scan": scan,
+    "make-files": make_files,
     "file-to-row": file_to_row,
     "row-to-file": row_to_file,
 }
