@@ -194,8 +194,7 @@ class _Cycle:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
 
     def _set_odd_aside(self, look: Look) -> None:
-        for path, reason in look.odd_paths.items():
-            problem = Quarantined(reason, hint="Put a plain file with a plain name there.")
+        for path, problem in look.odd_paths.items():
             self.applier.quarantine_file(path, None, problem, None)
         for key in look.odd_ids:
             kinds = {"NoneType": "NULL", "bytes": "a BLOB, not text", "str": "not UTF-8"}

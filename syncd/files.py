@@ -24,6 +24,7 @@ from syncd.names import (
     temporary_name,
 )
 from syncd.snapshot import (
+    MISSING,
     FolderState,
     Scan,
     Stamp,
@@ -90,7 +91,7 @@ class FileReplica:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     raise _replica_error(error, "look at", self._base / folder) from error
-                result.folders[folder] = FolderState(None, _folder_trouble(error))
+                result.folders[folder] = FolderState(None, self._folder_trouble(folder, error))
         return result
 
     def look(self, path: str) -> Stamp | str | None:
@@ -131,7 +132,7 @@ class FileReplica:
         try:
             found = os.fstat(self._folder(folder))
         except OSError as error:
-            return FolderState(None, _folder_trouble(error))
+            return FolderState(None, self._folder_trouble(folder, error))
         return FolderState((found.st_dev, found.st_ino))
 
     def read(self, path: str) -> Version:
@@ -427,6 +428,21 @@ class FileReplica:
         if fd is not None:
             os.close(fd)
 
+    def _folder_trouble(self, folder: str, error: OSError) -> str:
+        """Return in words why a mailbox folder cannot be opened."""
+        if error.errno == errno.ENOENT:
+            return MISSING
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            return f"cannot be read ({os.strerror(error.errno or 0)})"
+        path = self._base / folder
+        if not os.path.islink(path):
+            outer = folder.rpartition("/")[0]
+            is_inside_none = outer and (os.path.islink(path.parent) or not path.parent.is_dir())
+            return MISSING if is_inside_none else "is not a folder"
+        others = {os.path.realpath(self._base / other) for other in FOLDERS if other != folder}
+        # What a link to another mailbox shows is read there.
+        return MISSING if os.path.realpath(path) in others else "is a symbolic link"
+
     @contextmanager
     def _changing(self, verb: str, path: str) -> Iterator[None]:
         try:
@@ -457,18 +473,6 @@ def _read_all(fd: int, limit: int) -> bytes:
         chunks.append(chunk)
         limit -= len(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _folder_trouble(error: OSError) -> str:
-    match error.errno:
-        case errno.ENOENT:
-            return "is missing"
-        case errno.ELOOP:
-            return "is a symbolic link"
-        case errno.ENOTDIR:
-            return "is not a folder"
-        case _:
-            return f"cannot be read ({os.strerror(error.errno or 0)})"
 
 
 def _replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:

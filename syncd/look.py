@@ -15,8 +15,8 @@ from syncd.errors import DamagedBaseline
 from syncd.files import FileReplica
 from syncd.message import FOLDERS, Mailbox, mailbox_of
 from syncd.names import is_stray, is_utf8
-from syncd.sides import Side
-from syncd.snapshot import FolderState, Scan, Stamp
+from syncd.sides import Quarantined, Side
+from syncd.snapshot import FolderState, Scan, Stamp, odd_file
 from syncd.store import DATABASE, FeedEntry, Store
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Look:
     gone_rows: set[str] = field(default_factory=set)
     cleaned: set[str] = field(default_factory=set)
     odd_ids: list[object] = field(default_factory=list)
-    odd_paths: dict[str, str] = field(default_factory=dict)
+    odd_paths: dict[str, Quarantined] = field(default_factory=dict)
     twins_gone: list[str] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
@@ -135,7 +135,7 @@ def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
         if is_stray(path):
             look.strays += [path] if found is not None else []
         elif isinstance(found, str):
-            look.odd_paths[path] = found
+            look.odd_paths[path] = odd_file(found)
         elif found is not None:
             look.paths.append(path)
         elif path not in left:

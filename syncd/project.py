@@ -28,11 +28,18 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
     The lock is an flock(2) on the folder itself: it leaves no file, and the system drops it with
     the process.
     """
+    folder = project / CLAUDE_DIR
     try:
-        fd = os.open(project / CLAUDE_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
+        if folder.is_symlink():
+            raise ReplicaError(
+                f"{folder} is a symbolic link, and links are not followed",
+                hint="Move the folder that it leads to into its place.",
+            ) from error
         raise ReplicaError(
-            f"{project / CLAUDE_DIR} cannot be opened: {(error.strerror or '').lower()}"
+            f"{folder} cannot be opened: {(error.strerror or '').lower()}",
+            hint="Put a folder there that syncd's user may read and write.",
         ) from error
     try:
         deadline = time.monotonic() + wait_s

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from syncd.digest import blake2b
 from syncd.names import TEMP_SUFFIX, in_utf8, is_stray, is_utf8
+from syncd.sides import Quarantined
 
 TICK_S = 0.01
 _COARSE_TICK_S = 2.0
@@ -49,11 +50,19 @@ class Version(NamedTuple):
     digest: bytes
 
 
+MISSING = "is missing"
+
+
 class FolderState(NamedTuple):
     """A mailbox folder as found: its identity, or (``trouble``) why it cannot be used."""
 
     identity: tuple[int, int] | None
     trouble: str = ""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether something stands there, of which nobody can tell what files it holds."""
+        return self.trouble not in ("", MISSING)
 
 
 Listed = tuple[str, int, int, int, int, int]
@@ -76,7 +85,7 @@ class Scan:
 
         It goes by the order of the listing too, which no file system changes without a reason.
         """
-        states = [(folder, state.identity) for folder, state in self.folders.items()]
+        states = [(folder, *state) for folder, state in self.folders.items()]
         return blake2b(marshal.dumps((self.listed, states), 2), digest_size=16).hexdigest()
 
     @cached_property
@@ -95,17 +104,21 @@ class Scan:
         }
 
     @cached_property
-    def odd(self) -> dict[str, str]:
-        """Why an entry that is named like a message cannot be one."""
-        found = {}
+    def odd(self) -> dict[str, Quarantined]:
+        """Why an entry that is named like a message cannot be one, and a mailbox is closed."""
+        found = {
+            folder: Quarantined(f"it {state.trouble}", hint=_FOLDER_HINT)
+            for folder, state in self.folders.items()
+            if state.is_closed
+        }
         for folder, entries in self.listed.items():
             for name, mode, _, _, _, _ in entries:
                 if name.endswith(TEMP_SUFFIX):
                     continue
                 if not (name.isascii() or is_utf8(name)):
-                    found[f"{folder}/{in_utf8(name)}"] = "its name is not UTF-8"
+                    found[f"{folder}/{in_utf8(name)}"] = odd_file("its name is not UTF-8")
                 elif not stat.S_ISREG(mode) and not name.startswith("."):
-                    found[f"{folder}/{name}"] = not_regular(mode)
+                    found[f"{folder}/{name}"] = odd_file(not_regular(mode))
         return found  # an editor's lock is a hidden link, and no concern of ours
 
     @cached_property
@@ -117,6 +130,14 @@ class Scan:
             for name, _, _, _, _, _ in entries
             if name.endswith(TEMP_SUFFIX)
         ]
+
+
+_FOLDER_HINT = "Put a folder there that syncd's user may read."
+
+
+def odd_file(reason: str) -> Quarantined:
+    """Return what is said of an entry that is named like a message and cannot be one."""
+    return Quarantined(reason, hint="Put a plain file with a plain name there.")
 
 
 _MOST = 2**63 - 1

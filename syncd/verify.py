@@ -32,7 +32,6 @@ _SHORTEST_PAUSE_S = 0.02
 _WIDTH = 60
 _UNHURRIED_S = 0.2
 _AGENT_NEEDS_S = 1.0
-_FOLDER_HINT = "Put a folder there that syncd's user may read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +295,7 @@ class _Told:
 
     def unreadable_files(self) -> Iterator[QuarantineEntry]:
         """Yield files and folders in which no message can be read."""
-        problems = dict(self._files.unreadable)
-        for path, reason in self._files.scan.odd.items():
-            problems[path] = Quarantined(reason, hint="Put a plain file with a plain name there.")
-        for folder, state in self._files.scan.folders.items():
-            if state.trouble not in ("", "is missing"):
-                problems[folder] = Quarantined(f"it {state.trouble}", hint=_FOLDER_HINT)
+        problems = self._files.unreadable | self._files.scan.odd
         for path in sorted(problems):
             yield QuarantineEntry(path, None, problems[path], None)
 

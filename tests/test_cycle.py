@@ -1357,6 +1357,47 @@ def test_g14_a_mailbox_that_is_a_link_is_not_followed(synced: Project) -> None:
     assert ["x.md"] == [path.name for path in elsewhere.iterdir()]
 
 
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_mailbox_that_is_no_folder_is_told_from_the_first_sync_on(
+    project: Project, kind: str
+) -> None:
+    inbox = project.file("inbox")
+    inbox.parent.mkdir(parents=True, exist_ok=True)
+    reason = {"link": "it is a symbolic link", "file": "it is not a folder"}[kind]
+    if kind == "link":
+        (project.path / "elsewhere").mkdir()
+        inbox.symlink_to(project.path / "elsewhere")
+    else:
+        inbox.write_text("")
+    for _ in range(2):
+        report = project.sync()
+        assert State.ATTENTION is report.state
+        assert [("inbox", reason)] == [(one.path, one.problem.reason) for one in report.quarantined]
+        assert_quiet(project)
+
+    inbox.unlink()
+    key = project.receive()
+
+    assert State.IN_SYNC is project.sync().state
+    assert [key] == list(project.rows())
+
+
+def test_a_link_from_one_archive_to_the_other_is_nothing_to_tell(synced: Project) -> None:
+    synced.file("archive").symlink_to("inbox/.archive")
+    assert State.IN_SYNC is synced.sync().state
+    assert_quiet(synced)
+
+
+def test_a_project_whose_folder_is_a_link_is_told_the_way_out(synced: Project) -> None:
+    moved = synced.path / "moved"
+    synced.file("").rename(moved)
+    synced.path.joinpath(".claude-mpm").symlink_to(moved)
+    report = synced.cycle()
+    assert report.error is not None
+    assert report.error.endswith("is a symbolic link, and links are not followed")
+    assert report.hint
+
+
 def test_g14_a_file_over_the_limit_is_left_alone(tmp_path: Path) -> None:
     project = Project(tmp_path / "p", max_bytes=2000)
     project.receive(1)

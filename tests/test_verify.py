@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_looked_into_is_no_proof(project: Project) -> No
     project.file("inbox").rename(project.file("elsewhere"))
     project.file("inbox").symlink_to("elsewhere")
     result = found(project)
-    assert ["it is not a folder"] == [
+    assert ["it is a symbolic link"] == [
         entry.problem.reason for entry in result.quarantined if entry.path == "inbox"
     ]
     assert 3 == len(result.differences)
