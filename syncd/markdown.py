@@ -38,8 +38,9 @@ BREAK = re.compile(r"\r\n|\r|\n")
 _BREAK_START = re.compile(r"[\r\n]")
 _NO_SPACE = re.compile(r"\S")
 _MAX_ITEMS = 10_000
+# Possessive: a break of two characters is also two breaks, and nothing may try both for each.
 _SECTION = re.compile(
-    r"(?:\r\n|\r|\n)## Attachments(?:(?:[ \t]*(?:\r\n|\r|\n))+- `[^`\r\n]+`)+[ \t]*\Z"
+    r"(?:\r\n|\r|\n)## Attachments(?:(?:[ \t]*+(?:\r\n|\r|\n))++- `[^`\r\n]++`)++[ \t]*+\Z"
 )
 _SECTION_HEADING = "## Attachments"
 _ITEM = re.compile(r"- `([^`\r\n]+)`")
@@ -272,18 +273,10 @@ def _first_inside(text: str, start: int, end: int) -> int:
 
 
 def _last_section(body: str) -> re.Match[str] | None:
-    at = body.rfind(_SECTION_HEADING)
-    while at > 0:
-        start = at - (2 if body[at - 2 : at] == "\r\n" else 1)
-        if body.count("- `", at) > _MAX_ITEMS:
-            return None  # text, then: to match so many would take more memory than the file
-        found = _SECTION.match(body, start)
-        if found is not None:
-            return found
-        if body[start] in "\r\n":
-            return None  # the last heading line, and more than items behind it
-        at = body.rfind(_SECTION_HEADING, 0, at)
-    return None
+    at = max(body.rfind(f"\n{_SECTION_HEADING}"), body.rfind(f"\r{_SECTION_HEADING}"))
+    if at < 0 or body.count("- `", at) > _MAX_ITEMS:
+        return None  # to match so many items would take more memory than the file
+    return _SECTION.match(body, at - 1 if body[at - 1 : at + 1] == "\r\n" else at)
 
 
 # Writing ----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from syncd.message import (
     fingerprint,
     fingerprints,
     mailbox_of,
+    normal_json,
     status_in,
 )
 from tests.clients import parse_legacy, render_legacy
@@ -77,6 +78,39 @@ def test_a_rewrite_by_the_old_client_has_the_view_of_what_it_read(message: Messa
     assert legacy_view(message) == legacy_view(rewritten)
     if not view_beside_fields(message):
         assert message._replace(status="") == rewritten._replace(status="")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "x\r\n## Attachments" + "\r\n" * 5_000 + "- `a` and `b`",
+        "x\r\n## Attachments" + "\r\n- `a`" * 5_000 + "\r\n- `a` and `b`",
+        "x ## Attachments " * 100_000 + "`",
+    ],
+    ids=["blank lines", "items", "headings inside a line"],
+)
+def test_what_is_nearly_a_section_takes_no_time(body: str) -> None:
+    head = render(_plain("x"), place_of(Mailbox.INBOX)).decode().partition("\n---\n")[0]
+    data = f"{head}\n---\n\n{body}".encode()
+    assert parse(data, place_of(Mailbox.INBOX)).message.attachments is None
+
+
+def test_a_section_may_have_line_ends_of_two_characters() -> None:
+    text = render(_plain("words"), place_of(Mailbox.INBOX)).decode()
+    data = f"{text}\n\n## Attachments\n\n- `a`\n- `b`\n".replace("\n", "\r\n").encode()
+    assert parse(data, place_of(Mailbox.INBOX)).message.attachments == '["a", "b"]'
+
+
+def _plain(body: str) -> Message:
+    return Message(
+        *("id", "/a", "pm", "/b", "pm", "task", "normal", "Subject", body, "unread"),
+        *("2026-02-20T00:00:00+00:00", None, None, None),
+    )
+
+
+def test_a_number_beyond_all_floats_counts_as_nothing() -> None:
+    assert normal_json("1e999") is None
 
 
 @given(messages())
