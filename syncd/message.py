@@ -167,7 +167,7 @@ def json_text(value: Any) -> str | None:
     except RecursionError:
         raise MessageError("a JSON value nests too deeply") from None
     try:
-        return _encode(_decode(json.dumps(value)))
+        return json_text(_decode(json.dumps(value)))
     except (ValueError, RecursionError) as error:
         raise MessageError(f"a value cannot be written as JSON: {error}") from error
 
