@@ -247,7 +247,8 @@ class Chronicle(Database):
         )
         for table, condition, days in old:
             kept_since = datetime.fromtimestamp(max(0.0, now - days * 86_400), UTC).isoformat()
-            oldest = execute(f"SELECT at FROM {table} ORDER BY rowid LIMIT 1").fetchone()
+            first = f"SELECT at FROM {table} WHERE typeof(at) = 'text' ORDER BY rowid LIMIT 1"
+            oldest = execute(first).fetchone()
             if oldest is None or oldest[0] >= kept_since:
                 continue
             values = (kept_since,)
