@@ -131,7 +131,7 @@ class Absence:
             read = self._reader.read(record.path, keep=True)
             if isinstance(read, Found) and read.state.message.id != record.id:
                 lost[record.id] = record.path
-        if self._orders.paths is not None and not self._orders.wait and not self._halted:
+        if not self._orders.wait and not self._halted:
             fresh = {key for key, path in lost.items() if path not in self._orders.gone}
             self._report.vanished |= {lost[key] for key in fresh}
             lost = {key: path for key, path in lost.items() if key not in fresh}
