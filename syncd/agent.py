@@ -42,6 +42,7 @@ MAX_OPEN_STORES = 64
 _TICK_S = 1.0
 _LONG_S = 0.1
 _WAIT_S = 3.0
+_DEFECT_HINT = "The agent's log has the whole of it; the project is tried again every half minute."
 _STUCK_S = 600.0
 
 
@@ -215,7 +216,7 @@ class Agent:
     def _beat(self, heartbeat: Heartbeat) -> None:
         now = time.monotonic()
         jobs = list(self._jobs.values())
-        troubles = {str(job.project): job.trouble for job in jobs if job.trouble}
+        troubles = {str(job.project): trouble for job in jobs if (trouble := job.trouble)}
         self._next_beat = now + BEAT_S
         compares = {str(job.project): job.compared for job in jobs if job.compared}
         heartbeat.beat(compares, troubles)
@@ -265,9 +266,14 @@ class Agent:
             # The one place that catches everything: a defect in one project's cycle must not
             # end the agent for the others. It is reported, and the project tried again later.
             log.exception("%s: a defect; the project is tried again in 30 s", job.project)
+            job.versions = None
+            with suppress(Exception):
+                job.close()
             with job.lock:
-                job.due, job.full = time.monotonic() + LONGEST_RETRY_S, False
-                job.last_state = job.last_state or "defect"
+                job.full, job.full_due = True, 0.0
+                job.rest_until = time.monotonic() + LONGEST_RETRY_S
+                job.last_state = "defect"
+                job.trouble = ("a cycle ended with a defect of syncd", _DEFECT_HINT)
         finally:
             self._note_open(job)
             was_new, job.is_new = job.is_new, False

@@ -100,7 +100,8 @@ class InotifyWatcher:
 
     def unwatched(self) -> set[Path]:
         """Return the projects of which a folder that is there has no watch, or another had."""
-        return {project for project, watch in self._watches.items() if not watch.is_whole()}
+        watches = list(self._watches.items())  # others may watch anew meanwhile
+        return {project for project, watch in watches if not watch.is_whole()}
 
 
 class _Reader(InotifyFD):

@@ -121,7 +121,7 @@ class ObserverWatcher:
             return set()
         seen = set[int]().union(*instances)
         deaf = set()
-        for project in self._watches:
+        for project in list(self._watches):
             for folder in ("", *FOLDERS):
                 try:
                     found = os.stat(project / CLAUDE_DIR / folder, follow_symlinks=False)
