@@ -30,7 +30,7 @@ from typing import Any
 
 from syncd import second
 from syncd.heartbeat import BEAT_S, Heartbeat, alive
-from syncd.job import LONGEST_RETRY_S, Job
+from syncd.job import Job
 from syncd.roster import Roster
 from syncd.wakes import Kind, Wake
 from syncd.watch import watcher
@@ -42,7 +42,6 @@ MAX_OPEN_STORES = 64
 _TICK_S = 1.0
 _LONG_S = 0.1
 _WAIT_S = 3.0
-_DEFECT_HINT = "The agent's log has the whole of it; the project is tried again every half minute."
 _STUCK_S = 600.0
 
 
@@ -266,14 +265,7 @@ class Agent:
             # The one place that catches everything: a defect in one project's cycle must not
             # end the agent for the others. It is reported, and the project tried again later.
             log.exception("%s: a defect; the project is tried again in 30 s", job.project)
-            job.versions = None
-            with suppress(Exception):
-                job.close()
-            with job.lock:
-                job.full, job.full_due = True, 0.0
-                job.rest_until = time.monotonic() + LONGEST_RETRY_S
-                job.last_state = "defect"
-                job.trouble = ("a cycle ended with a defect of syncd", _DEFECT_HINT)
+            job.note_defect()
         finally:
             self._note_open(job)
             was_new, job.is_new = job.is_new, False

@@ -32,6 +32,7 @@ _HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
 _LISTEN_S = 5.0
 _COMMIT_S = (0.0001,) * 15
+_DEFECT_HINT = "The agent's log has the whole of it; the project is tried again by itself."
 
 
 @dataclass(slots=True)
@@ -393,6 +394,16 @@ class Job:
                 self.quiet_at[path] = now + 0.05
             if self.polled:
                 self.full_due = now + self.config.poll_s
+
+    def note_defect(self) -> None:
+        """Have all compared after a while: what the cycle that failed was to do is not known."""
+        self.versions = None
+        self.close()
+        with self.lock:
+            self.full, self.full_due = True, 0.0
+            self.rest_until = time.monotonic() + LONGEST_RETRY_S
+            self.last_state = "defect"
+            self.trouble = ("a cycle ended with a defect of syncd", _DEFECT_HINT)
 
     def _log_state(self, orders: Orders, report: Report) -> None:
         if self.trouble is not None and report.error is None and orders.paths is not None:

@@ -397,6 +397,27 @@ def test_a_bell_in_another_pass_s_turn_is_no_trouble(tmp_path: Path) -> None:
     job.close()
 
 
+def test_g18_after_a_defect_all_is_compared_once_it_rested_and_not_before(tmp_path: Path) -> None:
+    here = project(tmp_path / "p")
+    job, _ = rung_job(here)
+    job.full_due = time.monotonic() - 1.0  # the periodic compare, too, is not due before
+    job.note_defect()
+    now = time.monotonic()
+    due = job.next_due(now)
+    assert (None, True) == (job.take(now), job.trouble is not None)
+    assert due is not None
+    assert due > now + 1.0
+
+    orders = job.take(due + 0.1)
+    assert orders is not None
+    assert orders.paths is None
+    report = job.cycle(orders)
+    assert report is not None
+    job.heed(orders, report)
+    assert (None, True) == (job.trouble, bool(job.compared))
+    job.close()
+
+
 @pytest.mark.parametrize("before_the_triggers", [False, True])
 def test_a_row_whose_file_could_not_be_written_is_come_back_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_the_triggers: bool

@@ -241,6 +241,7 @@ def test_g8_a_late_rewrite_under_the_old_name_is_kept(project: Project) -> None:
     [
         "UPDATE syncd_state SET value = '{nope'",
         "UPDATE syncd_state SET value = x'ff'",
+        "UPDATE syncd_journal SET at = x'ff'",
         "UPDATE syncd_baseline SET fields = 'nope'",
         "UPDATE syncd_baseline SET fields = '[]', status = NULL",
         "UPDATE syncd_baseline SET path = '../../outside.md'",
