@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
 _PRUNED = "journal_pruned_until"
+_PRUNED_AT_ONCE = 2000
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -252,9 +253,10 @@ class Chronicle(Database):
             if oldest is None or oldest[0] >= kept_since:
                 continue
             values = (kept_since,)
-            if execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1", values).fetchone():
-                with self.writing():
-                    execute(f"DELETE FROM {table} WHERE {condition}", values)
+            past = f"SELECT rowid FROM {table} WHERE {condition} LIMIT {_PRUNED_AT_ONCE}"
+            while execute(past, values).fetchone():
+                with self.writing():  # which leaves the lock to others in between
+                    execute(f"DELETE FROM {table} WHERE rowid IN ({past})", values)
                     if table == "syncd_journal":
                         sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
                         execute(sql, (_PRUNED, kept_since))
