@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from syncd.chronicle import QuarantineEntry, now_text
@@ -180,14 +181,17 @@ class Applier:
     def _free_path(
         self, mailbox: Mailbox, name: str, message_id: str, stamp: Stamp | None = None
     ) -> str:
-        """Return a path where nothing stands: the name itself, else with a digest of the id.
+        """Return a path where nothing stands: the name itself, else with a digest, and a number.
 
         A file of that ``stamp`` counts as nothing: it is the one that is to move there.
         """
         path = f"{mailbox}/{name}"
-        if path in self.taken or (self._stands(path) and self.files.look(path) != stamp):
-            digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-            end = f"%_{digest}.md"
+        digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+        for number in count(1):
+            stands = path in self.taken or self._stands(path)
+            if not stands or (path not in self.taken and self.files.look(path) == stamp):
+                break
+            end = f"%_{digest}{f'-{number}' if number > 1 else ''}.md"
             stem = name.removesuffix(".md").encode()[: _LONGEST_NAME - len(end)]
             path = f"{mailbox}/{stem.decode(errors='ignore')}{end}"
         self.taken.add(path)

@@ -1607,6 +1607,20 @@ def test_a_row_whose_file_name_is_taken_by_another_message_gets_another_name(
     assert_quiet(project)
 
 
+def test_a_row_finds_a_name_where_its_second_one_is_taken_too(project: Project) -> None:
+    names = ["inbox/wanted.md"]
+    for number in range(3):
+        project.write(names[-1], f"---\nid: other-{number}\n---\n\nWords")
+        insert(project, a_row(project, "wanted"))
+        project.sync()
+        names.append(path_of(project, "wanted"))
+        assert_in_step(project)
+        assert_quiet(project)
+        project.sql("DELETE FROM messages WHERE id = 'wanted'")
+        project.sync()
+    assert 4 == len(set(names))
+
+
 def test_a_file_without_an_id_that_is_moved_to_a_taken_name_stays_its_message(
     project: Project,
 ) -> None:
