@@ -45,6 +45,7 @@ from syncd.syscalls import (
 MAX_BYTES = 16 * 1024 * 1024
 
 _WORTH_STAGING = 8
+_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which tell nothing of a file
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -89,7 +90,7 @@ class FileReplica:
                 result.folders[folder] = FolderState((found.st_dev, found.st_ino))
                 list_folder(fd, entries, stamped=stamped)
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
+                if error.errno in _OWN_LIMITS:
                     raise _replica_error(error, "look at", self._base / folder) from error
                 result.folders[folder] = FolderState(None, self._folder_trouble(folder, error))
         return result
@@ -138,8 +139,8 @@ class FileReplica:
     def read(self, path: str) -> Version:
         """Return a file's bytes, read between two equal looks at it.
 
-        Raises `FileNotFoundError` when it is gone, `MessageError` for what is no regular file or
-        too large, `StaleReplica` when it changes while it is read.
+        Raises `FileNotFoundError` when it is gone, `MessageError` for what is no regular file, too
+        large, or not to be read, and `StaleReplica` when it changes while it is read.
         """
         folder, name = _split(path)
         try:
@@ -153,15 +154,16 @@ class FileReplica:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise MessageError("it is not a regular file") from error
+            if error.errno in _OWN_LIMITS:
+                raise _replica_error(error, "read", self._base / path) from error
+            # Whatever is wrong with one file, also a bad sector, must not hold up the others.
+            hint = "See to the disk that it is on; syncd goes on by itself."
             if error.errno in (errno.EACCES, errno.EPERM):
                 import shlex  # every command that only looks would pay for it
 
-                raise MessageError(
-                    "it cannot be read: permission denied",
-                    hint=f"chmod u+r {shlex.quote(str(self._base / path))}",
-                    in_bytes=False,
-                ) from error
-            raise _replica_error(error, "read", self._base / path) from error
+                hint = f"chmod u+r {shlex.quote(str(self._base / path))}"
+            reason = (error.strerror or str(error)).lower()
+            raise MessageError(f"it cannot be read: {reason}", hint=hint, in_bytes=False) from error
 
     def _stable(self, fd: int, path: str) -> Version:
         before = os.fstat(fd)

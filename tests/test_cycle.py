@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -1649,6 +1650,31 @@ def test_g15_one_bad_file_and_one_odd_row_hold_up_nothing_else(synced: Project) 
     assert ["inbox/bad.md", "messaging.db#odd"] == [entry.path for entry in report.quarantined]
     assert "By hand." == synced.row(ONE)["body"]
     assert "By SQL." == synced.message_at(f"inbox/{TWO}.md").body
+
+
+@pytest.mark.parametrize("what", [errno.EIO, errno.ESTALE, errno.EOVERFLOW])
+def test_g15_a_file_on_a_bad_sector_holds_up_nothing_else(
+    synced: Project, monkeypatch: pytest.MonkeyPatch, what: int
+) -> None:
+    read = os.pread
+
+    def fail(fd: int, size: int, offset: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(AT_ONE):
+            raise OSError(what, os.strerror(what))
+        return read(fd, size, offset)
+
+    synced.edit(AT_ONE, "Body 1.", "Not to be had.")
+    synced.edit(f"inbox/{TWO}.md", "Body 2.", "By hand.")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", fail)
+        (entry,) = synced.sync().quarantined
+    assert (AT_ONE, f"it cannot be read: {os.strerror(what).lower()}") == (
+        entry.path,
+        entry.problem.reason,
+    )
+    assert ("Body 1.", "By hand.") == (synced.row(ONE)["body"], synced.row(TWO)["body"])
+    assert [] == synced.sync().quarantined
+    assert "Not to be had." == synced.row(ONE)["body"]
 
 
 def test_g15_a_file_that_the_database_refuses_is_reported_and_holds_up_nothing_else(
