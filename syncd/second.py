@@ -42,7 +42,7 @@ class SecondProcess:
     """
 
     def __init__(
-        self, pid: int, told: BinaryIO | None, answers: BinaryIO, lots: tuple[int, int]
+        self, pid: int, told: int | None, answers: BinaryIO, lots: tuple[int, int]
     ) -> None:
         self.pid = pid
         self.patience_s: float | None = _PATIENCE_S
@@ -94,18 +94,25 @@ class SecondProcess:
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
             ]
             command = [sys.executable, "-P", "-m", module]
+            os.set_blocking(tell, False)
             pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=files)
             ours.pop_all()
-        return cls(pid, open(tell, "wb"), open(answers, "rb", 0), (drawn, put))
+        return cls(pid, tell, open(answers, "rb", 0), (drawn, put))
 
     def tell(self, what: Any, lots: int) -> None:
-        """Tell it what to do with so many lots; raises `OSError` where it is dead.
+        """Tell it what to do with so many lots. A copy knows from the start.
 
-        A copy knows from the start.
+        Raises `OSError` where it is dead, or takes nothing of it for ``patience_s``.
         """
-        if self._told is not None:
-            _put(self._into_lots, lots)
-            send(self._told, what)
+        if self._told is None:
+            return
+        _put(self._into_lots, lots)
+        taken = select.poll()
+        taken.register(self._told, select.POLLOUT)
+        data = memoryview(_packed(what))
+        while data:
+            self._wait(taken)
+            data = data[os.write(self._told, data) :]
 
     def draw(self) -> int | None:
         """Draw the next lot, which is then not for the second process; None when none is left."""
@@ -121,10 +128,10 @@ class SecondProcess:
         Raises `EOFError` where it is dead, `TimeoutError` where nothing is heard of it for
         ``patience_s``.
         """
-        return receive(self._answers, self._wait)
+        return receive(self._answers, lambda: self._wait(self._answered))
 
-    def _wait(self) -> None:
-        if not self._answered.poll(None if self.patience_s is None else self.patience_s * 1000):
+    def _wait(self, pipe: select.poll) -> None:
+        if not pipe.poll(None if self.patience_s is None else self.patience_s * 1000):
             raise TimeoutError(f"nothing is heard of process {self.pid}: it may be stopped")
 
     def can_wait(self) -> bool:
@@ -140,8 +147,7 @@ class SecondProcess:
         os.close(self._lots)
         os.close(self._into_lots)
         if self._told is not None:
-            with suppress(OSError):  # what it never read
-                self._told.close()
+            os.close(self._told)
 
 
 def _pipe(*, reads: ExitStack, writes: ExitStack) -> tuple[int, int]:
@@ -181,13 +187,18 @@ def _draw(lots: int = _LOTS) -> int | None:
 
 
 def send(into: BinaryIO, what: Any) -> None:
-    """Write something that `receive` can read in a few calls.
+    """Write something that `receive` can read."""
+    into.write(_packed(what))
+    into.flush()
 
-    From a pipe, `marshal.load` fetches each value with a call of its own.
+
+def _packed(what: Any) -> bytes:
+    """Return something in a form that can be read from a pipe in a few calls.
+
+    From there, `marshal.load` fetches each value with a call of its own.
     """
     data = marshal.dumps(what, 2)
-    into.write(len(data).to_bytes(_SIZE_BYTES, "little") + data)
-    into.flush()
+    return len(data).to_bytes(_SIZE_BYTES, "little") + data
 
 
 def receive(source: BinaryIO, wait: Callable[[], None] = lambda: None) -> Any:

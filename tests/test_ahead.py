@@ -619,6 +619,23 @@ def test_one_that_died_while_it_waited_is_done_without(
 
 
 @pytest.mark.usefixtures("waits")
+def test_one_that_is_stopped_while_it_waits_is_done_without_also_for_more_than_a_pipe_holds(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(second, "_PATIENCE_S", 0.1)
+        second.stand_by("syncd.ahead")
+    stopped = second.at_hand()
+    assert stopped is not None
+    os.kill(stopped.pid, signal.SIGSTOP)
+    paths = [f"inbox/{'none-' * 20}{number}.md" for number in range(20_000)]
+    reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here, stopped)
+    assert is_dead(stopped.pid)
+    reading.close()
+    assert is_dead(reading.process.pid)
+
+
+@pytest.mark.usefixtures("waits")
 def test_one_that_has_not_answered_all_does_not_wait(odd: Path) -> None:
     reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3, not_here)
     reading.close()
