@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
 _PRUNED = "journal_pruned_until"
-_PRUNED_AT_ONCE = 2000
+DROPPED_AT_ONCE = 2000
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -120,15 +120,6 @@ class Chronicle(Database):
         """Tell whether the history of a message holds a file of exactly these bytes."""
         sql = "SELECT 1 FROM syncd_history WHERE id = ? AND data = ? LIMIT 1"
         return self.connection.execute(sql, (message_id, data)).fetchone() is not None
-
-    def history(self, message_id: str | None = None) -> list[HistoryEntry]:
-        """Return all versions in the history, or those of one message, oldest first."""
-        sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
-        if message_id is None:
-            found = self.connection.execute(f"{sql} ORDER BY version")
-        else:
-            found = self.connection.execute(f"{sql} WHERE id = ? ORDER BY version", (message_id,))
-        return [_history_entry(values) for values in found]
 
     def kept(self, version: int) -> HistoryEntry | None:
         """Return one version of the history."""
@@ -252,14 +243,23 @@ class Chronicle(Database):
             oldest = execute(first).fetchone()
             if oldest is None or oldest[0] >= kept_since:
                 continue
-            values = (kept_since,)
-            past = f"SELECT rowid FROM {table} WHERE {condition} LIMIT {_PRUNED_AT_ONCE}"
-            while execute(past, values).fetchone():
-                with self.writing():  # which leaves the lock to others in between
-                    execute(f"DELETE FROM {table} WHERE rowid IN ({past})", values)
-                    if table == "syncd_journal":
-                        sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
-                        execute(sql, (_PRUNED, kept_since))
+            until = (_PRUNED, kept_since) if table == "syncd_journal" else None
+            self._drop(table, condition, kept_since, state=until)
+
+    def _drop(
+        self, table: str, condition: str, value: object, *, state: tuple[str, str] | None = None
+    ) -> None:
+        """Delete what meets a condition, and set a state if there is any.
+
+        Some are deleted at once: in between, the lock is left to others.
+        """
+        execute = self.connection.execute
+        met = f"SELECT rowid FROM {table} WHERE {condition} LIMIT {DROPPED_AT_ONCE}"
+        while execute(met, (value,)).fetchone():
+            with self.writing():
+                execute(f"DELETE FROM {table} WHERE rowid IN ({met})", (value,))
+                if state is not None:
+                    execute("INSERT OR REPLACE INTO syncd_state VALUES (?, ?)", state)
 
 
 def _history_entry(values: Sequence[Any]) -> HistoryEntry:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from syncd.chronicle import Chronicle, now_text
+from syncd.chronicle import DROPPED_AT_ONCE, Chronicle, now_text
 from syncd.database import translated
 from syncd.errors import DamagedBaseline, LostTransaction, MessageError, StaleReplica
 from syncd.message import FIELDS, Message
@@ -323,8 +323,7 @@ class Store(Chronicle):
             "SELECT at FROM syncd_versions ORDER BY seq LIMIT 1"
         ).fetchone()
         if oldest is not None and oldest[0] < since:
-            with self.writing():
-                self.connection.execute("DELETE FROM syncd_versions WHERE at < ?", (since,))
+            self._drop("syncd_versions", "at < ?", since)
 
     def forget_damaged(self) -> None:
         """Forget each baseline that makes no sense; its message is synced as in a first sync."""
@@ -335,8 +334,10 @@ class Store(Chronicle):
                     record_from(values)
                 except DamagedBaseline:
                     damaged.append((number,))
-            with self.writing():
-                self.connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", damaged)
+            for start in range(0, len(damaged), DROPPED_AT_ONCE):
+                with self.writing():
+                    some = damaged[start : start + DROPPED_AT_ONCE]
+                    self.connection.executemany(f"DELETE FROM {table} WHERE rowid = ?", some)
 
     def forget_record(self, message_id: str) -> None:
         self.connection.execute("DELETE FROM syncd_baseline WHERE id = ?", (message_id,))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from syncd import chronicle
+from syncd import store as store_module
 from syncd.journal import JournalEntry
 from syncd.store import DATABASE, Store
 from tests.projects import Project
@@ -153,6 +155,34 @@ def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
     assert [("db", "new file"), ("file", "the row changed")] == [
         (side, why) for _, side, _, _, why in told(project)
     ]
+
+
+def test_what_is_past_its_time_goes_in_portions_and_leaves_the_lock_free_in_between(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chronicle, "DROPPED_AT_ONCE", 10)
+    monkeypatch.setattr(store_module, "DROPPED_AT_ONCE", 10)
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 45)"
+    long_ago = "'2001-01-01T00:00:00+00:00'"
+    for sql in (
+        f"INSERT INTO syncd_journal (seq, at, side) {numbers} SELECT -i, {long_ago}, 'db' FROM n",
+        f"INSERT INTO syncd_history (at, id) {numbers} SELECT {long_ago}, 'x' FROM n",
+        f"INSERT INTO syncd_versions (at, id) {numbers} SELECT 1.0, 'x' FROM n",
+        f"INSERT INTO syncd_baseline (id, path) {numbers} SELECT 'x' || i, 'x' FROM n",
+    ):
+        project.sql(sql)
+    statements: list[str] = []
+    with Store.open(database(project)) as store:
+        store.connection.set_trace_callback(statements.append)
+        store.prune(1.0, 1.0)
+        store.prune_versions()
+        store.forget_damaged()
+        left = [
+            store.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("syncd_history", "syncd_versions", "syncd_baseline")
+        ]
+    assert [0, 0, 1] == left
+    assert 4 * 5 <= sum(text.startswith("BEGIN") for text in statements)
 
 
 def test_the_journal_can_be_asked_by_message_time_and_number(project: Project) -> None:
