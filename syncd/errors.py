@@ -88,3 +88,9 @@ class MessageError(SyncdError):
 
 class LostTransaction(MessageError):
     """A host's trigger refused a message, and rolled back all else of the transaction with it."""
+
+
+def os_sentence(error: OSError) -> str:
+    """Return what the system said as a sentence with the path that it concerns."""
+    reason = (error.strerror or str(error)).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason

@@ -317,7 +317,7 @@ class Job:
                 return report
             self.versions = (data, store.schema_version())
         except SyncdError as error:
-            report.error, report.hint = error.sentence, error.hint
+            report.note_error(error)
         if orders.paths is None and report.error is None:
             self.compared = datetime.now(UTC).isoformat(timespec="seconds")
             jitter = random.uniform(0.9, 1.1)
@@ -330,7 +330,7 @@ class Job:
             if note_retirement(self.project, report) is None:
                 return False
         except SyncdError as error:
-            report.error, report.hint = error.sentence, error.hint
+            report.note_error(error)
         self.close()
         self.versions = None
         self.is_retired = True

@@ -13,7 +13,14 @@ from syncd import cycle
 from syncd.config import Config
 from syncd.cycle import Orders
 from syncd.database import translated
-from syncd.errors import BusyError, DamagedBaseline, ReplicaError, SyncdError, UsageError
+from syncd.errors import (
+    BusyError,
+    DamagedBaseline,
+    ReplicaError,
+    SyncdError,
+    UsageError,
+    os_sentence,
+)
 from syncd.names import CLAUDE_DIR
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
@@ -77,8 +84,9 @@ def run_pass(
     is done, and its database not even opened; the report says so.
     """
     report = Report(str(project))
+    path = project / CLAUDE_DIR / DATABASE
     try:
-        with turn(project, config.busy_wait_s):
+        with turn(project, config.busy_wait_s), translated(path):
             retired = note_retirement(project, report)
             if retired is not None:
                 if before is not None or orders.restore or orders.accept_deletes:
@@ -86,7 +94,6 @@ def run_pass(
                 return report
             if store is not None:
                 return _run(project, store, config, orders, before, has_news=has_news)
-            path = project / CLAUDE_DIR / DATABASE
             seen = Seen(project, config)
             with Store.open_readonly(path) if orders.dry_run else Store.open(path) as opened:
                 report = _run(project, opened, config, orders, before, seen)
@@ -96,8 +103,10 @@ def run_pass(
     except UsageError:
         raise
     except SyncdError as error:
-        report.error, report.hint = error.sentence, error.hint
+        report.note_error(error)
         report.busy = isinstance(error, BusyError)
+    except OSError as error:
+        report.error = os_sentence(error)
     return report
 
 
@@ -121,17 +130,16 @@ def _run(
     if not orders.dry_run:
         store.prepare()
     _refuse_shared(project, store)
-    with translated(store.path):
-        if before is not None:
-            before(store)
-        knows = seen.knows if seen else None
-        try:
-            return cycle.run(project, store, config, orders, is_known=knows, has_news=has_news)
-        except DamagedBaseline:
-            if orders.dry_run:
-                raise
-            store.forget_damaged()
-            return cycle.run(project, store, config, orders._replace(paths=None))
+    if before is not None:
+        before(store)
+    knows = seen.knows if seen else None
+    try:
+        return cycle.run(project, store, config, orders, is_known=knows, has_news=has_news)
+    except DamagedBaseline:
+        if orders.dry_run:
+            raise
+        store.forget_damaged()
+        return cycle.run(project, store, config, orders._replace(paths=None))
 
 
 def _refuse_shared(project: Path, store: Store) -> None:

@@ -130,6 +130,8 @@ class Report:
             "halt": self.halt.as_json(self.path) if self.halt else None,
             "error": self.error,
         }
+        if self.unsettled:
+            entry["unsettled"] = sorted(self.unsettled)
         if self.retired is not None:
             entry |= {"retired": self.retired.as_json(), "left": self.left}
         return entry

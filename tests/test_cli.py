@@ -442,6 +442,22 @@ def test_a_project_that_another_syncd_works_on_is_busy(
     assert 3 == with_others.code
 
 
+def test_a_sync_that_leaves_something_for_the_next_one_says_so_and_is_to_be_tried_again(
+    syncd: Call, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "shop")
+    path = f"inbox/{project.receive()}.md"
+    with project.file(path).open("a"):
+        early = syncd("sync", project.path)
+        told = syncd("sync", project.path, "--json")
+    late = syncd("sync", project.path)
+
+    assert 75 == early.code == told.code
+    assert f"{path} was changing meanwhile; the next cycle takes it" in early.out
+    assert [path] == told.projects["shop"]["unsettled"]
+    assert (0, f"{project.path}: 1 row inserted\n") == (late.code, late.out)
+
+
 @pytest.mark.parametrize(("flags", "body"), [([], "file"), (["--prefer", "db"], "row")])
 def test_the_winner_of_a_conflict_can_be_named(
     syncd: Call, tmp_path: Path, flags: list[str], body: str

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # tenth of the time of a short command; `Command` turns it on again.
     gc.disable()
     from syncd.cli import output
-    from syncd.errors import ExitCode, SyncdError
+    from syncd.errors import ExitCode, SyncdError, os_sentence
 
     output.prepare()
     try:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _READER_GONE
     except OSError as error:
-        output.complain(output.os_sentence(error))
+        output.complain(os_sentence(error))
         return ExitCode.ERROR
     finally:
         output.finish()

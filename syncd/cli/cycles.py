@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -14,14 +13,15 @@ import typer
 
 from syncd import config
 from syncd.cli import output
+from syncd.cli.acts import code_of
 from syncd.cli.findings import deeds, number_of, problems, retired
 from syncd.cli.options import Command, DryRun, Json, OnePath, Paths, Prefer, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
-from syncd.cycle import Orders
 from syncd.errors import ConfigError, ExitCode, UsageError
+from syncd.orders import Orders
 from syncd.project import run_pass
-from syncd.report import Counts, Report, State, worst_exit_code
+from syncd.report import Counts, Report, State
 
 app = typer.Typer()
 
@@ -101,18 +101,16 @@ def _cycles(
 
 
 def _one(orders: Orders, flags: dict[str, Any], project: Path) -> tuple[Report, ExitCode]:
-    report = Report(str(project))
     try:
         settings = config.load(project, flags=flags)
-        report = run_pass(project, settings, orders)
-    except ConfigError as error:
-        report.error, report.hint = error.sentence, error.hint
+    except ConfigError as error:  # one project's mistake never stops the rest
+        report = Report(str(project))
+        report.note_error(error)
         return report, error.exit_code
-    except OSError as error:  # one broken project never stops the rest
-        report.error = output.os_sentence(error)
-    except sqlite3.Error as error:
-        report.error = f"the database of {project}: {error}"
-    return report, ExitCode.BUSY if report.busy else worst_exit_code([report.state])
+    report = run_pass(project, settings, orders)
+    code = code_of(report)
+    is_left = bool(report.unsettled or report.vanished)
+    return report, ExitCode.BUSY if is_left and code is ExitCode.IN_SYNC else code
 
 
 def _print(report: Report, *, dry_run: bool) -> None:

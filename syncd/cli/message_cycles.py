@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,12 +59,7 @@ def _cycle(project: Path, orders: Orders) -> Report:
     from syncd import config
     from syncd.project import run_pass
 
-    try:
-        report = run_pass(project, config.load(project), orders)
-    except OSError as error:
-        raise ReplicaError(output.os_sentence(error)) from error
-    except sqlite3.Error as error:
-        raise ReplicaError(f"the database of {project}: {error}") from error
+    report = run_pass(project, config.load(project), orders)
     if report.error is not None:
         kind = BusyError if report.busy else ReplicaError
         raise kind(report.error, hint=report.hint)

@@ -117,12 +117,6 @@ def _print(text: str, tone: Tone, stream: TextIO) -> None:
     print(line, file=stream)
 
 
-def os_sentence(error: OSError) -> str:
-    """Return what the system said as a sentence with the path that it concerns."""
-    reason = (error.strerror or str(error)).lower()
-    return f"{error.filename}: {reason}" if error.filename else reason
-
-
 def print_json(seconds: float, **parts: Any) -> None:
     """Print the one JSON object of a command that was asked for it."""
     import json

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from syncd.cli.output import os_sentence
-from syncd.errors import ExitCode, SyncdError, UsageError
+from syncd.errors import ExitCode, SyncdError, UsageError, os_sentence
 from syncd.find import find_projects, named_project, project_around
 from syncd.names import CLAUDE_DIR
 

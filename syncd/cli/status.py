@@ -21,7 +21,7 @@ from syncd.cli.findings import Line, ago, local_time, number_of, problems, retir
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
-from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError, UsageError
+from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError, UsageError, os_sentence
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
@@ -174,7 +174,7 @@ def look(
         if isinstance(error, (ConfigError, BusyError)):
             result.failure = error.exit_code
     except OSError as error:  # one broken project never stops the rest
-        result.found.error = output.os_sentence(error)
+        result.found.error = os_sentence(error)
     except sqlite3.Error as error:
         result.found.error = f"the database of {project}: {error}"
     return result

@@ -19,7 +19,7 @@ from syncd.cli.findings import Line, number_of, quarantined, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
-from syncd.errors import BusyError, ConfigError, ExitCode, StaleReplica, SyncdError
+from syncd.errors import BusyError, ConfigError, ExitCode, StaleReplica, SyncdError, os_sentence
 from syncd.heartbeat import agent_for
 from syncd.report import State
 from syncd.retirement import Retirement, retirement
@@ -109,7 +109,7 @@ def _verify(project: Path) -> _Result:
     except SyncdError as error:
         return _Result(project, None, error.sentence, error.hint)
     except OSError as error:  # one broken project never stops the rest
-        return _Result(project, None, output.os_sentence(error))
+        return _Result(project, None, os_sentence(error))
     except sqlite3.Error as error:
         return _Result(project, None, f"the database of {project}: {error}")
     return _Result(project, found, code=ExitCode.IN_SYNC if found.is_equal else ExitCode.ATTENTION)
