@@ -7,7 +7,8 @@ keeps the arrows so.
     service       the agent as a service: systemd's unit, launchd's property list
     agent         many projects: wakes, timers, signals, the service manager
     roster        which projects the agent keeps: found, watched or polled, gone, made again
-    job           one project of the agent: its wakes, its cycles, what is left for later
+    job           one project of the agent: its cycles, its database, its trouble
+    schedule      when a project is to be looked at, and where: wakes in, orders out
     watch         file events of many projects, as each system tells them → wakes
     inotify       the same on Linux: one descriptor and one thread for all
     wakes         what an event of a file or of the database means

@@ -181,7 +181,7 @@ class Agent:
     def _plan_news(self, now: float) -> None:
         while self._news:
             job = self._news.popleft()
-            due = None if job.running else job.next_due(now)
+            due = None if job.running else job.schedule.next_due(now)
             # A job stands in the heap with the first of its times; what is later is found out when
             # that comes.
             if due is not None and due < job.planned:
@@ -194,7 +194,7 @@ class Agent:
             if planned != job.planned:
                 continue  # one that came sooner took its place
             job.planned = math.inf
-            due = None if job.running else job.next_due(now)
+            due = None if job.running else job.schedule.next_due(now)
             if due is not None and due <= now:
                 self._submit(job)
             elif due is not None:
@@ -272,7 +272,7 @@ class Agent:
             job.release()
             if was_new:
                 self._first_cycles.release()
-            if job.has_work(time.monotonic()) and not self._stopping:
+            if job.schedule.has_work(time.monotonic()) and not self._stopping:
                 self._submit(job)
             else:
                 self._attend(job)
@@ -288,14 +288,15 @@ class Agent:
 
     def _run_cycles(self, job: Job) -> None:
         now = time.monotonic()
-        orders = job.take(now)
+        orders = job.schedule.take(now)
         while orders is not None:
             trouble = job.trouble
             report = job.cycle(orders)
             if report is not None:
                 job.heed(orders, report)
-                if job.is_deaf:
-                    self._roster.watch_anew(job)
+                if job.schedule.is_deaf:
+                    self._roster.suspect(job)
+                    self._poke()
                 if trouble != job.trouble:
                     self._next_beat = 0.0  # status shall find it at once
                     self._poke()
@@ -304,7 +305,7 @@ class Agent:
             job.listen_on()
             if self._stopping:
                 return
-            orders = job.take(time.monotonic())
+            orders = job.schedule.take(time.monotonic())
 
 
 def _notify(text: str) -> None:

@@ -25,7 +25,7 @@ from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED
 from syncd.look import Look, look_at, look_fully
 from syncd.message import Mailbox, Message, file_name, mailbox_at, message_from_row
-from syncd.orders import Orders as Orders
+from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
 from syncd.record import Record, Row

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from syncd import cycle
 from syncd.config import Config
-from syncd.cycle import Orders
 from syncd.database import translated
 from syncd.errors import (
     BusyError,
@@ -22,6 +21,7 @@ from syncd.errors import (
     os_sentence,
 )
 from syncd.names import CLAUDE_DIR
+from syncd.orders import Orders
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
 from syncd.seen import Seen

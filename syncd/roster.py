@@ -1,6 +1,6 @@
 """Which projects an agent keeps: found, watched or polled, gone, made again.
 
-All of it runs on the agent's main thread, but `suspect` and `watch_anew`.
+All of it runs on the agent's main thread, but `suspect`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from syncd import config as settings
-from syncd.errors import SyncdError
+from syncd.errors import ConfigError
 from syncd.find import find_projects, is_project, named_project
 from syncd.job import Job
 from syncd.names import CLAUDE_DIR
+from syncd.schedule import Schedule
 from syncd.watch import Watcher
 
 log = logging.getLogger("syncd.agent")
@@ -70,13 +71,8 @@ class Roster:
         self._next_search = began + max(self.config.discover_s, _SEARCH_SHARE * took)
 
     def _add(self, project: Path) -> None:
-        try:
-            config = settings.load(project, flags=self._flags)
-        except SyncdError as error:
-            log.error("%s: %s %s", project, error.sentence, error.hint)
-            config = self.config
-        # Most projects have no settings of their own: they share one object.
-        job = Job(project, self.config if config == self.config else config)
+        # Its settings are read in its first cycle, which tells of a wrong one, as any other does.
+        job = Job(project, Schedule(self.config), self._flags, is_configured=False)
         job.identity = _identity(job)
         self.jobs[project] = job
         self._watch(job)
@@ -84,13 +80,22 @@ class Roster:
         log.debug("watching %s", project)
 
     def reread_settings(self) -> None:
+        """Read all settings again; what has a mistake in it stays as it was, and that is told."""
         try:
             self.config = settings.load(flags=self._flags)
-            for job in self.jobs.values():
-                job.config = settings.load(job.project, flags=self._flags)
-        except SyncdError as error:
+        except ConfigError as error:
             log.error("settings stay as they were: %s %s", error.sentence, error.hint)
             return
+        for job in self.jobs.values():
+            try:
+                job.configure()
+            except ConfigError as error:
+                log.error(
+                    "%s: its settings stay as they were: %s %s",
+                    job.project,
+                    error.sentence,
+                    error.hint,
+                )
         self.compare_all()
         self._next_search = 0.0
         log.info("settings reread")
@@ -98,7 +103,7 @@ class Roster:
     def compare_all(self) -> None:
         """Have every project compared in full."""
         for job in self.jobs.values():
-            job.full = True
+            job.schedule.want_full()
             self._on_news(job)
 
     # Keeping
@@ -125,6 +130,8 @@ class Roster:
     def check_suspects(self) -> None:
         for _ in range(len(self._suspects)):
             job = self._suspects.popleft()
+            if job.schedule.is_deaf:
+                self._watch_anew(job)
             if not self._check(job):
                 self._suspects.append(job)
 
@@ -148,7 +155,7 @@ class Roster:
                 log.info("%s was made again", job.project)
                 job.identity = identity
                 self._watch(job)
-                job.full = True
+                job.schedule.want_full()
         finally:
             job.release()
         self._on_news(job)
@@ -161,8 +168,7 @@ class Roster:
             if job.identity is not None:
                 log.warning("%s is gone: waiting for it to come back", job.project)
             job.identity = None
-            job.full_due = 0.0
-            job.full = False
+            job.schedule.cancel()
         else:
             log.warning("%s is gone", job.project)
             del self.jobs[job.project]
@@ -171,18 +177,18 @@ class Roster:
 
     def _watch(self, job: Job) -> None:
         """Watch a project anew, or have it polled where that is not possible."""
-        job.polled = True
+        job.schedule.polled = True
         if self.watcher is not None:
             try:
                 self.watcher.add(job.project)
-                job.polled = False
+                job.schedule.polled = False
             except OSError as error:
                 reason = error.strerror or error
                 log.warning("%s cannot be watched (%s): it is polled", job.project, reason)
 
-    def watch_anew(self, job: Job) -> None:
+    def _watch_anew(self, job: Job) -> None:
         """Replace a watch that let changes pass: it is judged by its results."""
-        job.is_deaf = False
+        job.schedule.is_deaf = False
         if self.watcher is not None:
             log.warning("%s: changes came without an event: it is watched anew", job.project)
             self._watch(job)
@@ -191,7 +197,7 @@ class Roster:
         if self.watcher is None:
             return
         found = [self.jobs.get(project) for project in self.watcher.unwatched()]
-        deaf = [job for job in found if job is not None and not job.polled]
+        deaf = [job for job in found if job is not None and not job.schedule.polled]
         for job in deaf:
             self._watch(job)
         still = self.watcher.unwatched() if deaf else set()
@@ -202,8 +208,8 @@ class Roster:
                     "(raise fs.inotify.max_user_watches)",
                     job.project,
                 )
-                job.polled = True
-            job.full = True
+                job.schedule.polled = True
+            job.schedule.want_full()
             self._on_news(job)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from syncd import config
 from syncd.config import Config
-from syncd.cycle import Orders
 from syncd.markdown import Place, parse
 from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
+from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.report import Report
 from syncd.retire import Retiring, retire

@@ -15,17 +15,20 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from syncd.config import load
-from syncd.cycle import Orders
 from syncd.errors import StaleReplica
 from syncd.files import FileReplica
 from syncd.job import Job
 from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at, message_from_row
+from syncd.orders import Orders
 from syncd.project import run_pass, turn
+from syncd.roster import Roster
+from syncd.schedule import Schedule
 from syncd.snapshot import Stamp
 from syncd.store import COLUMNS
 from syncd.wakes import Kind, Wake
@@ -316,27 +319,27 @@ def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path:
     OldClient(tmp_path / "q").send(here, "Subject", "Body")
     (path,) = (here / ".claude-mpm/inbox").glob("*.md")
     name = f"inbox/{path.name}"
-    job = Job(here, load(here, flags={"gone_s": 0.0}))
+    job = Job(here, Schedule(load(here, flags={"gone_s": 0.0})))
     job.heed(Orders(wait=False), job.cycle(Orders(wait=False)))
     job.hear(Wake(Kind.GONE, name))
     job.hear(Wake(Kind.FULL))
-    orders = job.take(time.monotonic() + 10)
+    orders = job.schedule.take(time.monotonic() + 10)
     assert orders is not None
     assert frozenset() == orders.gone
     job.hear(Wake(Kind.GONE, name))
     job.heed(Orders(wait=False), job.cycle(Orders(wait=False)))  # which sees that it stands
-    assert {} == job.vanished
+    assert {} == job.schedule.vanished
     job.close()
 
 
 def rung_job(here: Path) -> tuple[Job, Orders]:
     """Return a job that has had its first cycle and heard of a commit, and its orders."""
-    job = Job(here, load(here, environment={}))
-    first = job.take(time.monotonic())
+    job = Job(here, Schedule(load(here, environment={})))
+    first = job.schedule.take(time.monotonic())
     assert first is not None
     job.heed(first, job.cycle(first))
     job.hear(Wake(Kind.BELL))
-    orders = job.take(time.monotonic())
+    orders = job.schedule.take(time.monotonic())
     assert orders == Orders(paths=frozenset(), wait=False)
     return job, orders
 
@@ -381,7 +384,7 @@ def test_a_changed_schema_that_was_waited_for_leads_to_a_cycle_over_all(
 
     at_second_look(monkeypatch, drop_a_trigger)
     assert job.cycle(orders) is None
-    again = job.take(time.monotonic())
+    again = job.schedule.take(time.monotonic())
     assert again == Orders(wait=False)
     job.heed(again, job.cycle(again))
     assert not job.has_news()
@@ -400,15 +403,15 @@ def test_a_bell_in_another_pass_s_turn_is_no_trouble(tmp_path: Path) -> None:
 def test_g18_after_a_defect_all_is_compared_once_it_rested_and_not_before(tmp_path: Path) -> None:
     here = project(tmp_path / "p")
     job, _ = rung_job(here)
-    job.full_due = time.monotonic() - 1.0  # the periodic compare, too, is not due before
+    job.schedule.full_due = time.monotonic() - 1.0  # the periodic compare, too, is not due before
     job.note_defect()
     now = time.monotonic()
-    due = job.next_due(now)
-    assert (None, True) == (job.take(now), job.trouble is not None)
+    due = job.schedule.next_due(now)
+    assert (None, True) == (job.schedule.take(now), job.trouble is not None)
     assert due is not None
     assert due > now + 1.0
 
-    orders = job.take(due + 0.1)
+    orders = job.schedule.take(due + 0.1)
     assert orders is not None
     assert orders.paths is None
     report = job.cycle(orders)
@@ -425,14 +428,14 @@ def test_a_row_whose_file_could_not_be_written_is_come_back_to(
     here = project(tmp_path / "p")
     if before_the_triggers:
         NewClient(here).send(tmp_path / "q", "Early", "Words")
-        job = Job(here, load(here, environment={}))
+        job = Job(here, Schedule(load(here, environment={})))
     else:
         job, _ = rung_job(here)
         NewClient(here).send(tmp_path / "q", "Early", "Words")
         job.hear(Wake(Kind.BELL))
 
     def step() -> int:
-        orders = job.take(time.monotonic())
+        orders = job.schedule.take(time.monotonic())
         report = job.cycle(orders) if orders is not None else None
         if orders is not None and report is not None:
             job.heed(orders, report)
@@ -455,17 +458,17 @@ def test_a_closed_database_is_not_opened_again_to_listen_but_once_at_the_end(
 ) -> None:
     here = project(tmp_path / "p")
     OldClient(tmp_path / "q").send(here, "Subject", "Body")
-    job = Job(here, load(here, environment={}))
+    job = Job(here, Schedule(load(here, environment={})))
     job.cycle(Orders(wait=False))
     job.close()
 
     def has_news_when_due() -> bool:
-        assert job.due is not None
-        assert job.take(job.due) is not None
+        assert job.schedule.due is not None
+        assert job.schedule.take(job.schedule.due) is not None
         return job.has_news()
 
     job.hear(Wake(Kind.BELL))
-    assert job.take(time.monotonic()) is not None
+    assert job.schedule.take(time.monotonic()) is not None
     assert job.has_news()  # what rang may have been anybody
     job.listen_on()
     assert not has_news_when_due()
@@ -476,11 +479,11 @@ def test_a_closed_database_is_not_opened_again_to_listen_but_once_at_the_end(
     job.close()
     job.listen_on()
     assert not has_news_when_due()
-    job.listen_until = 0.0
+    job.schedule.listen_until = 0.0
     job.listen_on()
     assert has_news_when_due()
     job.listen_on()
-    assert job.due is None
+    assert job.schedule.due is None
 
 
 def test_an_rm_of_many_files_halts_before_the_first_row_is_deleted(tmp_path: Path) -> None:
@@ -518,6 +521,61 @@ def test_the_log_in_json_has_one_object_a_line(tmp_path: Path) -> None:
         wait_for(lambda: "row inserted" in agent.log)
     entries = [json.loads(line) for line in agent.lines if line.startswith("{")]
     assert f"{here}: 1 row inserted" in [entry["message"] for entry in entries]
+
+
+def test_g15_a_project_with_wrong_settings_rests_until_they_are_mended(tmp_path: Path) -> None:
+    wrong, other = project(tmp_path / "all/wrong"), project(tmp_path / "all/other")
+    key = OldClient(other).send(wrong, "Subject", "Words")
+    settings = wrong / ".claude-mpm/syncd.toml"
+    settings.write_text("perfer = 'db'\n")
+    agent = RunningAgent(tmp_path / "home", tmp_path / "all", options=("--recursive",))
+    with agent:
+        assert not (wrong / ".claude-mpm/messaging.db").exists()
+        assert "Words" == body_in_sql(other, key)
+        assert "unknown setting 'perfer'" in agent.log
+        done = syncd(tmp_path / "home", "status", wrong)
+        assert (78, True) == (done.returncode, "perfer" in done.stderr + done.stdout)
+        settings.write_text("prefer = 'db'\n")
+        wait_for(lambda: body_in_sql(wrong, key) == "Words")
+        settings.write_text("perfer = 'db'\n")
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "wrong: its settings stay as they were" in agent.log)
+        wait_for(lambda: "settings reread" in agent.log)
+        NewClient(wrong).send(other, "Subject", "In step all the same")
+        wait_for(lambda: both_equal(wrong))
+
+
+def test_a_watch_that_let_a_change_pass_is_replaced(tmp_path: Path) -> None:
+    class Watcher:
+        """A watcher that only counts how often a project is watched."""
+
+        added: ClassVar[list[Path]] = []
+
+        def add(self, project: Path) -> None:
+            self.added.append(project)
+
+    here = project(tmp_path / "p")
+    roster = Roster([here], recursive=False, flags={}, on_news=lambda _: None)
+    roster.watcher = cast(Any, Watcher())
+    roster.search()
+    job = roster.jobs[here]
+
+    def watched_after_a_full_compare() -> list[Path]:
+        orders = job.schedule.take(time.monotonic() + 2 * job.config.full_compare_s)
+        assert orders is not None
+        report = job.cycle(orders)
+        assert report is not None
+        job.heed(orders, report)
+        roster.suspect(job)
+        roster.check_suspects()
+        return Watcher.added
+
+    assert [here] == watched_after_a_full_compare()
+    assert [here] == watched_after_a_full_compare()
+    OldClient(tmp_path / "q").send(here, "Subject", "Of which no event told")
+    assert [here, here] == watched_after_a_full_compare()
+    assert [here, here] == watched_after_a_full_compare()
+    job.close()
 
 
 def test_sighup_rereads_the_settings(tmp_path: Path) -> None:

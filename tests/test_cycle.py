@@ -1329,7 +1329,7 @@ def test_g14_a_database_that_is_no_regular_file_is_an_error_and_blocks_nothing(
     make_odd(kind, project.new.database, target)
     code = (
         "import sys; from pathlib import Path; from syncd.project import run_pass; "
-        "from syncd.config import Config; from syncd.cycle import Orders; "
+        "from syncd.config import Config; from syncd.orders import Orders; "
         f"report = run_pass(Path(sys.argv[1]), Config(gone_s=0.0), Orders(dry_run={dry_run})); "
         "print(report.state, '|', report.error)"
     )

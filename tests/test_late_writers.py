@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from syncd.config import load
-from syncd.cycle import Orders
+from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.record import Row
 from syncd.store import Store

@@ -17,6 +17,7 @@ from syncd.files import FileReplica
 from syncd.job import Job
 from syncd.names import TEMP_PREFIX
 from syncd.retirement import Retirement, save
+from syncd.schedule import Schedule
 from syncd.store import Store
 from syncd.wakes import Kind, Wake
 from syncd.watch import ObserverWatcher, Watcher
@@ -48,8 +49,8 @@ class Heard:
         self.base = project / ".claude-mpm"
         for folder in ("inbox/.archive", "outbox"):
             (self.base / folder).mkdir(parents=True)
-        self.job = Job(project, Config())
-        self.job.take(0.0)  # the first full compare
+        self.job = Job(project, Schedule(Config()))
+        self.job.schedule.take(0.0)  # the first full compare
         self.wakes: list[Wake] = []
         self.watcher = kind(self._hear, lambda: None)  # type: ignore[call-arg]
         self.watcher.start()
@@ -67,8 +68,8 @@ class Heard:
         """Wait until all events up to now were heard, and forget them."""
         (self.base / "outbox" / "last.md").write_text("x")
         self.wait_for(Kind.CLOSED, "outbox/last.md")
-        self.job.take(0.0)
-        self.job.quiet_at.clear()
+        self.job.schedule.take(0.0)
+        self.job.schedule.quiet_at.clear()
         self.wakes.clear()
 
 
@@ -83,7 +84,7 @@ def heard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Heard]:
 def test_a_written_file_is_complete_when_it_is_closed(heard: Heard) -> None:
     (heard.base / PATH).write_text("x")
     heard.wait_for(Kind.CLOSED, PATH)
-    assert ({PATH}, {}) == (heard.job.paths, heard.job.quiet_at)
+    assert ({PATH}, {}) == (heard.job.schedule.paths, heard.job.schedule.quiet_at)
 
 
 def test_a_move_is_a_path_that_vanished_and_one_that_is_complete(heard: Heard) -> None:
@@ -92,7 +93,7 @@ def test_a_move_is_a_path_that_vanished_and_one_that_is_complete(heard: Heard) -
     (heard.base / PATH).rename(heard.base / "inbox/.archive/a.md")
     heard.wait_for(Kind.GONE, PATH)
     heard.wait_for(Kind.CLOSED, "inbox/.archive/a.md")
-    assert [PATH] == list(heard.job.vanished)
+    assert [PATH] == list(heard.job.schedule.vanished)
 
 
 def test_a_file_from_elsewhere_and_a_deleted_one_are_noticed(heard: Heard) -> None:
@@ -124,8 +125,8 @@ def test_syncds_own_changes_of_a_file_leave_nothing_to_look_at(heard: Heard) -> 
         files.settle()
     (heard.base / "outbox" / "end.md").write_text("x")
     heard.wait_for(Kind.CLOSED, "outbox/end.md")
-    assert {"outbox/end.md"} == heard.job.paths
-    assert ({}, {}) == (heard.job.vanished, heard.job.quiet_at)
+    assert {"outbox/end.md"} == heard.job.schedule.paths
+    assert ({}, {}) == (heard.job.schedule.vanished, heard.job.schedule.quiet_at)
 
 
 def test_an_exchange_takes_no_earlier_reason_to_look_away(heard: Heard) -> None:
@@ -135,7 +136,7 @@ def test_an_exchange_takes_no_earlier_reason_to_look_away(heard: Heard) -> None:
         files.replace(PATH, b"y", seen=files.read(PATH))
     (heard.base / "outbox" / "end.md").write_text("x")
     heard.wait_for(Kind.CLOSED, "outbox/end.md")
-    assert PATH in heard.job.paths
+    assert PATH in heard.job.schedule.paths
 
 
 def test_a_commit_rings_the_bell_and_opening_a_database_does_not(heard: Heard) -> None:
@@ -166,10 +167,10 @@ def test_closing_the_database_is_no_reason_to_open_it_again(heard: Heard) -> Non
     heard.job.store = Store.open(heard.base / "messaging.db")
     heard.job.store.count_rows()
     heard.drain()
-    assert not heard.job.bell
+    assert not heard.job.schedule.bell
     heard.job.close()
     heard.wait_for(Kind.RELEASED)
-    assert not heard.job.bell
+    assert not heard.job.schedule.bell
 
 
 # watchdog watches the inner of two folders that are made at once from both of their events, and
@@ -200,7 +201,7 @@ def test_a_folder_that_was_moved_away_is_listened_to_no_more(tmp_path: Path) -> 
         (away / "a.md").write_text("x")
         (away / ".archive" / "a.md").write_text("x")
         heard.drain()
-        assert set() == heard.job.paths
+        assert set() == heard.job.schedule.paths
         (heard.base / "archive").mkdir()
         heard.wait_for(Kind.FULL)
         wait_for(lambda: not heard.watcher.unwatched())

@@ -16,12 +16,12 @@ from syncd.cli.findings import problems
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects
 from syncd.config import Config
-from syncd.cycle import Orders
 from syncd.errors import ExitCode, UsageError
 from syncd.find import project_around
 from syncd.history import in_step
 from syncd.journal import COMMANDED
 from syncd.names import CLAUDE_DIR
+from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.report import Report, worst_exit_code
 from syncd.retirement import refusal, retirement

@@ -11,7 +11,7 @@ from syncd.errors import BusyError, ReplicaError, SyncdError
 from syncd.names import CLAUDE_DIR
 
 if TYPE_CHECKING:
-    from syncd.cycle import Orders
+    from syncd.orders import Orders
     from syncd.report import Report
 
 
@@ -26,7 +26,7 @@ def take_in(project: Path) -> None:
     from syncd.message import FOLDERS
 
     if any((project / CLAUDE_DIR / folder).is_dir() for folder in FOLDERS):
-        from syncd.cycle import Orders
+        from syncd.orders import Orders
 
         _cycle(project, Orders(one_way=True))
 
@@ -39,7 +39,7 @@ def bring_in_step(*projects: Path) -> None:
     for project in dict.fromkeys(projects):
         if _has_agent(project):
             continue
-        from syncd.cycle import Orders
+        from syncd.orders import Orders
 
         try:
             halt = _cycle(project, Orders()).halt

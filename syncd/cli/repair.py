@@ -12,9 +12,9 @@ from syncd.cli.acts import code_of, print_state, project_and_settings
 from syncd.cli.findings import deeds, number_of
 from syncd.cli.options import Command, DryRun, Json, OnePath
 from syncd.cli.output import Tone
-from syncd.cycle import Orders
 from syncd.errors import ExitCode
 from syncd.files import FileReplica
+from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.repair import Repair, repair_files
 from syncd.store import Store

@@ -1,0 +1,250 @@
+"""When a project of the agent is to be looked at, and where: wakes in, orders for cycles out.
+
+A schedule collects wakes while a cycle runs, hands them to the next one together, and arranges for
+what a cycle left for later: second looks, retries, the next full compare.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+
+from syncd.config import Config
+from syncd.orders import Orders
+from syncd.report import Report
+from syncd.store import DATABASE
+from syncd.wakes import Kind, Wake
+
+LONGEST_RETRY_S = 30.0
+_HALT_LOOK_S = 5.0
+_SHORTEST_REST_S = 1.0
+_LISTEN_S = 5.0
+
+
+@dataclass(slots=True)
+class Schedule:
+    """What is to be looked at, and when. Times are of the monotonic clock.
+
+    ``paths`` are to be looked at now, ``quiet_at`` when nobody has written to them until then,
+    ``vanished`` a second time (since when they are gone), ``fresh`` at the next full compare in any
+    case. ``bell`` tells that somebody may have committed, ``full`` that all is to be compared now,
+    ``full_due`` when that is next (0: not at all). ``lock`` guards all of it: wakes come from other
+    threads than cycles.
+    """
+
+    config: Config
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    paths: set[str] = field(default_factory=set)
+    quiet_at: dict[str, float] = field(default_factory=dict)
+    vanished: dict[str, float] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
+    bell: bool = False
+    listen_until: float = 0.0
+    listened: int = 0
+    is_listening: bool = False
+    only_listening: bool = False
+    full: bool = True
+    due: float | None = None
+    again_at: float | None = None
+    is_again: bool = False
+    full_due: float = 0.0
+    retries: int = 0
+    rest_until: float = 0.0
+    polled: bool = False
+    periodic: bool = False
+    is_deaf: bool = False
+
+    # Wakes
+
+    def hear(self, wake: Wake, *, is_open: bool) -> float | None:
+        """Note a wake; return when it is due, None for at once. The database may be open here.
+
+        While a project rests after an error, a change to a file shortens the rest; the bell does
+        not, since every try to open a database may ring it.
+        """
+        with self.lock:
+            if wake.path:
+                self.rest_until = min(self.rest_until, time.monotonic() + _SHORTEST_REST_S)
+            match wake.kind:
+                case Kind.CLOSED:
+                    self.paths.add(wake.path)
+                    self.quiet_at.pop(wake.path, None)
+                    self.vanished.pop(wake.path, None)
+                case Kind.TOUCHED:
+                    self.vanished.pop(wake.path, None)
+                    if wake.path in self.paths:
+                        return math.inf
+                    due = time.monotonic() + self.config.quiet_s
+                    self.quiet_at[wake.path] = due
+                    return due
+                case Kind.GONE:
+                    self.vanished.setdefault(wake.path, time.monotonic())
+                    return self._gone_due()
+                case Kind.KEPT:
+                    self.vanished.pop(wake.path, None)
+                    return math.inf
+                case Kind.BELL:
+                    self.bell = True
+                    self.listen_until = time.monotonic() + _LISTEN_S
+                    self.listened = 0
+                case Kind.RELEASED:
+                    self.bell = self.bell or is_open
+                case Kind.FULL:
+                    # A folder came or went. If its files are there again, no event tells so: what
+                    # was gone with it must not count as the first look at another absence.
+                    self.vanished.clear()
+                    self.full = True
+            return None
+
+    def want_full(self) -> None:
+        """Have all compared."""
+        with self.lock:
+            self.full = True
+
+    def want_full_in(self, seconds: float) -> None:
+        """Have all compared after a while, and not as late as was planned."""
+        with self.lock:
+            self.full_due = time.monotonic() + seconds
+
+    def cancel(self) -> None:
+        """Have nothing compared until somebody wants it."""
+        with self.lock:
+            self.full, self.full_due = False, 0.0
+
+    def listen_on(self, *, is_open: bool) -> None:
+        """Arrange to look for news once more, and later again.
+
+        RACE: the event comes when a commit is written to the -wal, and others see it only when it
+        is synced and entered in the shared memory, of which no event tells. If that was while we
+        closed the database, the last look finds it, which opens it in any case.
+        """
+        now = time.monotonic()
+        with self.lock:
+            if now < self.listen_until:
+                self.due = now + min(0.001 * 2**self.listened, 0.25)
+                self.listened += 1
+                self.is_listening = True
+            elif self.is_listening:
+                self.is_listening = False
+                if not is_open:
+                    self.due = now
+
+    # Orders
+
+    def next_due(self, now: float) -> float | None:
+        """Return when there is something to do; None when nothing is known to come."""
+        with self.lock:
+            if now < self.rest_until:
+                return self.rest_until
+            times = [*self.quiet_at.values()]
+            if self.vanished:
+                times.append(self._gone_due())
+            if self.due is not None:
+                times.append(self.due)
+            if self.again_at is not None:
+                times.append(self.again_at)
+            if self.full_due:
+                times.append(self.full_due)
+            if self.full or self.bell or self.paths:
+                times.append(now)
+            return min(times, default=None)
+
+    def _gone_due(self) -> float:
+        # Deletions are taken together: the guard must see all of an `rm` at once.
+        wait = self.config.gone_s
+        return min(max(self.vanished.values()) + wait, min(self.vanished.values()) + 5 * wait)
+
+    def take(self, now: float) -> Orders | None:
+        """Return the orders for the next cycle and clear what they cover; None for nothing."""
+        with self.lock:
+            if now < self.rest_until:
+                return None
+            paths, gone = set(self.paths), frozenset[str]()
+            self.paths.clear()
+            for path, due in list(self.quiet_at.items()):
+                if due <= now:
+                    del self.quiet_at[path]
+                    paths.add(path)
+            if self.vanished and self._gone_due() <= now:
+                gone = frozenset(self.vanished)
+                self.vanished.clear()
+            full = self.full or (self.full_due != 0 and self.full_due <= now)
+            due = self.due is not None and self.due <= now
+            self.is_again = self.again_at is not None and self.again_at <= now
+            if not (paths or gone or full or self.bell or due or self.is_again):
+                return None
+            # A full compare that no wake asked for must find nothing that a wake would have told.
+            self.periodic = full and not (self.full or self.bell or paths or gone or self.polled)
+            self.only_listening = due and self.is_listening and not (paths or gone or self.bell)
+            self.bell = self.full = False
+            if due:
+                self.due = None
+            if self.is_again:
+                self.again_at = None
+            if full:
+                return Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
+            paths |= {path for path in gone if not path.startswith(DATABASE)}
+            return Orders(paths=frozenset(paths), gone=gone, wait=False)
+
+    def has_work(self, now: float) -> bool:
+        """Tell whether wakes came that the next cycle can take at once."""
+        with self.lock:
+            return now >= self.rest_until and bool(self.paths or self.bell or self.full)
+
+    # What a cycle left
+
+    def note_compared(self) -> None:
+        """Arrange for the next full compare after one that went well."""
+        # Projects that began together are not compared at the same time forever.
+        self.want_full_in(self.config.full_compare_s * random.uniform(0.9, 1.1))
+
+    def heed(self, orders: Orders, report: Report, began: float, *, in_trouble: bool) -> None:
+        """Arrange for what a cycle left for later.
+
+        It ``began`` then. ``in_trouble`` tells that an error of an earlier cycle stands: only a
+        full one that goes well ends that.
+        """
+        now = time.monotonic()
+        with self.lock:
+            if orders.paths is None:
+                stood = {path for path, since in self.vanished.items() if since < began}
+                for path in stood - report.vanished:
+                    del self.vanished[path]
+            for path in report.vanished:
+                self.vanished.setdefault(path, now)
+            if report.error is None and report.halt is None:
+                self.fresh -= orders.fresh
+            self.fresh |= report.fresh
+            if report.error is not None:
+                self.retries = min(self.retries + 1, 10)
+                self.rest_until = now + min(0.5 * 2**self.retries, LONGEST_RETRY_S)
+                self.full = True
+                return
+            if in_trouble and orders.paths is not None:
+                return
+            self.is_deaf = self.periodic and report.counts.changes() > 0
+            if report.unsettled:
+                self.retries = min(self.retries + 1, 10)
+                later = now + min(0.05 * 2**self.retries, 1.0)
+                for path in report.unsettled:
+                    if "#" in path and path.startswith(DATABASE):
+                        self.again_at = later
+                    else:
+                        self.quiet_at.setdefault(path, later)
+            else:
+                self.retries = 0
+            if report.halt is not None:
+                self.full_due = now + _HALT_LOOK_S
+            for path in report.late:
+                self.quiet_at[path] = now + 0.05
+            if self.polled:
+                self.full_due = now + self.config.poll_s
+
+    def note_defect(self) -> None:
+        """Have all compared after a while: what the cycle that failed was to do is not known."""
+        with self.lock:
+            self.full, self.full_due = True, 0.0
+            self.rest_until = time.monotonic() + LONGEST_RETRY_S
