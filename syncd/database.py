@@ -31,7 +31,7 @@ class Database:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self.connection = connection
-        self.identity = _identity(path)
+        self.identity = identity_of(path)
         self._wal_path = f"{path}-wal"
         self._wal: tuple[int, int] | None = None
         self._seen_version: int | None = None
@@ -112,9 +112,9 @@ class Database:
         Writes to a database that was replaced succeed and vanish. One that was copied over keeps
         its inode, but its -wal was removed, as SQLite asks of those who bring a backup back.
         """
-        if self.identity != _identity(self.path):
+        if self.identity != identity_of(self.path):
             return False
-        wal = _identity(self._wal_path)
+        wal = identity_of(self._wal_path)
         if self._wal is None:
             self._wal = wal
         return self._wal == wal
@@ -235,12 +235,26 @@ class Database:
             self.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
-def _identity(path: Path | str) -> tuple[int, int] | None:
+def identity_of(path: Path | str) -> tuple[int, int] | None:
+    """Return what tells a file or folder from another that takes its place; None for none."""
     try:
         found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def state_of(path: Path | str) -> tuple[tuple[int, ...] | None, ...]:
+    """Return what tells a database's files from what they were before a write."""
+    return tuple(map(_state_of_file, (f"{path}", f"{path}-wal")))
+
+
+def _state_of_file(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _create_for_owner(path: Path) -> None:

@@ -1,6 +1,7 @@
 """PURE: when a cycle may not act: emptied, missing or replaced folders, and mass deletes.
 
-A halt is decided from counts alone, before the first action of a cycle, in both directions.
+A halt is decided before the first action of a cycle, in both directions, from what is known of the
+folders and from counts.
 """
 
 from __future__ import annotations

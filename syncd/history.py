@@ -219,7 +219,7 @@ def _parsed(kept: HistoryEntry, project: Path) -> ParsedFile:
 # Restoring
 
 
-def restore(project: Path, store: Store, kept: HistoryEntry) -> Restored:
+def restore(project: Path, store: Store, files: FileReplica, kept: HistoryEntry) -> Restored:
     """Bring a version back; the caller, who holds the project's lock, then runs a cycle.
 
     A version that is a file comes back with its own bytes: where the message stands in the same
@@ -234,7 +234,7 @@ def restore(project: Path, store: Store, kept: HistoryEntry) -> Restored:
         _set_own_columns(store, kept)
     if kept.data is not None:
         # The file as it was says more than the row: comments, and keys of other programs.
-        before = _put_file(project, store, kept, message) or before
+        before = _put_file(project, store, files, kept, message) or before
     return Restored(kept, before, existed)
 
 
@@ -264,7 +264,9 @@ def _set_own_columns(store: Store, kept: HistoryEntry) -> None:
         )
 
 
-def _put_file(project: Path, store: Store, kept: HistoryEntry, message: Message) -> int | None:
+def _put_file(
+    project: Path, store: Store, files: FileReplica, kept: HistoryEntry, message: Message
+) -> int | None:
     """Bring back a file's own bytes, if that can be done here; else the cycle edits or writes it.
 
     Returns the version that was kept of the file that stood there.
@@ -274,7 +276,7 @@ def _put_file(project: Path, store: Store, kept: HistoryEntry, message: Message)
     if path is None or data is None:
         return None
     number: int | None = None
-    with FileReplica(project) as files, suppress(StaleReplica, MessageError, FileNotFoundError):
+    with suppress(StaleReplica, MessageError, FileNotFoundError):
         if record is None:
             files.create(path, data)
         else:

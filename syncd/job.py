@@ -15,6 +15,7 @@ from typing import Any
 
 from syncd import config as settings
 from syncd.config import Config
+from syncd.database import state_of
 from syncd.errors import ConfigError, SyncdError
 from syncd.names import CLAUDE_DIR
 from syncd.orders import Orders
@@ -63,6 +64,10 @@ class Job:
         self.folder = str(self.project / CLAUDE_DIR)
 
     @property
+    def _database(self) -> str:
+        return f"{self.folder}/{DATABASE}"
+
+    @property
     def config(self) -> Config:
         return self.schedule.config
 
@@ -99,11 +104,7 @@ class Job:
         store, self.store = self.store, None
         if store is not None:
             store.close()
-            self.closed_as = self._database_as_it_is()
-
-    def _database_as_it_is(self) -> tuple[object, ...]:
-        """Return what tells the database's files from what they were before a write."""
-        return tuple(_state_of(f"{self.folder}/{DATABASE}{suffix}") for suffix in ("", "-wal"))
+            self.closed_as = state_of(self._database)
 
     def _await_news(self, store: Store, schema: int) -> bool:
         """Wait for a commit of which the bell told, but not long; tell whether one came.
@@ -131,7 +132,7 @@ class Job:
             return True
         if self.store is None:
             # While it only listens on, it is not opened again for what can be told without that.
-            return not self.schedule.only_listening or self.closed_as != self._database_as_it_is()
+            return not self.schedule.only_listening or self.closed_as != state_of(self._database)
         if not self.store.is_current():
             return True
         try:
@@ -172,7 +173,7 @@ class Job:
                 self.close()
                 orders = orders._replace(paths=None)
             if self.store is None:
-                self.store = Store.open(self.project / CLAUDE_DIR / DATABASE)
+                self.store = Store.open(Path(self._database))
             store, schema = self.store, self.store.schema_version()
             if self.versions is not None and self.versions[1] != schema:
                 orders = orders._replace(paths=None)
@@ -223,7 +224,7 @@ class Job:
         Nor is a new one made in a folder that somebody is about to remove.
         """
         known = self.versions is not None or self.database_gone_at is not None
-        if not known or os.path.exists(f"{self.folder}/{DATABASE}"):
+        if not known or os.path.exists(self._database):
             self.database_gone_at = None
             return False
         self.close()
@@ -275,11 +276,3 @@ class Job:
                 entry.problem.line or 1,
                 entry.problem.reason,
             )
-
-
-def _state_of(path: str) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -14,7 +14,7 @@ _numbers = count()
 
 def is_message_name(name: str) -> bool:
     """Tell whether a file of that name in a mailbox folder can be a message."""
-    return name.endswith(".md") and not name.startswith(TEMP_PREFIX)
+    return name.endswith(".md")
 
 
 def is_stray(path: str) -> bool:

@@ -6,7 +6,6 @@ All of it runs on the agent's main thread, but `suspect`.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from syncd import config as settings
+from syncd.database import identity_of
 from syncd.errors import ConfigError
 from syncd.find import find_projects, is_project, named_project
 from syncd.job import Job
@@ -73,7 +73,7 @@ class Roster:
     def _add(self, project: Path) -> None:
         # Its settings are read in its first cycle, which tells of a wrong one, as any other does.
         job = Job(project, Schedule(self.config), self._flags, is_configured=False)
-        job.identity = _identity(job)
+        job.identity = identity_of(job.folder)
         self.jobs[project] = job
         self._watch(job)
         self._on_news(job)
@@ -140,7 +140,7 @@ class Roster:
 
         Tells whether that could be said: not while a cycle runs.
         """
-        identity = _identity(job)
+        identity = identity_of(job.folder)
         if (identity == job.identity and identity is not None) or self.jobs.get(
             job.project
         ) is not job:
@@ -211,14 +211,6 @@ class Roster:
                 job.schedule.polled = True
             job.schedule.want_full()
             self._on_news(job)
-
-
-def _identity(job: Job) -> tuple[int, int] | None:
-    try:
-        found = os.stat(job.folder)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _is_below_missing(project: Path) -> bool:

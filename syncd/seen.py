@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from syncd.config import Config, state_folder
+from syncd.database import state_of
 from syncd.digest import blake2b
 from syncd.names import CLAUDE_DIR, in_utf8
 from syncd.report import Report
@@ -38,7 +39,7 @@ class Seen:
         self._settings = repr((VERSION, tuple(config)))
         name = blake2b(os.fsencode(project), digest_size=16).hexdigest()
         self._path = state_folder() / "seen" / name
-        self._before = self._state_of_database()
+        self._before = state_of(self._database)
         self._scan: Scan | None = None
         self._looked_at_ns = 0
         self._known = False
@@ -61,7 +62,7 @@ class Seen:
         written_ns = max([scan.newest_ns, *(one[-1] for one in self._before if one is not None)])
         if not 0 <= written_ns < self._looked_at_ns - _TICK_S * 1e9:
             return
-        if self._before != self._state_of_database():
+        if self._before != state_of(self._database):
             return  # the next pass will see whether this one, or somebody beside it, left anything
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,17 +73,6 @@ class Seen:
     def _token(self, scan: Scan, database: tuple[object, ...]) -> str:
         whole = repr((scan.digest, database, self._settings, in_utf8(str(self._database))))
         return blake2b(whole.encode(), digest_size=16).hexdigest()
-
-    def _state_of_database(self) -> tuple[tuple[int, ...] | None, ...]:
-        return tuple(map(_state_of, (self._database, Path(f"{self._database}-wal"))))
-
-
-def _state_of(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path, follow_symlinks=False)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _is_done(report: Report) -> bool:

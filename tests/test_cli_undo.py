@@ -16,6 +16,7 @@ import pytest
 
 from fixtures.make_world import WORLD
 from syncd.cli import main
+from syncd.files import MAX_BYTES
 from tests.calls import Call, Result, on_a_terminal
 from tests.clients import parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, nothing_written
@@ -320,6 +321,23 @@ def test_the_date_of_a_file_that_states_none_survives_its_restore(
 
     assert "2020-09-13T12:26:40+00:00" == shop.row("old")["created_at"]
     assert_quiet(shop)
+
+
+def test_a_file_that_is_larger_than_most_are_allowed_to_be_comes_back_as_it_was(
+    call: Call, shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = COMMENTED + "x" * MAX_BYTES
+    monkeypatch.setenv("SYNCD_MAX_BYTES", str(2 * MAX_BYTES))
+    for text in (large, large.replace("# Written", "# Edited")):
+        shop.write("inbox/a note.md", text)
+        assert 0 == call("sync").code
+        if text is large:
+            shop.sql("DELETE FROM messages")
+            assert 0 == call("sync").code
+
+    assert 0 == call("restore", "by-hand").code
+
+    assert large == shop.text("inbox/a note.md")
 
 
 def test_a_restore_can_be_undone_and_that_too(call: Call, shop: Project) -> None:

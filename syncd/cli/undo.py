@@ -271,7 +271,8 @@ def restore(
     def bring_back(store: Store) -> None:
         latest = _held(store, key, None) if version is None else None
         kept = latest or held or past.version_of(store, key, version)
-        restored.append(past.restore(project, store, kept))
+        with FileReplica(project, max_bytes=settings.max_bytes) as files:
+            restored.append(past.restore(project, store, files, kept))
 
     report = act(project, settings, bring_back)
     done = restored[0] if restored else None
