@@ -13,7 +13,7 @@ from pathlib import Path
 
 from syncd.absence import Absence
 from syncd.ahead import Ahead, reading_ahead, rendering_ahead
-from syncd.apply import Applier, row_key
+from syncd.apply import Applier, id_in_row_key, row_key
 from syncd.bulk import Bulk
 from syncd.chronicle import QuarantineEntry
 from syncd.condition import record_condition, with_decision
@@ -136,7 +136,9 @@ class _Cycle:
                 is_known=is_known,
             )
         else:
-            look = look_at(self.store, self.files, paths)
+            # Rows that were gone at an earlier look: of some, no feed tells.
+            ids = [key for path in orders.gone if (key := id_in_row_key(path)) is not None]
+            look = look_at(self.store, self.files, paths, ids)
         state = _Pass(look, quarantine, self.store.twins() if look.paths else {})
         absent = absence.judge(look, state.quarantine, state.twins)
         self.report.halt = absent.halt
@@ -269,12 +271,14 @@ class _Cycle:
                     if arrival is not None:
                         new.append((found, arrival))
                         continue
-                tasks.append(self._task(key, found, row, record, intent))
+                tasks.append(self._task(state, key, found, row, record, intent))
             elif state.twins.get(found.path) != (key, found.version.stamp):
                 self.applier.beside.append(found)
         inserted = self.bulk.insert([arrival for _, arrival in new])
         left = [found for found, arrival in new if arrival.id not in inserted]
-        tasks += [self._task(found.state.message.id, found, None, None, None) for found in left]
+        tasks += [
+            self._task(state, found.state.message.id, found, None, None, None) for found in left
+        ]
         wanted = [task for task in tasks if task is not None]
         for start in range(0, max(1, len(wanted)), _BATCH):
             self.applier.apply(wanted[start : start + _BATCH])
@@ -368,7 +372,7 @@ class _Cycle:
                 found = self._file_of(state, key, record, row)
                 if isinstance(found, Found) or found is None:
                     intent = intended.get((key, found.version.digest)) if found else None
-                    tasks.append(self._task(key, found, row, record, intent))
+                    tasks.append(self._task(state, key, found, row, record, intent))
         self.applier.apply([task for task in tasks if task is not None])
         return new
 
@@ -406,6 +410,7 @@ class _Cycle:
 
     def _task(
         self,
+        state: _Pass,
         key: str,
         found: Found | None,
         row: Row | None,
@@ -451,6 +456,10 @@ class _Cycle:
                 done = outcome.row is Step.NONE
                 return None if done else Task(key, rows_only, found, row, record, partial=True)
         if outcome is NOTHING:
+            return None
+        if outcome.file is Step.DELETE and key not in state.look.gone_rows:
+            # Its row went after the look, or unheard of: the guard has not seen that.
+            self.report.vanished.add(row_key(key))
             return None
         return Task(key, outcome, found, row, record, was_intended=intended is not None)
 

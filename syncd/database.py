@@ -119,16 +119,24 @@ class Database:
             self._wal = wal
         return self._wal == wal
 
-    def prepare(self) -> bool:
-        """Make tables and triggers ready where they are not; tell whether that changed anything."""
+    def prepare(self, *, anew: bool = False) -> bool:
+        """Make tables and triggers ready where they are not; tell whether that changed anything.
+
+        With ``anew`` also a table ``messages`` of which the baseline knows, and that is gone.
+        """
         with translated(self.path):
             version = self.schema_version()
             if version == self._ready_version or tables.is_ready(self.connection):
                 self._ready_version = version
                 return False
             with self._immediate():
-                tables.create(self.connection)
+                tables.create(self.connection, anew=anew)
             return True
+
+    def check_contract(self) -> None:
+        """Raise `ReplicaError` where the table ``messages`` is gone, or not the contract's."""
+        with translated(self.path):
+            tables.check_contract(self.connection)
 
     def schema_version(self) -> int:
         """Return SQLite's own counter of schema changes, by any connection."""

@@ -118,13 +118,14 @@ def _compare_files(
             look.cleared.append(path)
 
 
-def look_at(store: Store, files: FileReplica, paths: Iterable[str]) -> Look:
-    """Look at these paths and at the ids in the feed only; the cost does not grow with the rest."""
+def look_at(
+    store: Store, files: FileReplica, paths: Iterable[str], ids: Iterable[str] = ()
+) -> Look:
+    """Look at these paths, ids, and the ids in the feed; the cost does not grow with the rest."""
     look = Look()
     with store.reading():
         _note_feed(store, look)
-        fed = {entry.id for entry in look.feed}
-        _note_rows(look, fed)
+        _note_rows(look, {entry.id for entry in look.feed}.union(ids))
         look.gone_rows = set(store.gone_rows(look.ids))
         for record in store.records_at(paths):
             if files.look(record.path) is None:

@@ -127,8 +127,10 @@ def _run(
     seen: Seen | None = None,
     has_news: Callable[[], bool] | None = None,
 ) -> Report:
-    if not orders.dry_run:
-        store.prepare()
+    if orders.dry_run:
+        store.check_contract()
+    else:
+        store.prepare(anew=orders.restore or orders.accept_deletes)
     _refuse_shared(project, store)
     if before is not None:
         before(store)

@@ -152,19 +152,46 @@ def _name(ddl: str) -> str:
     return ddl.split("EXISTS ")[1].split()[0]
 
 
-def create(connection: sqlite3.Connection) -> None:
-    """Create the contract's schema, our tables and our triggers where they are missing.
+def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> None:
+    """Raise `ReplicaError` where ``messages`` is there and not the contract's, or was and is gone.
 
-    Runs inside the caller's transaction. Raises `ReplicaError` when ``messages`` lacks a column of
-    the contract: triggers that named it would fail a host's writes.
+    Triggers on columns that it lacks would fail a host's writes. One that is gone while the
+    baseline still knows messages may be on its way back, from a program that rebuilds it: it is
+    not made ``anew`` unless that is asked for.
     """
-    create_contract(connection)
-    missing = missing_columns(connection)
-    if missing:
+    sql = "SELECT name, type FROM sqlite_master WHERE name IN ('messages', 'syncd_baseline')"
+    kinds = dict(connection.execute(sql).fetchall())
+    kind = kinds.get("messages")
+    if kind is None:
+        known = "syncd_baseline" in kinds and not anew
+        if (
+            known
+            and connection.execute("SELECT EXISTS (SELECT 1 FROM syncd_baseline)").fetchone()[0]
+        ):
+            raise ReplicaError(
+                "the table messages is gone from the database",
+                hint="Bring it back, and syncd goes on by itself; or have it made again from the "
+                "files: syncd resume --restore",
+            )
+    elif kind != "table":
+        raise ReplicaError(
+            f"messages is a {kind} of the database, not a table",
+            hint="Give the table that name, and the view another.",
+        )
+    elif missing := missing_columns(connection):
         raise ReplicaError(
             f"the table messages lacks the column {missing[0]!r}",
             hint=f"Add it: ALTER TABLE messages ADD COLUMN {missing[0]} TEXT",
         )
+
+
+def create(connection: sqlite3.Connection, *, anew: bool = False) -> None:
+    """Create the contract's schema, our tables and our triggers where they are missing.
+
+    Runs inside the caller's transaction. Raises `ReplicaError` as `check_contract` does.
+    """
+    check_contract(connection, anew=anew)
+    create_contract(connection)
     for ddl in _TABLES:
         connection.execute(ddl)
     for name, body in _TRIGGERS.items():

@@ -32,7 +32,7 @@ from syncd.schedule import Schedule
 from syncd.snapshot import Stamp
 from syncd.store import COLUMNS
 from syncd.wakes import Kind, Wake
-from tests.clients import NewClient, OldClient, random_message
+from tests.clients import SCHEMA, NewClient, OldClient, random_message
 from tests.running import RunningAgent, syncd, wait_for
 
 CONFIG = load(flags={"gone_s": 0.0, "retry_s": 0.0}, environment={})
@@ -543,6 +543,53 @@ def test_g15_a_project_with_wrong_settings_rests_until_they_are_mended(tmp_path:
         wait_for(lambda: "settings reread" in agent.log)
         NewClient(wrong).send(other, "Subject", "In step all the same")
         wait_for(lambda: both_equal(wrong))
+
+
+def rebuild(where: Path, *statements: str) -> None:
+    """Run statements on a project's database in one transaction, as a program that rebuilds it."""
+    with closing(sqlite3.connect(where / ".claude-mpm/messaging.db")) as opened:
+        opened.executescript(f"BEGIN; {'; '.join(statements)}; COMMIT")
+
+
+def test_g12_a_row_that_a_rebuilt_table_lacks_is_gone_though_no_feed_tells(tmp_path: Path) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    keys = [OldClient(there).send(here, f"Subject {n}", "Words") for n in range(5)]
+    with RunningAgent(tmp_path / "home", here):
+        rebuild(
+            here,
+            SCHEMA[0].replace("messages", "rebuilt"),
+            f"INSERT INTO rebuilt SELECT * FROM messages WHERE id <> '{keys[2]}'",
+            "DROP TABLE messages",
+            "ALTER TABLE rebuilt RENAME TO messages",
+        )
+        wait_for(lambda: len(files_of(here)) == 4)
+        assert set(keys) - {keys[2]} == set(files_of(here)) == set(rows_of(here))
+
+
+def test_g6_g12_without_its_table_a_project_rests_and_goes_on_when_that_is_back(
+    tmp_path: Path,
+) -> None:
+    here, there = project(tmp_path / "here"), project(tmp_path / "there")
+    keys = [OldClient(there).send(here, f"Subject {n}", "Words") for n in range(5)]
+    with RunningAgent(tmp_path / "home", here) as agent:
+        keys.append(OldClient(there).send(here, "Just before", "Words"))
+        wait_for(lambda: len(rows_of(here)) == 6)
+        rebuild(here, "ALTER TABLE messages RENAME TO away")
+        wait_for(lambda: "the table messages is gone" in agent.log)
+        keys.append(OldClient(there).send(here, "Meanwhile", "Words"))
+        time.sleep(0.5)
+        done = syncd(tmp_path / "home", "status", here)
+        assert (1, True) == (done.returncode, "syncd resume --restore" in done.stdout)
+        rebuild(here, "ALTER TABLE away RENAME TO messages")
+        wait_for(lambda: len(rows_of(here)) == 7 and both_equal(here))
+        rebuild(here, "DROP TABLE messages", *SCHEMA)
+        wait_for(lambda: "all 7 rows of inbox are gone at once" in agent.log)
+    assert set(keys) == set(files_of(here))
+    rebuild(here, "DROP TABLE messages")
+    assert 1 == syncd(tmp_path / "home", "sync", here).returncode
+    assert 0 == syncd(tmp_path / "home", "resume", here, "--restore").returncode
+    assert set(keys) == set(rows_of(here))
+    assert both_equal(here)
 
 
 def test_a_watch_that_let_a_change_pass_is_replaced(tmp_path: Path) -> None:

@@ -359,6 +359,19 @@ def test_a_quarantined_file_that_is_deleted_is_reported_no_longer_by_a_scoped_cy
     assert_quiet(synced)
 
 
+def test_g6_a_row_that_went_unheard_is_given_two_looks_also_where_its_file_was_written(
+    synced: Project,
+) -> None:
+    synced.sql("DROP TRIGGER syncd_delete")
+    synced.sql("DELETE FROM messages WHERE id = ?", ONE)
+    report = synced.scoped(AT_ONE)
+    assert ({f"messaging.db#{ONE}"}, 0) == (report.vanished, report.counts.files_deleted)
+    assert synced.file(AT_ONE).exists()
+    report = synced.scoped(AT_ONE, gone=report.vanished)
+    assert (set(), 1) == (report.vanished, report.counts.files_deleted)
+    assert_quiet(synced)
+
+
 # G3, G4: both sides changed ----------------------------------------------------------------------
 
 

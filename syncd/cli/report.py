@@ -111,6 +111,7 @@ def _look(project: Path, window: Window, codes: list[ExitCode]) -> Progress:
     try:
         settings = config.load(project)
         with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
+            store.check_contract()
             return progress_of(project, store, window, settings)
     except (SyncdError, OSError, sqlite3.Error) as error:
         result = Progress(project, Figures.empty(window))

@@ -159,6 +159,7 @@ def look(
             return result
         settings = config.load(project)
         with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
+            store.check_contract()
             _read(result, store)
             if also is None:
                 with FileReplica(project, max_bytes=settings.max_bytes) as files:

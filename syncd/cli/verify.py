@@ -103,6 +103,7 @@ def _verify(project: Path) -> _Result:
         works = agent is not None and agent.alive
         wait_s = patience_beside(settings, agent_works=works)
         with opened(project) as store:
+            store.check_contract()
             found = verify_project(project, store, max_bytes=settings.max_bytes, patience_s=wait_s)
     except (ConfigError, BusyError, StaleReplica) as error:
         return _Result(project, None, error.sentence, error.hint, error.exit_code)
