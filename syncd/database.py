@@ -18,6 +18,7 @@ from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
 _SHORTEST_REST_S = 0.001
+_TAKEN_AWAY = (0, 0)  # no file
 _LOOK_S = 0.001  # some 15 µs are spent on a look
 
 
@@ -60,7 +61,10 @@ class Database:
                 connection.execute("PRAGMA synchronous = FULL")
                 if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                     connection.execute("PRAGMA journal_mode = WAL")
-                return cls(path, connection)
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # makes the -wal
+                opened = cls(path, connection)
+                opened._wal = identity_of(opened._wal_path) or _TAKEN_AWAY
+                return opened
             except BaseException:
                 connection.close()
                 raise

@@ -197,6 +197,8 @@ class Job:
                 report = run_pass(self.project, self.config, orders, store=store)
             if self._is_retired(report):
                 return report
+            if not store.is_current():
+                schedule.want_full()  # no event tells of what happened while it was being opened
             self.versions = (data, store.schema_version())
         except SyncdError as error:
             report.note_error(error)

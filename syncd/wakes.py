@@ -27,7 +27,7 @@ class Kind(Enum):
     GONE = auto()  # a path vanished: look twice
     KEPT = auto()  # a path vanished for syncd's own exchange of its file only: it is there
     BELL = auto()  # somebody is committing to the database
-    RELEASED = auto()  # somebody who had written closed the database: it may have been us
+    RELEASED = auto()  # somebody closed the database or took its -wal away: it may have been us
     FULL = auto()  # a folder or the database itself came, went, or was replaced
 
 
@@ -85,6 +85,9 @@ def _of_database(name: str, what: Happening) -> Wake | None:
             return None
         case Happening.CLOSED:
             return Wake(Kind.RELEASED) if name == _WAL else None
+        case Happening.LEFT if name == _WAL:
+            # Under an open database that is as if it were replaced: others are locked out by it.
+            return Wake(Kind.RELEASED)
         case Happening.WRITTEN if name == _WAL:
             return Wake(Kind.BELL)
     if name == MARKER:

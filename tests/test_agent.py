@@ -592,6 +592,28 @@ def test_g6_g12_without_its_table_a_project_rests_and_goes_on_when_that_is_back(
     assert both_equal(here)
 
 
+def test_g9_nobody_is_locked_out_by_a_wal_that_is_taken_away_from_under_the_agent(
+    tmp_path: Path,
+) -> None:
+    here = project(tmp_path / "here")
+    OldClient(tmp_path / "there").send(here, "Subject", "Words")
+    database = here / ".claude-mpm/messaging.db"
+    with RunningAgent(tmp_path / "home", here):
+        for number, pause in enumerate((0.0, 0.001, 0.002, 0.004, 0.006, 0.02)):
+            with (
+                closing(sqlite3.connect(database)) as old,
+                closing(sqlite3.connect(tmp_path / "new.db")) as new,
+            ):
+                new.executescript("\n".join(old.iterdump()))
+            os.replace(tmp_path / "new.db", database)
+            time.sleep(pause)
+            for name in ("-wal", "-shm"):
+                Path(f"{database}{name}").unlink(missing_ok=True)
+            with closing(sqlite3.connect(database, timeout=1.0)) as client, client:
+                client.execute("UPDATE messages SET body = ?", (f"Words {number}",))
+            wait_for(lambda: both_equal(here))
+
+
 def test_a_watch_that_let_a_change_pass_is_replaced(tmp_path: Path) -> None:
     class Watcher:
         """A watcher that only counts how often a project is watched."""
