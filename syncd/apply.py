@@ -158,9 +158,12 @@ class Applier:
         renamed = task.path.rpartition("/")[2] != found.path.rpartition("/")[2]
         loses_id = renamed and "id" not in found.state.said
         if outcome.file_fields != {"status"} or outcome.status_said is not None or loses_id:
-            place = self.place(task.path, found.version.stamp.mtime_ns)
             task.data = edit(
-                found.version.data, outcome.message, place, status_said=outcome.status_said
+                found.version.data,
+                outcome.message,
+                self.place(task.path, found.version.stamp.mtime_ns),
+                status_said=outcome.status_said,
+                says_date="created_at" in outcome.file_fields,
             )
 
     def _refuse(self, task: Task, error: MessageError) -> None:

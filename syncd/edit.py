@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 _IN_TEXT = frozenset({"subject", "body", "attachments"})
 
 
-def edit(data: bytes, message: Message, place: Place, *, status_said: str | None) -> bytes:
+def edit(
+    data: bytes, message: Message, place: Place, *, status_said: str | None, says_date: bool = False
+) -> bytes:
     """Return ``data`` with ``message`` in it, changing only the spans of the values that differ.
 
     ``place`` is where the file will stand; ``status_said`` what the front matter is to say, None
-    to leave its word alone. Everything else, comments, order, quoting, line ends, stays byte for
+    to leave its word alone. A date that it does not state is left out, unless with ``says_date``.
+    Everything else, comments, order, quoting, line ends, stays byte for
     byte. Raises `MessageError` when that cannot be proven by reading the result back, or when the
     old client could read the file before and could not afterwards.
     """
@@ -36,7 +39,7 @@ def edit(data: bytes, message: Message, place: Place, *, status_said: str | None
         edited = _edited_canonically(text, head, message, place, status_said)
         if edited is not None:
             return edited
-    return edit_with_yaml(data, text, message, place, status_said)
+    return edit_with_yaml(data, text, message, place, status_said, says_date=says_date)
 
 
 def _edited_canonically(
@@ -47,7 +50,7 @@ def _edited_canonically(
     None for a change of the metadata, and for what the legacy form cannot carry.
     """
     current = markdown.read_canonical(text, head, place)
-    wanted, changed = _difference(current, message, place, status_said)
+    wanted, changed = _difference(current, message, place, status_said, says_date=True)
     layout = markdown.layout_of(wanted) if changed & _IN_TEXT else None
     if "metadata" in changed or (layout is not None and layout.has_keys):
         return None
@@ -65,14 +68,20 @@ def _edited_canonically(
 
 
 def edit_with_yaml(
-    data: bytes, text: str, message: Message, place: Place, status_said: str | None
+    data: bytes,
+    text: str,
+    message: Message,
+    place: Place,
+    status_said: str | None,
+    *,
+    says_date: bool = False,
 ) -> bytes:
     """Edit any file (see `edit`), whose text is ``text``."""
     from syncd import front_matter
 
     head = front_matter.read(text)
     current = markdown.read_text(text, head, place)
-    wanted, changed = _difference(current, message, place, status_said)
+    wanted, changed = _difference(current, message, place, status_said, says_date=says_date)
     values = _plain_values(current, wanted, changed, status_said, place)
     if "metadata" in changed:
         values["metadata"] = json.loads(wanted.metadata) if wanted.metadata else None
@@ -93,12 +102,17 @@ def edit_with_yaml(
 
 
 def _difference(
-    current: ParsedFile, message: Message, place: Place, status_said: str | None
+    current: ParsedFile,
+    message: Message,
+    place: Place,
+    status_said: str | None,
+    *,
+    says_date: bool,
 ) -> tuple[Message, set[str]]:
     """Return ``message`` as the file is to read, and the fields that change, status aside."""
     said = current.status_said if status_said is None else status_said
     values = {"status": status_in(place.mailbox, said)}
-    if "created_at" not in current.said:
+    if not (says_date or "created_at" in current.said):
         # Nobody states it here, and what stands in for it moves with the file's mtime.
         values["created_at"] = current.message.created_at
     wanted = message._replace(**values)

@@ -119,8 +119,8 @@ def reconcile(
     if rewrite_of is not None:
         status = _heard(rewrite_of, file).status
         return _merged(rewrite_of, file, row._replace(status=status), row, prefer)
-    if baseline is None:
-        heard = _with_unsaid(heard, file.said, row)
+    unsaid = FIELDS if baseline is None else _moved_defaults(baseline.mailbox, file)
+    heard = heard._replace(**{name: getattr(row, name) for name in unsaid if name not in file.said})
     return _merged(baseline, file, heard, row, prefer)
 
 
@@ -150,7 +150,7 @@ def reconcile_late(
         heard = row._replace(status=heard.status)
     merged = _merged(ancestor, late, heard, row, prefer)
     assert merged.message is not None
-    standing = _heard(baseline, file).status
+    standing = _heard(baseline, file)
     return _settled(merged.message, file, row, merged.conflicts, merged.kept, standing)
 
 
@@ -184,9 +184,13 @@ def _heard(baseline: Baseline | None, file: FileState) -> Message:
     return message
 
 
-def _with_unsaid(message: Message, said: frozenset[str], row: Message) -> Message:
-    """Return ``message`` with the row's values where the file states none."""
-    return message._replace(**{name: getattr(row, name) for name in FIELDS if name not in said})
+def _moved_defaults(mailbox: Mailbox, file: FileState) -> tuple[str, ...]:
+    """Return the fields whose default is another in ``mailbox`` than where the file stands.
+
+    Who moves a file that does not state them says nothing of them.
+    """
+    crossed = (mailbox is Mailbox.OUTBOX) is not (file.mailbox is Mailbox.OUTBOX)
+    return ("from_project", "to_project") if crossed else ()
 
 
 def _merged(
@@ -210,7 +214,7 @@ def _merged(
     kept = []
     if conflicts:
         kept.append(Kept(Side.DB if prefer is Side.FILE else Side.FILE, "conflict"))
-    return _settled(message, file, row, tuple(conflicts), tuple(kept), heard.status)
+    return _settled(message, file, row, tuple(conflicts), tuple(kept), heard)
 
 
 def _settled(
@@ -219,19 +223,22 @@ def _settled(
     row: Message | None,
     conflicts: tuple[Conflict, ...],
     kept: tuple[Kept, ...],
-    heard_status: str | None = None,
+    heard: Message | None = None,
 ) -> Outcome:
     """Return the outcome that brings ``message`` to both sides, of which the file is there.
 
-    ``heard_status`` is what the file's status was taken for; what the file does not state need
-    not be written into it.
+    ``heard`` is what the file was taken for, if not for this very message. A date that the file
+    does not state need not be written into it while that is how it was taken, nor need a project,
+    unless the file comes to stand where another is the default.
     """
+    heard = heard or message
     file_fields = _differing(file.message, message) - {"status"}
-    if "created_at" not in file.said:
+    if "created_at" not in file.said and heard.created_at == message.created_at:
         file_fields -= {"created_at"}
-    stands_elsewhere = file.mailbox is not mailbox_of(message.status)
-    if stands_elsewhere or heard_status not in (None, message.status):
+    mailbox = mailbox_of(message.status)
+    if file.mailbox is not mailbox or heard.status != message.status:
         file_fields |= {"status"}
+    file_fields |= {name for name in _moved_defaults(mailbox, file) if name not in file.said}
     row_fields = _differing(row, message) if row is not None else _NO_FIELDS
     kept_sides = {keep.side for keep in kept}
     for side, fields in ((Side.FILE, file_fields), (Side.DB, row_fields)):

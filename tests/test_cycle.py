@@ -955,6 +955,57 @@ def test_g13_a_move_by_sql_keeps_every_byte_and_the_name(project: Project) -> No
 NO_DATE = BY_HAND.replace("created_at: 2026-02-20T20:15:00Z\n", "")
 
 
+@pytest.mark.parametrize("by", ["hand", "sql"])
+@pytest.mark.parametrize(
+    ("folder", "left_out", "to", "status"),
+    [
+        ("inbox", "to_project", "outbox", "sent"),
+        ("inbox", "from_project", "outbox", "sent"),
+        ("outbox", "from_project", "inbox/.archive", "archived"),
+        ("outbox", "to_project", "inbox", "unread"),
+    ],
+)
+def test_g10_what_a_file_does_not_state_stays_when_it_comes_to_where_something_else_is_meant(
+    project: Project, by: str, folder: str, left_out: str, to: str, status: str
+) -> None:
+    line = {"from_project": "from_project: /p/a\n", "to_project": "to_project: /p/b\n"}[left_out]
+    project.write(f"{folder}/a.md", BY_HAND.replace(line, ""))
+    project.sync()
+    meant = project.row("by-hand")[left_out]
+    if by == "sql":
+        project.new.update("by-hand", status=status)
+    else:
+        project.move(f"{folder}/a.md", f"{to}/a.md")
+    project.sync()
+    assert (meant, status) == (project.row("by-hand")[left_out], project.row("by-hand")["status"])
+    assert f"{left_out}: {meant}\n" in project.text(f"{to}/a.md")
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_a_move_by_hand_and_another_project_by_sql_arrive_both(project: Project) -> None:
+    project.write("inbox/a.md", BY_HAND.replace("to_project: /p/b\n", ""))
+    project.sync()
+    project.move("inbox/a.md", "outbox/a.md")
+    project.new.update("by-hand", to_project="/p/c")
+    report = project.sync()
+    assert [] == report.conflicts
+    row = project.row("by-hand")
+    assert ("sent", "/p/c") == (row["status"], row["to_project"])
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_a_date_that_sql_sets_is_written_into_a_file_that_stated_none(project: Project) -> None:
+    project.write("inbox/a.md", NO_DATE)
+    project.sync()
+    project.new.update("by-hand", created_at="2026-01-02T03:04:05+00:00")
+    project.sync()
+    assert "2026-01-02T03:04:05+00:00" == project.message_at("inbox/a.md").created_at
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 def test_a_date_taken_from_the_mtime_does_not_move_with_it(project: Project) -> None:
     path = project.write("inbox/a.md", NO_DATE)
     os.utime(path, (1_700_000_000, 1_700_000_000))
