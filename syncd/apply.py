@@ -88,6 +88,8 @@ class Applier:
         """Leave a row alone, with the reason."""
         if isinstance(problem, MessageError):
             problem = Quarantined(problem.sentence, problem.line, problem.hint)
+        if not problem.hint:
+            problem = replace(problem, hint="Mend the row with SQL, or delete it.")
         key = row_key(message_id)
         known = message_id if isinstance(message_id, str) and is_utf8(message_id) else None
         self.set_aside[key] = QuarantineEntry(key, known, problem, None)
@@ -143,6 +145,12 @@ class Applier:
                 task.stamp = found.version.stamp
                 if outcome.file is Step.UPDATE:
                     self._prepare_update(task, found)
+            if task.data is not None and len(task.data) > self.files.max_bytes:
+                raise MessageError(
+                    f"its file would have {len(task.data):,} bytes; the limit is "
+                    f"{self.files.max_bytes:,}",
+                    hint="Raise max_bytes in syncd.toml, or shorten the row.",
+                )
         except MessageError as error:
             self._refuse(task, error)
             return False
@@ -176,9 +184,8 @@ class Applier:
                 task.found.path, task.id, Quarantined(problem.reason, problem.line, hint), None
             )
         else:
-            self.quarantine_row(
-                task.id, Quarantined(f"cannot be written as a file: {problem.reason}")
-            )
+            reason = f"cannot be written as a file: {problem.reason}"
+            self.quarantine_row(task.id, Quarantined(reason, hint=problem.hint))
         task.dropped = True
 
     def _free_path(

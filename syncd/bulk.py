@@ -89,7 +89,7 @@ class Bulk:
     def departures(self, rows: Sequence[Row]) -> list[Departure]:
         """Return what becomes of rows of which nothing is known, where that is plain."""
         found = departures_of(rows, self._applier.own_path)
-        return [one for one in found if one is not None and self._is_free(one)]
+        return [one for one in found if one is not None and self._is_plain(one)]
 
     def rendered(
         self, ahead: Ahead | None, ids: Sequence[str]
@@ -98,14 +98,15 @@ class Bulk:
         if ahead is None:
             return [], ids
         told = [Departure(*flat) for key in ids if (flat := ahead.take(key)) is not None]
-        new = [one for one in told if self._is_free(one)]
+        new = [one for one in told if self._is_plain(one)]
         done = {one.id for one in new}
         return new, [key for key in ids if key not in done]
 
-    def _is_free(self, departure: Departure) -> bool:
-        """Tell whether no file stands for a new row, nor where its own is to stand."""
-        is_taken = departure.path in self._applier.taken
-        return not (is_taken or self._files.standing(file_name(departure.id)))
+    def _is_plain(self, departure: Departure) -> bool:
+        """Tell whether no file stands for a new row or in its way, and its own is not too large."""
+        if departure.path in self._applier.taken or len(departure.data) > self._files.max_bytes:
+            return False
+        return self._files.standing(file_name(departure.id)) is None
 
     def send(self, departures: Sequence[Departure]) -> None:
         """Write messages that are new in rows as files, inside of `recording`.

@@ -24,7 +24,7 @@ from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED
 from syncd.look import Look, look_at, look_fully
-from syncd.message import Mailbox, Message, file_name, mailbox_at, message_from_row
+from syncd.message import Mailbox, Message, file_name, mailbox_at
 from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
@@ -48,7 +48,8 @@ class _Pass:
 
     ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
     gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
-    with, ``twins`` the recorded copies of own messages.
+    with, ``twins`` the recorded copies of own messages, ``second_names`` files with the names
+    under which they stand too.
     ``is_first`` says that the database knew of no message when files began to be read ahead.
     """
 
@@ -57,6 +58,7 @@ class _Pass:
     twins: dict[str, tuple[str, Stamp]]
     is_first: bool = False
     claimed: dict[str, str] = field(default_factory=dict)
+    second_names: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
@@ -181,6 +183,7 @@ class _Cycle:
                     self.bulk.send([*new, *self._take_ids(state, ids)])
                     new = []
                 self.bulk.send(new)
+        self._set_second_names_aside(state)
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
         self.applier.finish(look, state.quarantine)
@@ -194,6 +197,15 @@ class _Cycle:
             late, self.report.late = self.report.late, []
             for path in late:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
+
+    def _set_second_names_aside(self, state: _Pass) -> None:
+        """Report each second name of a file, unless that was a move that had been cut off."""
+        for path, other in state.second_names.items():
+            if self.files.look(path) == self.files.look(other) is not None:
+                reason = f"it is {other} under another name"
+                self.applier.quarantine_file(
+                    path, None, Quarantined(reason, hint="Delete one of the two names."), None
+                )
 
     def _set_odd_aside(self, look: Look) -> None:
         for path, problem in look.odd_paths.items():
@@ -312,7 +324,8 @@ class _Cycle:
         if other is None:
             return True
         if self.files.look(other) == stamp:
-            return False  # one file under two names: a move that was cut off, and is done again
+            state.second_names[found.path] = other
+            return False
         if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
             self.applier.twins[found.path] = (message.id, stamp)
             return False
@@ -385,7 +398,8 @@ class _Cycle:
         path = record.path if record else self.files.standing(file_name(key))
         if path is None:
             return None
-        if record and row and row.digest == record.row_digest and key not in state.look.vanished:
+        is_plain = row is not None and not row.is_one_of_many and key not in state.look.vanished
+        if is_plain and record and row and row.digest == record.row_digest:
             self.applier.cleared.add(row_key(key))
             return False
         entry = state.quarantine.get(path)
@@ -422,7 +436,7 @@ class _Cycle:
         message: Message | Quarantined | None = None
         if row is not None:
             try:
-                message = message_from_row(row.values)
+                message = row.message()
                 self.applier.cleared.add(row_key(key))
             except MessageError as error:
                 self.applier.quarantine_row(key, error)

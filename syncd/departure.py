@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from syncd.found import each, place_of
 from syncd.markdown import laid_out, proven, view_beside_fields
-from syncd.message import Message, file_name, fingerprints, mailbox_of, message_from_row
+from syncd.message import Message, file_name, fingerprints, mailbox_of
 from syncd.record import RecordValues, Row, digest_of_prints, fields_text
 from syncd.snapshot import NO_STAMP, Stamp, digest_of
 
@@ -42,7 +42,7 @@ class Departure(NamedTuple):
 
 def departures_of(rows: Sequence[Row], project: str) -> list[Departure | None]:
     """Return what becomes of rows; None for one that is odd, or that no file can carry."""
-    messages = each(lambda row: message_from_row(row.values), rows)
+    messages = each(Row.message, rows)
     texts = each(laid_out, messages)
     files = each(partial(_proven, project), messages, texts)
     return each(_departure, rows, messages, files)

@@ -55,7 +55,7 @@ class FileReplica:
 
     def __init__(self, project: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._base = project / CLAUDE_DIR
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._fds: dict[str, int] = {}
         self._usable: list[str] = []
         self.fresh: set[str] = set()
@@ -170,9 +170,9 @@ class FileReplica:
         for _ in range(3):
             if not stat.S_ISREG(before.st_mode):
                 raise MessageError(not_regular(before.st_mode))
-            if before.st_size > self._max_bytes:
+            if before.st_size > self.max_bytes:
                 raise MessageError(
-                    f"it has {before.st_size:,} bytes; the limit is {self._max_bytes:,}",
+                    f"it has {before.st_size:,} bytes; the limit is {self.max_bytes:,}",
                     hint="Raise max_bytes in syncd.toml, or shorten the file.",
                 )
             data = os.pread(fd, before.st_size + 1, 0)
@@ -342,7 +342,7 @@ class FileReplica:
                 with _opened(name, _READ, dir_fd) as fd:
                     if not is_open_nowhere_else(fd):
                         return False
-                    if digest_of(_read_all(fd, self._max_bytes + 1)) != digest:
+                    if digest_of(_read_all(fd, self.max_bytes + 1)) != digest:
                         return False
                     os.unlink(name, dir_fd=dir_fd)
             except FileNotFoundError:

@@ -300,7 +300,7 @@ def standing_value(store: Store, conflict: OpenConflict) -> str | None:
     row = store.rows([conflict.id]).get(conflict.id)
     if row is None:
         raise MessageError(f"the row of {conflict.id!r} is gone")
-    value: str | None = getattr(message_from_row(row.values), conflict.field)
+    value: str | None = getattr(row.message(), conflict.field)
     return value
 
 
@@ -332,7 +332,7 @@ def resolve(
             )
         try:
             values = {item.field: lost_value(project, store, item) for item in lost}
-            message = message_from_row(row.values)._replace(**values)  # type: ignore[arg-type]
+            message = row.message()._replace(**values)  # type: ignore[arg-type]
         except MessageError as error:
             raise UsageError(
                 f"the value that lost in {message_id!r} cannot be taken: {error.sentence}",
@@ -379,7 +379,7 @@ def _entry(message: Message, step: Step, fields: Iterable[str]) -> JournalEntry:
 
 def _differing(row: Row, message: Message, fields: Iterable[str]) -> list[str]:
     try:
-        now = message_from_row(row.values)
+        now = row.message()
     except MessageError:
         return list(fields)
     return [name for name in fields if getattr(now, name) != getattr(message, name)]

@@ -80,7 +80,7 @@ def look_fully(
     _compare_files(store, scan, look, trust_stamps=trust_stamps, fresh=fresh)
     with store.reading():
         _note_feed(store, look)
-        _note_rows(look, store.changed_rows())
+        _note_rows(look, store.doubled_ids().union(store.changed_rows()))
         look.gone_rows = set(store.gone_rows())
         look.ids |= look.gone_rows
     return look

@@ -10,8 +10,15 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from syncd.digest import blake2b
-from syncd.errors import DamagedBaseline
-from syncd.message import FIELDS, Fingerprints, fingerprints, mailbox_at
+from syncd.errors import DamagedBaseline, MessageError
+from syncd.message import (
+    FIELDS,
+    Fingerprints,
+    Message,
+    fingerprints,
+    mailbox_at,
+    message_from_row,
+)
 from syncd.sides import Baseline
 from syncd.snapshot import Stamp
 
@@ -24,10 +31,20 @@ class Row(NamedTuple):
 
     values: RowValues
     read_at: str | None = None
+    is_one_of_many: bool = False
+    """Whether there are more rows of this id: no host's key forbids it any more."""
 
     @property
     def digest(self) -> bytes:
         return row_digest(self.values)
+
+    def message(self) -> Message:
+        """Return the message that it holds; raises `MessageError` where that cannot be said."""
+        if self.is_one_of_many:
+            raise MessageError(
+                "several rows have this id", hint="Delete all but one, or give them other ids."
+            )
+        return message_from_row(self.values)
 
 
 @dataclass(frozen=True, slots=True)

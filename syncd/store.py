@@ -69,8 +69,20 @@ class Store(Chronicle):
         found: dict[str, Row] = {}
         sql = f"SELECT {_SELECT_ROW}, read_at FROM messages WHERE id IN "
         for values in self._select_in(sql, ids):
-            found[values[0]] = Row(values[:-1], values[-1])
+            found[values[0]] = Row(values[:-1], values[-1], values[0] in found)
         return found
+
+    def doubled_ids(self) -> set[object]:
+        """Return the ids that several rows have; a table that somebody rebuilt may permit that."""
+        only_id = "(SELECT group_concat(name) FROM pragma_index_info(indexes.name)) = 'id'"
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM pragma_index_list('messages') AS indexes "
+            f'WHERE indexes."unique" AND NOT indexes.partial AND {only_id})'
+        )
+        if self.connection.execute(sql).fetchone()[0]:
+            return set()
+        sql = "SELECT id FROM messages GROUP BY id HAVING count(*) > 1"
+        return {key for (key,) in self.connection.execute(sql)}
 
     def in_portions(self, ids: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
         """Yield these ids in portions whose rows together are about ``most_bytes`` at most."""

@@ -24,7 +24,6 @@ from syncd.message import (
     Message,
     fingerprints,
     mailbox_at,
-    message_from_row,
 )
 from syncd.reconcile import FileState, Outcome, reconcile_late
 from syncd.record import Record
@@ -159,7 +158,7 @@ def _merge(
         return None
     try:
         found = as_found(record.path, files.read(record.path), applier.own_path)
-        message = message_from_row(row.values)
+        message = row.message()
     except (FileNotFoundError, StaleReplica, MessageError):
         return None
     if found.version.digest != record.digest:

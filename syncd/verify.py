@@ -20,9 +20,9 @@ from syncd.config import Config
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.inventory import Inventory
-from syncd.message import FIELDS, Message, message_from_row
+from syncd.message import FIELDS, Message
 from syncd.names import CLAUDE_DIR, is_utf8
-from syncd.record import Row, RowValues
+from syncd.record import Row
 from syncd.sides import Quarantined
 from syncd.store import Store
 
@@ -172,11 +172,13 @@ class _Verifier:
                     self._has_odd_ids = True
                     continue
                 alone.discard(key)
-                if self._agrees(key, values):
+                if self._agrees(key, Row(values)):
                     self._equal += 1
                 else:
                     self._doubts[key] = _Doubt()
+            doubled = {key for key in self._store.doubled_ids() if isinstance(key, str)}
         self._doubts |= {key: _Doubt() for key in alone if not self._agrees(key, None)}
+        self._doubts |= {key: _Doubt() for key in doubled}
 
     def _look_again(self) -> None:
         """Look once more at what does not agree, and at the files that moved or changed since."""
@@ -188,7 +190,7 @@ class _Verifier:
             for path, problem in self._files.unreadable.items()
         }
         for key, row in self._rows_of(self._doubts):
-            if self._agrees(key, row.values if row else None):
+            if self._agrees(key, row):
                 del self._doubts[key]
                 self._equal += row is not None
                 continue
@@ -203,13 +205,13 @@ class _Verifier:
                 rows = self._store.rows(batch)
             yield from ((key, rows.get(key)) for key in batch)
 
-    def _agrees(self, key: str, values: RowValues | None) -> bool:
+    def _agrees(self, key: str, row: Row | None) -> bool:
         """Tell whether a message is the same on both sides, in one file and one row, or in none."""
-        if values is None:
+        if row is None:
             copies = self._files.copies(key)
             return copies.main is None and not copies.seconds
         try:
-            message = message_from_row(values)
+            message = row.message()
         except MessageError:
             return False
         copies = self._files.copies(key, message)
@@ -258,7 +260,7 @@ class _Told:
         message = None
         if row is not None:
             try:
-                message = message_from_row(row.values)
+                message = row.message()
             except MessageError as error:
                 problem = Quarantined(error.sentence, hint=error.hint or "Mend the row with SQL.")
                 self.unreadable_rows.append(QuarantineEntry(row_key(key), key, problem, None))

@@ -1716,6 +1716,78 @@ def test_g15_one_bad_file_and_one_odd_row_hold_up_nothing_else(synced: Project) 
     assert "By SQL." == synced.message_at(f"inbox/{TWO}.md").body
 
 
+def test_g18_a_second_name_of_a_file_is_reported_until_one_of_the_two_is_gone(
+    synced: Project,
+) -> None:
+    os.link(synced.file(AT_ONE), synced.file("inbox/again.md"))
+    for _ in range(2):
+        (entry,) = synced.sync().quarantined
+        assert ("inbox/again.md", f"it is {AT_ONE} under another name") == (
+            entry.path,
+            entry.problem.reason,
+        )
+    assert_quiet(synced)
+    synced.file(AT_ONE).unlink()
+    report = synced.sync()
+    assert ([], 0) == (report.quarantined, report.counts.rows_deleted)
+    assert "inbox/again.md" == path_of(synced, ONE)
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("body", ["Another one.", "Body 1."])
+def test_g12_g18_two_rows_of_one_id_are_reported_and_change_nothing(
+    synced: Project, body: str
+) -> None:
+    columns = ", ".join(column for column in synced.row(ONE) if column != "body")
+    for sql in (
+        "CREATE TABLE other AS SELECT * FROM messages",
+        "DROP TABLE messages",
+        "ALTER TABLE other RENAME TO messages",
+        f"INSERT INTO messages ({columns}, body) SELECT {columns}, '{body}' FROM messages "
+        f"WHERE id = '{ONE}'",
+    ):
+        synced.sql(sql)
+    text = synced.text(AT_ONE)
+    for _ in range(2):
+        (entry,) = synced.sync().quarantined
+        assert (ONE, "several rows have this id") == (entry.id, entry.problem.reason)
+    synced.edit(AT_ONE, "Body 1.", "By hand.")
+    synced.sync()
+    assert 2 == synced.sql("SELECT count(*) FROM messages WHERE id = ?", ONE)[0][0]
+    assert text.replace("Body 1.", "By hand.") == synced.text(AT_ONE)
+    synced.sql(
+        "DELETE FROM messages WHERE rowid IN (SELECT max(rowid) FROM messages WHERE id = ?)", ONE
+    )
+    report = synced.sync()
+    assert ([], "By hand.") == (report.quarantined, synced.row(ONE)["body"])
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_g14_g18_no_file_is_written_that_would_be_too_large_to_be_read(
+    tmp_path: Path, is_new: bool
+) -> None:
+    project = Project(tmp_path / "p", max_bytes=2000)
+    key = project.receive()
+    project.sync()
+    if is_new:
+        key = project.new.send(project.other, "Subject", "x" * 3000)
+        project.sync()
+    project.new.update(key, body="x" * 3000)
+    files = project.files()
+    for _ in range(2):
+        (entry,) = project.sync().quarantined
+        assert "bytes; the limit is 2,000" in entry.problem.reason
+        assert "max_bytes" in entry.problem.hint
+    assert files == project.files()
+    project.new.update(key, body="Short")
+    assert [] == project.sync().quarantined
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 @pytest.mark.parametrize("what", [errno.EIO, errno.ESTALE, errno.EOVERFLOW])
 def test_g15_a_file_on_a_bad_sector_holds_up_nothing_else(
     synced: Project, monkeypatch: pytest.MonkeyPatch, what: int
