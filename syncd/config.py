@@ -129,26 +129,32 @@ def load_with_origins(
     return config, origins
 
 
+_PLAIN = "Put a plain file of settings there, or none."
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         # A project's file may be anybody's: no FIFO blocks the agent, no device fills its memory.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ConfigError(f"{path} cannot be read: it is no regular file")
+                raise ConfigError(f"{path} cannot be read: it is no regular file", hint=_PLAIN)
             data = os.read(fd, _MOST_BYTES + 1)
         finally:
             os.close(fd)
         if len(data) > _MOST_BYTES:
-            raise ConfigError(f"{path} cannot be read: it has more than {_MOST_BYTES:,} bytes")
+            raise ConfigError(
+                f"{path} cannot be read: it has more than {_MOST_BYTES:,} bytes", hint=_PLAIN
+            )
         text = data.decode()
     except FileNotFoundError:
         return {}
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"{path} cannot be read: {reason}") from error
+        may = "Give syncd's user the right to read it and its folder."
+        raise ConfigError(f"{path} cannot be read: {reason}", hint=may) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} cannot be read: it is not UTF-8") from error
+        raise ConfigError(f"{path} cannot be read: it is not UTF-8", hint=_PLAIN) from error
     import tomllib  # most have no such file, and every command would pay for it
 
     try:

@@ -156,7 +156,10 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
 
 
 def _proven(before: bytes, text: str, message: Message, place: Place) -> bytes:
-    after = markdown.proven(text, message, place)
+    try:
+        after = markdown.proven(text, message, place)
+    except MessageError as error:
+        raise MessageError(f"it cannot be edited safely: afterwards, {error.sentence}") from error
     if markdown.legacy_problem(before) is None:
         problem = markdown.legacy_problem(after)
         if problem is not None:

@@ -29,10 +29,22 @@ def project_around(folder: Path) -> Path:
     )
 
 
+def current_folder() -> Path:
+    """Return the folder that a person is in; raises `UsageError` when it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the current folder was deleted", hint="Go to one that exists, or name the project."
+        ) from error
+
+
 def named_project(path: Path) -> Path:
     """Return the project that a person named; raises `UsageError` when it is none."""
     if not path.exists():
         raise UsageError(f"{path} does not exist")
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a folder", hint="Name the folder of a project.")
     if not is_project(path):
         raise UsageError(
             f"{path} is no project: it has no folder {CLAUDE_DIR}",

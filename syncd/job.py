@@ -262,7 +262,7 @@ class Job:
         self.last_state = state
         self.trouble = (report.error, report.hint) if report.error is not None else None
         if report.state is State.ERROR:
-            log.error("%s: %s %s", self.project, report.error, report.hint)
+            log.error("%s: %s%s", self.project, report.error, report.hint and f" → {report.hint}")
         elif report.halt is not None:
             ways = " ".join(report.halt.ways_out(str(self.project)))
             log.error("%s: halted: %s. %s", self.project, report.halt.cause, ways)

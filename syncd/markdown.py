@@ -389,7 +389,7 @@ def proven(text: str, message: Message, place: Place) -> bytes:
             for name in ("id", *FIELDS)
             if getattr(parsed.message, name) != getattr(message, name)
         ]
-        raise MessageError(f"it cannot be edited safely: {', '.join(wrong)} would not read back")
+        raise MessageError(f"{', '.join(wrong)} would not read back")
     return data
 
 

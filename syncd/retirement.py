@@ -73,6 +73,11 @@ def retirement(project: Path) -> Retirement | None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise ReplicaError(
+            f"{error.filename} cannot be read: permission denied",
+            hint=f"Give syncd's user the right to read {path.parent} and what is in it.",
+        ) from error
     except OSError as error:
         raise _damaged(path, (error.strerror or "").lower()) from error
     import json

@@ -84,14 +84,14 @@ class Roster:
         try:
             self.config = settings.load(flags=self._flags)
         except ConfigError as error:
-            log.error("settings stay as they were: %s %s", error.sentence, error.hint)
+            log.error("settings stay as they were: %s → %s", error.sentence, error.hint)
             return
         for job in self.jobs.values():
             try:
                 job.configure()
             except ConfigError as error:
                 log.error(
-                    "%s: its settings stay as they were: %s %s",
+                    "%s: its settings stay as they were: %s → %s",
                     job.project,
                     error.sentence,
                     error.hint,

@@ -246,6 +246,23 @@ def test_a_wrong_call_gets_a_sentence(syncd: Call, arguments: list[str], words: 
     assert words in result.err
 
 
+def test_what_can_be_no_project_is_said_so_and_a_folder_that_is_gone_too(tmp_path: Path) -> None:
+    (tmp_path / "note").touch()
+    result = run("sync", str(tmp_path / "note"))
+    assert (2, True) == (result.code, "note is not a folder\n  → " in result.err)
+    code = f"import os, sys; os.rmdir({str(tmp_path / 'x')!r}); from syncd.cli import main; "
+    (tmp_path / "x").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}sys.exit(main(['status']))"],
+        cwd=tmp_path / "x",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (2, True) == (done.returncode, "the current folder was deleted\n  → " in done.stderr)
+
+
 def test_a_wrong_call_of_the_process_ends_with_2_and_no_traceback() -> None:
     result = run("sync", "--json", "/no/such/place")
 

@@ -45,6 +45,13 @@ _READER_GONE = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own; return the exit code."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # also while all is still being imported
+        return _INTERRUPTED
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     # A start makes thousands of objects that live to the end, and no garbage. Looking for some is a
     # tenth of the time of a short command; `Command` turns it on again.
     gc.disable()
@@ -60,8 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SyncdError as error:
         output.complain(error.sentence, error.hint)
         return error.exit_code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     except BrokenPipeError:
         return _READER_GONE
     except OSError as error:

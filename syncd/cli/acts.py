@@ -17,7 +17,7 @@ from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects
 from syncd.config import Config
 from syncd.errors import ExitCode, UsageError
-from syncd.find import project_around
+from syncd.find import current_folder, project_around
 from syncd.history import in_step
 from syncd.journal import COMMANDED
 from syncd.names import CLAUDE_DIR
@@ -137,7 +137,7 @@ def where_now(project: Path, ids: Iterable[str]) -> dict[str, str]:
 
 def _is_here(project: Path) -> bool:
     with suppress(UsageError, OSError):
-        return project_around(Path.cwd()) == project
+        return project_around(current_folder()) == project
     return False
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from syncd.errors import MessageError, SyncdError, UsageError
-from syncd.find import named_project, project_around
+from syncd.find import current_folder, named_project, project_around
 
 if TYPE_CHECKING:
     from syncd.messaging.service import MessageService
@@ -67,7 +67,7 @@ FromAgent = Annotated[str, typer.Option("--from-agent", help="The agent that sen
 
 def chosen_project(path: Path | None) -> Path:
     """Return the project that is named, or the one around the current folder."""
-    return named_project(path) if path is not None else project_around(Path.cwd())
+    return named_project(path) if path is not None else project_around(current_folder())
 
 
 def body_text(body: str | None, body_file: Path | None) -> str:

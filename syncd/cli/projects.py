@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from syncd.errors import ExitCode, SyncdError, UsageError, os_sentence
-from syncd.find import find_projects, named_project, project_around
+from syncd.find import current_folder, find_projects, named_project, project_around
 from syncd.names import CLAUDE_DIR
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ def chosen_roots(paths: list[Path] | None, *, recursive: bool) -> list[Path]:
     Raises `UsageError` for what does not exist, or is no project.
     """
     if not paths:
-        return [Path.cwd() if recursive else project_around(Path.cwd())]
+        return [current_folder() if recursive else project_around(current_folder())]
     found = [_folder(path) if recursive else named_project(path) for path in paths]
     return list(dict.fromkeys(found))
 

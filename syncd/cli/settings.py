@@ -13,7 +13,7 @@ from syncd.cli.options import Command, Group, Json, OnePath, Prefer
 from syncd.cli.output import Tone
 from syncd.config import ENVIRONMENT_PREFIX, Origin, load_with_origins
 from syncd.errors import UsageError
-from syncd.find import named_project, project_around
+from syncd.find import current_folder, named_project, project_around
 
 _commands = typer.Typer()
 app = typer.Typer()
@@ -62,6 +62,6 @@ def _source(origin: Origin) -> str:
 def _project_here() -> Path | None:
     """Return the project around the current folder; None outside of any: the user's settings."""
     try:
-        return project_around(Path.cwd())
+        return project_around(current_folder())
     except UsageError:
         return None
