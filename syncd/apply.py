@@ -11,7 +11,7 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -272,12 +272,18 @@ class Applier:
                         task.written_row = self.store.update_row(
                             task.row, outcome.message, outcome.row_fields
                         )
+            if self.store.has_host_triggers and task.written_row is not None:
+                self.note_written({task.id: task.written_row.digest})
         except StaleReplica:
             self._drop(task)
         except LostTransaction:
             raise
         except MessageError as error:
             self._refuse(task, error)
+
+    def note_written(self, rows: Mapping[str, bytes]) -> None:
+        """Come back to those of these rows that are not, by digest, what was written just now."""
+        self.report.unsettled.update(map(row_key, self.store.changed_by_host(rows)))
 
     def _drop(self, task: Task) -> None:
         task.dropped = True

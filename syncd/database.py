@@ -37,6 +37,7 @@ class Database:
         self._wal: tuple[int, int] | None = None
         self._seen_version: int | None = None
         self._ready_version: int | None = None
+        self.has_host_triggers = False
         self._free_at = 0.0
         self._held_s = 0.0
         connection.text_factory = _decode
@@ -130,7 +131,10 @@ class Database:
         """
         with translated(self.path):
             version = self.schema_version()
-            if version == self._ready_version or tables.is_ready(self.connection):
+            if version == self._ready_version:
+                return False
+            self.has_host_triggers = tables.has_host_triggers(self.connection)
+            if tables.is_ready(self.connection):
                 self._ready_version = version
                 return False
             with self._immediate():

@@ -38,6 +38,10 @@ class Arrival(NamedTuple):
     def size(self) -> int:
         return int(self.record[2])
 
+    @property
+    def row_digest(self) -> bytes:
+        return bytes(self.record[9])
+
 
 class Found(NamedTuple):
     """A file as read."""

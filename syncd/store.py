@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -239,6 +239,11 @@ class Store(Chronicle):
             raise _refusal(error) from error
         if done.rowcount != 1:
             raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+
+    def changed_by_host(self, written: Mapping[str, bytes]) -> set[str]:
+        """Return the ids of rows that are not what was written, by digest, but a trigger's."""
+        rows = self.rows(written)
+        return {key for key, row in rows.items() if row.digest != written[key]}
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:

@@ -138,6 +138,15 @@ def lacking(connection: sqlite3.Connection) -> list[str]:
     return missing
 
 
+def has_host_triggers(connection: sqlite3.Connection) -> bool:
+    """Tell whether a host has triggers of its own, which may change what we write."""
+    sql = (
+        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' "
+        "AND tbl_name = 'messages' AND name NOT LIKE 'syncd\\_%' ESCAPE '\\')"
+    )
+    return bool(connection.execute(sql).fetchone()[0])
+
+
 def missing_columns(connection: sqlite3.Connection) -> list[str]:
     """Return the columns of the contract that the table messages lacks."""
     columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")}

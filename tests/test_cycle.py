@@ -1835,6 +1835,33 @@ def test_g15_a_file_that_the_database_refuses_is_reported_and_holds_up_nothing_e
     assert_quiet(synced)
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_g12_what_a_hosts_trigger_makes_of_syncds_own_write_is_heard_at_once(
+    synced: Project, is_new: bool
+) -> None:
+    synced.sql(
+        "CREATE TRIGGER shout AFTER INSERT ON messages WHEN NEW.subject <> upper(NEW.subject) "
+        "BEGIN UPDATE messages SET subject = upper(subject) WHERE id = NEW.id; END"
+        if is_new
+        else "CREATE TRIGGER shout AFTER UPDATE ON messages "
+        "WHEN NEW.subject <> upper(NEW.subject) "
+        "BEGIN UPDATE messages SET subject = upper(subject) WHERE id = NEW.id; END"
+    )
+    synced.sync()
+    key, path = ONE, AT_ONE
+    if is_new:
+        key = synced.receive(9, subject="Quiet")
+        path = f"inbox/{key}.md"
+    else:
+        synced.edit(AT_ONE, "# Subject 1", "# Quiet")
+    report = synced.scoped(path)
+    assert {f"messaging.db#{key}"} == report.unsettled
+    synced.scoped()
+    assert ("QUIET", "QUIET") == (synced.row(key)["subject"], synced.message_at(path).subject)
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 @pytest.mark.parametrize("number", [1, 60])
 def test_g15_a_trigger_that_rolls_back_all_holds_up_nothing_else(
     synced: Project, number: int
