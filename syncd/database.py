@@ -18,7 +18,6 @@ from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
 _SHORTEST_REST_S = 0.001
-_TAKEN_AWAY = (0, 0)  # no file
 _LOOK_S = 0.001  # some 15 µs are spent on a look
 
 
@@ -33,8 +32,7 @@ class Database:
         self.path = path
         self.connection = connection
         self.identity = identity_of(path)
-        self._wal_path = f"{path}-wal"
-        self._wal: tuple[int, int] | None = None
+        self._beside: tuple[object, object] | None = None
         self._seen_version: int | None = None
         self._ready_version: int | None = None
         self.has_host_triggers = False
@@ -64,7 +62,7 @@ class Database:
                     connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # makes the -wal
                 opened = cls(path, connection)
-                opened._wal = identity_of(opened._wal_path) or _TAKEN_AWAY
+                opened._beside = opened._files_beside()
                 return opened
             except BaseException:
                 connection.close()
@@ -115,14 +113,19 @@ class Database:
         """Tell whether the open database is still the one that stands at its path.
 
         Writes to a database that was replaced succeed and vanish. One that was copied over keeps
-        its inode, but its -wal was removed, as SQLite asks of those who bring a backup back.
+        its inode, but its -wal was removed, as SQLite asks of those who bring a backup back; and
+        who has another -shm than others have knows nothing of their locks.
         """
         if self.identity != identity_of(self.path):
             return False
-        wal = identity_of(self._wal_path)
-        if self._wal is None:
-            self._wal = wal
-        return self._wal == wal
+        beside = self._files_beside()
+        if self._beside is None:  # it is only read, and has neither before somebody writes
+            self._beside = beside if None not in beside else None
+            return True
+        return beside == self._beside and None not in beside
+
+    def _files_beside(self) -> tuple[object, object]:
+        return identity_of(f"{self.path}-wal"), identity_of(f"{self.path}-shm")
 
     def prepare(self, *, anew: bool = False) -> bool:
         """Make tables and triggers ready where they are not; tell whether that changed anything.
