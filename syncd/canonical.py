@@ -34,12 +34,13 @@ from syncd.message import Message, json_text, normal_timestamp
 _MAX_CHARS = 32 * 1024
 _MAX_COLUMN = 40
 
-# Scalars on one line. Repeats are possessive (++, *+): what was taken is not given back, so that
-# a match takes linear time.
-_WORDS = r"[!-9;-~]*+(?:(?::(?![ \n])|\ ++(?![\n#]))[!-9;-~]*+)*+"
+# Scalars on one line. Repeats of characters are possessive (++, *+): what was taken is not given
+# back, so that a match takes linear time. Those of groups must not be: up to Python 3.11.4 such a
+# one keeps what its last, failed turn had taken (gh-106052). Each turn begins as no other can.
+_WORDS = r"[!-9;-~]*+(?:(?::(?![ \n])|\ ++(?![\n#]))[!-9;-~]*+)*"
 _PLAIN = rf"[A-Za-z0-9/_(]{_WORDS}"
-_SINGLE = r"'(?:[ -&(-~]++|'')*+'"
-_DOUBLE = r'"(?:[ !#-\[\]-~]++|\\[ -~])*+"'
+_SINGLE = r"'(?:[ -&(-~]++|'')*'"
+_DOUBLE = r'"(?:[ !#-\[\]-~]++|\\[ -~])*"'
 
 # Outside `metadata` a value is the text that is written, whatever its type; only null is none.
 # The parser refuses numbers beyond a thousand digits: what may be a long one is left to it.
@@ -52,7 +53,7 @@ _FRONT_MATTER = re.compile(
     from_agent:\ (?P<from_agent>{_TEXT})\n
     from_project:\ (?P<from_project>{_TEXT})\n
     id:\ (?P<id>{_TEXT})\n
-    (?:metadata:\n((?:(?:\ [^\n]*+)?\n)++))?
+    (?:metadata:\n((?:(?:\ [^\n]*+)?\n)+))?
     priority:\ (?P<priority>{_TEXT})\n
     reply_to:\ (?P<reply_to>null|{_TEXT})\n
     status:\ (?P<status>{_TEXT})\n
@@ -133,10 +134,10 @@ def replaced(text: str, scalars: Mapping[str, str]) -> str:
 # Writing ----------------------------------------------------------------------------------------
 
 _NO_TYPE = r"(?!(?i:yes|no|true|false|on|off|null|y|n)(?:\n|\Z))"
-_BARE_WORD = rf"{_NO_TYPE}[A-Za-z/][A-Za-z0-9/_.]*+(?:-[A-Za-z0-9/_.]++)*+"
+_BARE_WORD = rf"{_NO_TYPE}[A-Za-z/][A-Za-z0-9/_.]*+(?:-[A-Za-z0-9/_.]++)*"
 _BARE = re.compile(_BARE_WORD)
 _NINE_BARE = re.compile(rf"(?:{_BARE_WORD}\n){{9}}")
-_BARE_WORDS = re.compile(rf"{_NO_TYPE}[A-Za-z/][A-Za-z0-9/_.]*+(?:[- ][A-Za-z0-9/_.]++)*+")
+_BARE_WORDS = re.compile(rf"{_NO_TYPE}[A-Za-z/][A-Za-z0-9/_.]*+(?:[- ][A-Za-z0-9/_.]++)*")
 _BARE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\+00:00)?)?")
 _WIDTH = 80  # PyYAML folds what is longer
@@ -287,7 +288,7 @@ _NUMBER_OR_DATE = re.compile(
     r"""
     0b[01_]*+
     | 0x[0-9A-Fa-f_]*+
-    | [0-9][0-9_]*+ (?::[0-9]++)*+ (?:\.[0-9_]*+)? (?:[Ee][-+][0-9]++)?
+    | [0-9][0-9_]*+ (?::[0-9]++)* (?:\.[0-9_]*+)? (?:[Ee][-+][0-9]++)?
     | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[ -~]*+
     """,
     re.VERBOSE,
@@ -325,12 +326,12 @@ def _value(raw: str) -> Any:
 _KEY = r"[A-Za-z/_][A-Za-z0-9/_.\ -]{0,99}+(?<!\ )"
 _LINE = re.compile(
     rf"""(
-    (?P<indent>\ *+) ((?:-\ )*+)
+    (?P<indent>\ *+) ((?:-\ )*)
     (?: ({_KEY}) : (?:\ (?!\n)|(?=\n)) )?
     (
-        {_PLAIN} (?: \n(?P=indent)\ \ ++(?![-?:][\ \n]|[\#\n]){_WORDS}(?=\n) )*+
-        | '(?:[ -&(-~\n]++|'')*+'
-        | "(?:[ !#-\[\]-~\n]++|\\[ -~\n])*+"
+        {_PLAIN} (?: \n(?P=indent)\ \ ++(?![-?:][\ \n]|[\#\n]){_WORDS}(?=\n) )*
+        | '(?:[ -&(-~\n]++|'')*'
+        | "(?:[ !#-\[\]-~\n]++|\\[ -~\n])*"
         | \[\] | \{{\}} | -[0-9][0-9.e+-]*+
     )?
     \n)""",

@@ -66,10 +66,11 @@ def find(store: Store, text: str, *, also: str = "") -> str:
     """
     found: list[str] = []
     if text and is_utf8(text):
-        begins = "typeof(id) = 'text' AND substr(id, 1, ?1) = ?2"
+        begins = "typeof(id) = 'text' AND substr(id, 1, :length) = :text"
         tables = ("messages", "syncd_baseline", "syncd_history", also)
         sql = " UNION ".join(f"SELECT id FROM {table} WHERE {begins}" for table in tables if table)
-        found = [key for (key,) in store.connection.execute(sql, (len(text), text))]
+        values = {"length": len(text), "text": text}
+        found = [key for (key,) in store.connection.execute(sql, values)]
     return choose(
         text,
         found,
@@ -97,8 +98,8 @@ def choose(text: str, ids: Iterable[str], *, none: str, hint: str) -> str:
 
 def each_version(store: Store, message_id: str | None = None) -> Iterator[HistoryEntry]:
     """Yield the versions of one message or of all, oldest first, with one at a time in memory."""
-    sql = "SELECT version FROM syncd_history WHERE ?1 IS NULL OR id = ?1 ORDER BY version"
-    for (number,) in store.connection.execute(sql, (message_id,)).fetchall():
+    sql = "SELECT version FROM syncd_history WHERE :id IS NULL OR id = :id ORDER BY version"
+    for (number,) in store.connection.execute(sql, {"id": message_id}).fetchall():
         kept = store.kept(number)
         if kept is not None:
             yield kept

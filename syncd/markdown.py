@@ -38,9 +38,9 @@ BREAK = re.compile(r"\r\n|\r|\n")
 _BREAK_START = re.compile(r"[\r\n]")
 _NO_SPACE = re.compile(r"\S")
 _MAX_ITEMS = 10_000
-# Possessive: a break of two characters is also two breaks, and nothing may try both for each.
+# A break of two characters is also two breaks, and nothing may try both for each: hence `?+`.
 _SECTION = re.compile(
-    r"(?:\r\n|\r|\n)## Attachments(?:(?:[ \t]*+(?:\r\n|\r|\n))++- `[^`\r\n]++`)++[ \t]*+\Z"
+    r"(?:\r\n?+|\n)## Attachments(?:(?:[ \t]*+(?:\r\n?+|\n))+- `[^`\r\n]++`)+[ \t]*+\Z"
 )
 _SECTION_HEADING = "## Attachments"
 _ITEM = re.compile(r"- `([^`\r\n]+)`")
@@ -445,8 +445,8 @@ def _is_seen_as_it_is(message: Message) -> bool:
 
 
 # Attachments that stand in a section word for word, as JSON in normal form; most are such.
-_PLAIN_NAME = r'"[A-Za-z0-9/_.]++(?:[- ][A-Za-z0-9/_.]++)*+"'
-_PLAIN_NAMES = re.compile(rf"\[{_PLAIN_NAME}(?:, {_PLAIN_NAME})*+\]")
+_PLAIN_NAME = r'"[A-Za-z0-9/_.]++(?:[- ][A-Za-z0-9/_.]++)*"'
+_PLAIN_NAMES = re.compile(rf"\[{_PLAIN_NAME}(?:, {_PLAIN_NAME})*\]")
 
 _seen_as_they_are = attrgetter("id", *_TEXT_KEYS, "created_at", "reply_to", "metadata")
 

@@ -271,8 +271,9 @@ class NewClient:
         """Read all messages, newest first, or those of one status; one bad row raises."""
         with self._connection() as connection:
             rows = connection.execute(
-                "SELECT * FROM messages WHERE ?1 IS NULL OR status = ?1 ORDER BY created_at DESC",
-                (status,),
+                "SELECT * FROM messages WHERE :status IS NULL OR status = :status"
+                " ORDER BY created_at DESC",
+                {"status": status},
             ).fetchall()
         return [_message_of(row) for row in rows]
 

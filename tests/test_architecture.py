@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +81,39 @@ def test_only_the_command_line_prints_and_exits(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             assert (node.value.id, node.attr) != ("sys", "exit")
+
+
+def repeats_a_group_possessively(parsed: Any) -> bool:
+    """Tell whether a parsed pattern repeats more than a character with ``++``, ``*+`` or ``?+``."""
+    for operation, argument in parsed:
+        parts = argument if isinstance(argument, (tuple, list)) else [argument]
+        inner = [part for part in parts if hasattr(part, "getwidth")]
+        if operation.name == "BRANCH":
+            inner = argument[1]
+        if operation.name == "POSSESSIVE_REPEAT" and argument[2].getwidth()[1] != 1:
+            return True
+        if any(map(repeats_a_group_possessively, inner)):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        *((r"a++[bc]*+(?:.?+)x", False), (r"(?:ab)*", False), (r"(?>ab)", False)),
+        *((r"(?:ab)*+", True), (r"x|(a(?:b++c)?+)", True), (r"(?=(?:a|bc)++)", True)),
+    ],
+)
+def test_a_group_that_is_repeated_possessively_is_found(pattern: str, expected: bool) -> None:
+    parser = import_module("re._parser")
+    assert expected is repeats_a_group_possessively(parser.parse(pattern))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_pattern_repeats_a_group_possessively(path: Path) -> None:
+    # Up to Python 3.11.4 it keeps what its last, failed turn had taken (CPython's gh-106052).
+    parser = import_module("re._parser")
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for value in vars(import_module(name.removesuffix(".__init__"))).values():
+        if isinstance(value, re.Pattern):
+            assert not repeats_a_group_possessively(parser.parse(value.pattern, value.flags))

@@ -274,7 +274,22 @@ def test_what_pyyaml_writes_is_read_without_it(raw: str, expected: str) -> None:
         *("no", "Yes", "NULL", "tRuE", "~", "", "=", "<<", ".inf", "-.inf", ".nan", "+1", "-0"),
         *("0123", "0_7", "1_000", "0x1f", "0b101", "12:30:00", "1.", "9" * 19, "1.0e+400"),
         *("2026-02-20", "2026-02-20 01:02:03", "2026-02-20T01:02:03Z", "1:2:3.5"),
-        *("a: b", "a #b", "a:", "a ", "#a", "&a b", "*a", "!a b", "|", ">", "%a", "@a", "`a`"),
+        *(
+            "a: b",
+            "a #b",
+            "a #",
+            "a:",
+            "a ",
+            "#a",
+            "&a b",
+            "*a",
+            "!a b",
+            "|",
+            ">",
+            "%a",
+            "@a",
+            "`a`",
+        ),
         *("[a]", "{a: b}", "- a", "? a", "-", "---", "a---", "a\tb", "é", "a\x85b", "'a' #b"),
         *("'a''", "'a'b", '"a"b', '"\\q"', '"\\uD83D\\uDCEC"', '"\\U00110000"', '"\\x4"'),
         *("a\n  b", "a\n   b", "a\n     b", "a\n\n    b", "a\n    # b", "a\n    b: c", "a\n    "),
@@ -282,6 +297,13 @@ def test_what_pyyaml_writes_is_read_without_it(raw: str, expected: str) -> None:
 )
 def test_what_is_not_plain_beyond_doubt_is_left_to_the_yaml_parser(raw: str) -> None:
     assert "not canonical" == metadata_of(f"  key: {raw}\n")
+
+
+@pytest.mark.parametrize("agent", ["pm #", "pm # of b", "pm ", "pm:", "pm :", "'pm' #", '"pm" '])
+def test_what_ends_a_plain_value_is_no_part_of_it(agent: str) -> None:
+    text = FRONT_MATTER.format(agent=agent, reply_to="null", metadata="")
+    assert_read_alike(text.encode())
+    assert canonical.read(text) is None
 
 
 def test_nested_metadata_is_read_in_the_columns_of_pyyaml_alone() -> None:
