@@ -67,7 +67,12 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate("\n", timeout=30)
+    with process:
+        try:
+            out, err = process.communicate("\n", timeout=100)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     return process.returncode, out.strip(), err.strip()
 
 
@@ -263,6 +268,7 @@ def test_a_sender_that_cannot_write_delivers_nothing(service: Open) -> None:
     assert [] == rows(beta)
 
 
+@pytest.mark.timeout(120)  # each of 2,000 commits waits for a disk, which may be a slow one
 def test_four_processes_send_500_messages_each_and_none_is_lost(
     service: Open, tmp_path: Path
 ) -> None:
