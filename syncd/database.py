@@ -34,7 +34,8 @@ class Database:
         self.identity = identity_of(path)
         self._beside: tuple[object, object] | None = None
         self._seen_version: int | None = None
-        self._ready_version: int | None = None
+        self.ready_schema: int | None = None
+        """SQLite's counter of schema changes when tables and triggers were ready (`prepare`)."""
         self.has_host_triggers = False
         self._free_at = 0.0
         self._held_s = 0.0
@@ -134,14 +135,16 @@ class Database:
         """
         with translated(self.path):
             version = self.schema_version()
-            if version == self._ready_version:
+            if version == self.ready_schema:
                 return False
             self.has_host_triggers = tables.has_host_triggers(self.connection)
             if tables.is_ready(self.connection):
-                self._ready_version = version
+                self.ready_schema = version
                 return False
             with self._immediate():
                 tables.create(self.connection, anew=anew)
+                version = self.schema_version()
+            self.ready_schema = version
             return True
 
     def check_contract(self) -> None:

@@ -51,7 +51,7 @@ class Job:
     identity: tuple[int, int] | None = None
     is_new: bool = True
     store: Store | None = None
-    versions: tuple[int, int] | None = None
+    versions: tuple[int, int | None] | None = None
     closed_as: tuple[object, ...] = ()
     used: float = 0.0
     last_state: str = ""
@@ -197,9 +197,12 @@ class Job:
                 report = run_pass(self.project, self.config, orders, store=store)
             if self._is_retired(report):
                 return report
-            if not store.is_current():
-                schedule.want_full()  # no event tells of what happened while it was being opened
-            self.versions = (data, store.schema_version())
+            # No event tells of what happened while the database was being opened, and no feed of a
+            # table that was made anew before the triggers were. What came after is news.
+            is_other = orders.paths is not None and store.ready_schema != schema
+            if is_other or not store.is_current():
+                schedule.want_full()
+            self.versions = (data, store.ready_schema)
         except SyncdError as error:
             report.note_error(error)
         if orders.paths is None and report.error is None:

@@ -27,6 +27,7 @@ from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at, message_from_row
 from syncd.orders import Orders
 from syncd.project import run_pass, turn
+from syncd.report import Report
 from syncd.roster import Roster
 from syncd.schedule import Schedule
 from syncd.snapshot import Stamp
@@ -450,6 +451,39 @@ def test_a_row_whose_file_could_not_be_written_is_come_back_to(
         assert 0 == step()
     wait_for(step, 5.0)
     assert both_equal(here)
+    job.close()
+
+
+@pytest.mark.parametrize("when", ["before the triggers", "after the look"])
+def test_g12_a_table_made_anew_during_a_cycle_is_compared_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    here = project(tmp_path / "p")
+    OldClient(tmp_path / "q").send(here, "Subject", "Words")
+    job, orders = rung_job(here)
+    job.schedule.listened = 1  # so that it does not wait for news once more before it looks
+    NewClient(here).send(tmp_path / "q", "From SQL", "Words")
+
+    def run_and_rebuild(*arguments: Any, **options: Any) -> Report:
+        if when == "before the triggers":
+            rebuild(here, "DROP TABLE messages", *SCHEMA)
+        report = run_pass(*arguments, **options)
+        if when == "after the look":
+            rebuild(here, "DROP TABLE messages", *SCHEMA)
+        return report
+
+    with monkeypatch.context() as patched:
+        patched.setattr("syncd.job.run_pass", run_and_rebuild)
+        report = job.cycle(orders)
+        assert report is not None
+        job.heed(orders, report)
+    assert report.halt is None
+    job.hear(Wake(Kind.BELL))
+    again = job.schedule.take(time.monotonic())
+    assert again is not None
+    report = job.cycle(again)
+    assert report is not None
+    assert report.vanished, "rows that are gone get a second look"
     job.close()
 
 
