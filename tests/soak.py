@@ -1,4 +1,4 @@
-"""A soak: people, old clients, SQL clients and misfortune around a real agent, for minutes.
+"""A soak: people, old clients, SQL clients, other tools and misfortune around a real agent.
 
 `scripts/soak [MINUTES] [--seed N]` runs it. Everything that is done comes from the seed, operation
 by operation; only the agent's own timing is not repeatable. In rounds, some dozen operations are
@@ -43,7 +43,7 @@ import yaml
 from syncd.errors import MessageError
 from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at
-from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
+from tests.clients import SCHEMA, NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent
 from tests.test_agent import project, rows_of
 
@@ -54,6 +54,7 @@ CALM_S = 0.3
 
 SETTLE_S = 20.0
 FEWEST, MOST = 24, 60
+_OUR_TRIGGERS = "FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'syncd%'"
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, yaml.YAMLError)
 
 Operation = Callable[["Soak", random.Random], str]
@@ -592,6 +593,64 @@ class Soak:
         for key in gone:
             self.round.deeds[key].add("row deleted")
         return f"{len(gone)} rows"
+
+    # Other tools at work on the database
+
+    @operation(1)
+    def a_tool_rebuilds_the_table(self, rng: random.Random) -> str:
+        """Copy all rows into a new table, which has our triggers only when they are made again."""
+        return self._take_triggers_away(
+            SCHEMA[0].replace("messages", "rebuilt"),
+            "INSERT INTO rebuilt SELECT * FROM messages",
+            "DROP TABLE messages",
+            "ALTER TABLE rebuilt RENAME TO messages",
+            *SCHEMA[1:],
+        )
+
+    @operation(1)
+    def a_tool_drops_foreign_triggers(self, rng: random.Random) -> str:
+        names = self.query(f"SELECT name {_OUR_TRIGGERS}")
+        return self._take_triggers_away(*(f"DROP TRIGGER {name}" for (name,) in names))
+
+    def _take_triggers_away(self, *statements: str) -> str:
+        """Run statements in one transaction, and wait until our triggers stand again.
+
+        What SQL overwrites until then is kept by nobody.
+        """
+        if self.agent is None:
+            return "-"
+        with closing(sqlite3.connect(self.new.database, timeout=1.0)) as opened:
+            opened.executescript(f"BEGIN IMMEDIATE; {'; '.join(statements)}; COMMIT")
+        deadline = time.monotonic() + SETTLE_S
+        while not self.query(f"SELECT 1 {_OUR_TRIGGERS}"):
+            if time.monotonic() > deadline:
+                raise Failure("the triggers are not made again")
+            time.sleep(0.002)
+        return ""
+
+    @operation(1)
+    def a_tool_packs_the_database(self, rng: random.Random) -> str:
+        statement = rng.choice(("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)", "REINDEX", "ANALYZE"))
+        with closing(sqlite3.connect(self.new.database, timeout=1.0)) as opened:
+            opened.execute(statement)
+        return statement
+
+    @operation(1)
+    def a_backup_is_brought_back(self, rng: random.Random) -> str:
+        """Put a copy in the database's place, as one does with it: without the -wal and -shm."""
+        self.finish_later()
+        if self.agent is not None:
+            self.wait_until_still()  # what is written meanwhile would be lost with the original
+        backup = self.folder / "backup.db"
+        with (
+            closing(sqlite3.connect(self.new.database, timeout=1.0)) as opened,
+            closing(sqlite3.connect(backup)) as copy,
+        ):
+            opened.backup(copy)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.new.database}{suffix}").unlink(missing_ok=True)
+        backup.replace(self.new.database)
+        return ""
 
     # Misfortune
 
