@@ -23,7 +23,7 @@ from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
 from syncd.schedule import Schedule
 from syncd.store import DATABASE, Store
-from syncd.wakes import Wake
+from syncd.wakes import Kind, Wake
 
 log = logging.getLogger("syncd.agent")
 
@@ -91,8 +91,15 @@ class Job:
             self.running = False
 
     def hear(self, wake: Wake) -> float | None:
-        """Note a wake, from any thread; return when it is due, None for at once."""
-        return self.schedule.hear(wake, is_open=self.store is not None)
+        """Note a wake, from any thread; return when it is due, None for at once.
+
+        While the project rests after an error, a change to a file or to the database is a reason to
+        try again; the bell alone is none, as every try to open a database may ring it.
+        """
+        ends_rest = bool(wake.path)
+        if wake.kind is Kind.BELL and self.schedule.is_resting():
+            ends_rest = self.closed_as != state_of(self._database)
+        return self.schedule.hear(wake, is_open=self.store is not None, ends_rest=ends_rest)
 
     def listen_on(self) -> None:
         """Arrange to look for news once more, and later again."""
@@ -244,17 +251,21 @@ class Job:
             log.info("%s: %s", self.project, report.counts)
         self._log_state(orders, report)
         if report.error is not None:
-            self.close()
-            self.versions = None
+            self._give_up()
         self.schedule.heed(orders, report, self.used, in_trouble=self.trouble is not None)
 
     def note_defect(self) -> None:
         """Note that a cycle ended with a defect: all is to be compared after a while."""
-        self.versions = None
-        self.close()
+        self._give_up()
         self.schedule.note_defect()
         self.last_state = "defect"
         self.trouble = ("a cycle ended with a defect of syncd", _DEFECT_HINT)
+
+    def _give_up(self) -> None:
+        """Close the database, and forget what was seen of it; how it looks then tells news."""
+        self.close()
+        self.versions = None
+        self.closed_as = state_of(self._database)
 
     def _log_state(self, orders: Orders, report: Report) -> None:
         if self.trouble is not None and report.error is None and orders.paths is not None:

@@ -59,14 +59,13 @@ class Schedule:
 
     # Wakes
 
-    def hear(self, wake: Wake, *, is_open: bool) -> float | None:
+    def hear(self, wake: Wake, *, is_open: bool, ends_rest: bool) -> float | None:
         """Note a wake; return when it is due, None for at once. The database may be open here.
 
-        While a project rests after an error, a change to a file shortens the rest; the bell does
-        not, since every try to open a database may ring it.
+        One that ``ends_rest`` has a project that rests after an error tried again soon.
         """
         with self.lock:
-            if wake.path:
+            if ends_rest:
                 self.rest_until = min(self.rest_until, time.monotonic() + _SHORTEST_REST_S)
             match wake.kind:
                 case Kind.CLOSED:
@@ -98,6 +97,10 @@ class Schedule:
                     self.vanished.clear()
                     self.full = True
             return None
+
+    def is_resting(self) -> bool:
+        """Tell whether the project rests after an error."""
+        return time.monotonic() < self.rest_until
 
     def want_full(self) -> None:
         """Have all compared."""

@@ -454,6 +454,34 @@ def test_a_row_whose_file_could_not_be_written_is_come_back_to(
     job.close()
 
 
+def test_a_rest_after_an_error_ends_early_where_somebody_changed_the_database(
+    tmp_path: Path,
+) -> None:
+    here = project(tmp_path / "p")
+    OldClient(tmp_path / "q").send(here, "Subject", "Words")
+    job, _ = rung_job(here)
+    rebuild(here, "ALTER TABLE messages RENAME TO away")
+    job.schedule.retries = 5
+
+    def rest_s(wake: Wake) -> float:
+        job.hear(wake)
+        due = job.schedule.next_due(time.monotonic())
+        assert due is not None
+        return due - time.monotonic()
+
+    for _ in range(2):
+        orders = Orders(wait=False)
+        report = job.cycle(orders)
+        assert report is not None
+        job.heed(orders, report)
+        assert report.error is not None
+        assert rest_s(Wake(Kind.BELL)) > 20, "its own tries ring the bell too"
+    rebuild(here, "ALTER TABLE away RENAME TO messages")
+    assert rest_s(Wake(Kind.RELEASED)) > 20
+    assert rest_s(Wake(Kind.BELL)) <= 1
+    job.close()
+
+
 @pytest.mark.parametrize("when", ["before the triggers", "after the look"])
 def test_g12_a_table_made_anew_during_a_cycle_is_compared_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
