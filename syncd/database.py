@@ -183,7 +183,7 @@ class Database:
         """
         with translated(self.path):
             if not self.is_current():
-                raise StaleReplica(f"{self.path} was replaced meanwhile")
+                raise self._replaced()
             self._give_way()
             if not durable:
                 self.connection.execute("PRAGMA synchronous = NORMAL")
@@ -200,6 +200,12 @@ class Database:
             finally:
                 if not durable:
                     self.connection.execute("PRAGMA synchronous = FULL")
+
+    def _replaced(self) -> StaleReplica:
+        return StaleReplica(
+            f"{self.path} was replaced meanwhile",
+            hint="Try again: the next pass works with the new one.",
+        )
 
     def _give_way(self) -> None:
         """Leave the lock free for twice as long as it was held last, where others write too.
@@ -219,7 +225,7 @@ class Database:
         """Write everything inside in one transaction, with or without our tables."""
         with translated(self.path):
             if not self.is_current():
-                raise StaleReplica(f"{self.path} was replaced meanwhile")
+                raise self._replaced()
             with self._immediate():
                 yield
 

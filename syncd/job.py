@@ -150,7 +150,8 @@ class Job:
     def cycle(self, orders: Orders) -> Report | None:
         """Run one cycle, in full where the database is another than before; report, never raise.
 
-        None where only a commit was a reason for it, and there was none.
+        None where only a commit was a reason for it, and there was none, or where the database was
+        replaced meanwhile: it is looked at anew.
         """
         schedule, is_early = self.schedule, False
         has_reason = orders.paths is None or orders.paths or orders.gone or schedule.is_again
@@ -204,6 +205,10 @@ class Job:
                 report = run_pass(self.project, self.config, orders, store=store)
             if self._is_retired(report):
                 return report
+            if report.error is not None and not store.is_current():
+                self.close()  # somebody put another database in its place, which is no trouble
+                schedule.want_full_in(self.config.quiet_s)
+                return None
             # No event tells of what happened while the database was being opened, and no feed of a
             # table that was made anew before the triggers were. What came after is news.
             is_other = orders.paths is not None and store.ready_schema != schema

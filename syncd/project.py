@@ -16,6 +16,7 @@ from syncd.errors import (
     BusyError,
     DamagedBaseline,
     ReplicaError,
+    StaleReplica,
     SyncdError,
     UsageError,
     os_sentence,
@@ -104,7 +105,7 @@ def run_pass(
         raise
     except SyncdError as error:
         report.note_error(error)
-        report.busy = isinstance(error, BusyError)
+        report.busy = isinstance(error, (BusyError, StaleReplica))
     except OSError as error:
         report.error = os_sentence(error)
     return report

@@ -454,6 +454,34 @@ def test_a_row_whose_file_could_not_be_written_is_come_back_to(
     job.close()
 
 
+def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = project(tmp_path / "p")
+    job, _ = rung_job(here)
+    OldClient(tmp_path / "q").send(here, "Subject", "Words")
+    database = here / ".claude-mpm" / "messaging.db"
+
+    def replace_and_run(*arguments: Any, **options: Any) -> Report:
+        copy = shutil.copy(database, tmp_path / "copy")
+        for suffix in ("-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+        os.replace(copy, database)
+        return run_pass(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("syncd.job.run_pass", replace_and_run)
+        assert job.cycle(Orders(wait=False)) is None
+    orders = job.schedule.take(time.monotonic() + CONFIG.quiet_s)
+    assert orders is not None
+    assert orders.paths is None
+    report = job.cycle(orders)
+    assert report is not None
+    assert report.error is None
+    assert both_equal(here)
+    job.close()
+
+
 def test_a_rest_after_an_error_ends_early_where_somebody_changed_the_database(
     tmp_path: Path,
 ) -> None:
