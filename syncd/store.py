@@ -159,7 +159,7 @@ class Store(Chronicle):
         try:
             done = self.connection.execute(_INSERT_ROW, values)
         except sqlite3.IntegrityError as error:
-            if self.rows([message.id]):
+            if message.id in self.rows([message.id]):
                 raise StaleReplica(f"a row {message.id!r} exists already") from error
             raise _refusal(error) from error
         if done.rowcount != 1:

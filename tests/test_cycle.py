@@ -1916,6 +1916,26 @@ def test_g15_a_file_whose_row_a_trigger_ignores_is_reported_and_stays(
     assert_quiet(synced)
 
 
+def test_g15_an_id_that_differs_from_another_in_case_alone_is_refused_where_a_host_says_so(
+    synced: Project,
+) -> None:
+    with synced.connection() as connection:
+        connection.execute("ALTER TABLE messages RENAME TO former")
+        connection.execute(SCHEMA[0].replace("id TEXT", "id TEXT COLLATE NOCASE"))
+        connection.execute("INSERT INTO messages SELECT * FROM former")
+        connection.execute("DROP TABLE former")
+    refused = f"inbox/{TWO.upper()}.md"
+    synced.file(refused).write_text(
+        synced.file(f"inbox/{TWO}.md").read_text().replace(TWO, TWO.upper())
+    )
+    for _ in range(2):
+        report = synced.sync()
+        assert [refused] == [entry.path for entry in report.quarantined]
+        assert "UNIQUE" in report.quarantined[0].problem.reason
+        assert set() == report.unsettled
+    assert TWO in synced.rows()
+
+
 def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) -> None:
     synced.sql(
         "CREATE TRIGGER strict BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "
