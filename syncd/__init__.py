@@ -3,72 +3,72 @@
 The map of the code, from the top down. Each module imports only from modules below it; a test
 keeps the arrows so.
 
-    cli           talks to people: the only place that prints, exits, or imports typer and rich
-    service       the agent as a service: systemd's unit, launchd's property list
-    agent         many projects: wakes, timers, signals, the service manager
-    roster        which projects the agent keeps: found, watched or polled, gone, made again
-    job           one project of the agent: its cycles, its database, its trouble
-    schedule      when a project is to be looked at, and where: wakes in, orders out
-    watch         file events of many projects, as each system tells them → wakes
-    inotify       the same on Linux: one descriptor and one thread for all
-    wakes         what an event of a file or of the database means
-    checkup       checks of a machine and of projects, each with its mend
-    heartbeat     the agent's sign of life, for commands to find it
-    reinstate     undoing the end of a migration
-    retire        the end of a migration: folders packed away, tables and triggers removed
-    verify        both sides read in full and proved equal, without the baseline
-    inventory     every file read in full: which are one message, and what it says
-    repair        files that syncd can read and the old client cannot
-    history       undoing: versions, restore, conflicts resolved
-    follow        the journal as it grows
-    progress      how far the migration is
-    project       taking turns on a project, running a pass over it
-    seen          what a project looked like when nothing was left to do
-    cycle         one cycle: look, reconcile, guard, apply, record
-    condition     what is recorded of a project as a whole: decision, halt, folders, time
-    absence       what is gone, told from what moved or cannot be read
-    strays        what late writers left, merged against the version that they started from
-    reader        reading files as messages, patiently
-    bulk          messages that are new on one side, taken over many at a time
-    apply         a plan in batches, in an order that survives a crash at any point
-    task          one message on its way through a batch
-    ahead         many files or rows read ahead, by two processes
-    divided       work that two processes divide among them
-    second        the second one: started, kept waiting, told, answering
-    orders        what a cycle is asked to do
-    report        what a cycle did and found
-    archive       the archive of a retired project: packing, checking, unpacking
-    retirement    the word that a project is retired
-    look          what changed since the baseline, found without reading what did not
-    dump          syncd's own tables as lines of JSON, and back
-    store         the replica of SQLite: rows, baseline, feed, state
-    chronicle     what is kept for people: history, conflicts, quarantine, journal
-    database      a project's database as a file: opening, transactions, errors
-    tables        syncd's own tables and triggers
-    departure     what becomes of a message that is new in a row
-    found         a file read as a message, and what becomes of a new one
-    record        a message's baseline as the database holds it
-    trees         trees of folders: listing, comparing, moving one into another
-    files         the replica of files: scan, stable read, safe write
-    snapshot      what a look at the files holds
-    attributes    what a file has beside its bytes: permissions, owner, access lists
-    syscalls      leases, renames and watches, which Python lacks
-    find          finding projects
-    names         names of files: messages, and syncd's own for a moment
-    config        TOML, environment and flags → a frozen Config
-    messaging     the new clients' API, with the contract's schema
-    journal       PURE: what a cycle does, told as entries of the journal
-    guard         PURE: when a cycle may not act
-    reconcile     PURE: baseline, file, row → outcome
-    sides         PURE: the two sides of a message, and what can be known of one
-    edit          PURE: edits of a file's bytes by span
-    spans         PURE: edits of a YAML mapping's text by span
-    markdown      PURE: bytes ⇄ message
-    front_matter  PURE: the YAML of a file, read and written
-    canonical     PURE: front matter as the old client writes it, without a YAML parser
-    message       PURE: the message, its fields in normal form
-    digest        PURE: BLAKE2b, by which bytes and texts are known again
-    errors        the hierarchy, exit codes, hints
+    cli             talks to people: the only place that prints, exits, or imports typer and rich
+    service         the agent as a service: systemd's unit, launchd's property list
+    agent           many projects: wakes, timers, signals, the service manager
+    roster          which projects the agent keeps: found, watched or polled, gone, made again
+    job             one project of the agent: its cycles, its database, its trouble
+    schedule        when a project is to be looked at, and where: wakes in, orders out
+    watch           file events of many projects, as each system tells them → wakes
+    inotify         the same on Linux: one descriptor and one thread for all
+    wakes           what an event of a file or of the database means
+    checkup         checks of a machine and of projects, each with its mend
+    heartbeat       the agent's sign of life, for commands to find it
+    reinstate       undoing the end of a migration
+    retire          the end of a migration: folders packed away, tables and triggers removed
+    verify          both sides read in full and proved equal, without the baseline
+    inventory       every file read in full: which are one message, and what it says
+    repair          files that syncd can read and the old client cannot
+    history         undoing: versions, restore, conflicts resolved
+    follow          the journal as it grows
+    progress        how far the migration is
+    project         taking turns on a project, running a pass over it
+    seen            what a project looked like when nothing was left to do
+    cycle           one cycle: look, reconcile, guard, apply, record
+    condition       what is recorded of a project as a whole: decision, halt, folders, time
+    absence         what is gone, told from what moved or cannot be read
+    strays          what late writers left, merged against the version that they started from
+    reader          reading files as messages, patiently
+    bulk            messages that are new on one side, taken over many at a time
+    apply           a plan in batches, in an order that survives a crash at any point
+    task            one message on its way through a batch
+    ahead           many files or rows read ahead, by two processes
+    divided         work that two processes divide among them
+    second_process  the second one: started, kept waiting, told, answering
+    orders          what a cycle is asked to do
+    report          what a cycle did and found
+    archive         the archive of a retired project: packing, checking, unpacking
+    retirement      the word that a project is retired
+    look            what changed since the baseline, found without reading what did not
+    dump            syncd's own tables as lines of JSON, and back
+    store           the replica of SQLite: rows, baseline, feed, state
+    chronicle       what is kept for people: history, conflicts, quarantine, journal
+    database        a project's database as a file: opening, transactions, errors
+    tables          syncd's own tables and triggers
+    departure       what becomes of a message that is new in a row
+    found           a file read as a message, and what becomes of a new one
+    record          a message's baseline as the database holds it
+    trees           trees of folders: listing, comparing, moving one into another
+    files           the replica of files: scan, stable read, safe write
+    snapshot        what a look at the files holds
+    attributes      what a file has beside its bytes: permissions, owner, access lists
+    syscalls        leases, renames and watches, which Python lacks
+    find            finding projects
+    names           names of files: messages, and syncd's own for a moment
+    config          TOML, environment and flags → a frozen Config
+    messaging       the new clients' API, with the contract's schema
+    journal         PURE: what a cycle does, told as entries of the journal
+    guard           PURE: when a cycle may not act
+    reconcile       PURE: baseline, file, row → outcome
+    sides           PURE: the two sides of a message, and what can be known of one
+    edit            PURE: edits of a file's bytes by span
+    spans           PURE: edits of a YAML mapping's text by span
+    markdown        PURE: bytes ⇄ message
+    front_matter    PURE: the YAML of a file, read and written
+    canonical       PURE: front matter as the old client writes it, without a YAML parser
+    message         PURE: the message, its fields in normal form
+    digest          PURE: BLAKE2b, by which bytes and texts are known again
+    errors          the hierarchy, exit codes, hints
 
 The way of the data: files and rows → snapshots → outcomes → apply → baseline. What holds at all
 times: an unreadable side is never "gone"; what a step destroys is in the history before; the

@@ -28,7 +28,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from syncd import second
+from syncd import second_process
 from syncd.heartbeat import BEAT_S, Heartbeat, alive
 from syncd.job import Job
 from syncd.roster import Roster
@@ -80,7 +80,7 @@ class Agent:
         """Work until SIGTERM or SIGINT; the cycles in hand are finished."""
         former = self._set_signals()
         try:
-            second.have_one_wait(True)
+            second_process.have_one_wait(True)
             if not self._poll:
                 self._start_watcher()
             self._roster.search()
@@ -94,7 +94,7 @@ class Agent:
             if self._roster.watcher is not None:
                 self._roster.watcher.stop()
             self._pool.shutdown(wait=True)
-            second.have_one_wait(False)
+            second_process.have_one_wait(False)
             for job in self._jobs.values():
                 job.close()
             for number, handler in former.items():
@@ -210,7 +210,7 @@ class Agent:
             self._roster.compare_all()
         self._roster.look_after(now)
         self._close_idle_stores(now)
-        second.dismiss(_WAIT_S)
+        second_process.dismiss(_WAIT_S)
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         now = time.monotonic()

@@ -6,7 +6,7 @@ what the other side is to hold of each, if it knows nothing of the message (`Arr
 the second one tells as far ahead as a pipe holds, and the first one finds out itself when it would
 have to wait. What is no plain success (what is large, cannot be read, or is just being written) is
 left to the usual way, and so is everything where a second process cannot be had. In an agent it may
-wait afterwards, and serve other projects (`syncd.second`).
+wait afterwards, and serve other projects (`syncd.second_process`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from syncd import second
+from syncd import second_process
 from syncd.departure import departures_of
 from syncd.divided import Answering, Answers, Divided, answer_lots, in_portions
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import arrival_of, as_found, each
 from syncd.names import CLAUDE_DIR, in_utf8
-from syncd.second import Draw, SecondProcess
+from syncd.second_process import Draw, SecondProcess
 from syncd.snapshot import Version
 from syncd.store import DATABASE, Store
 
@@ -112,12 +112,12 @@ def rendering_ahead(
 def _ahead(work: Work, keys: Sequence[str], here: Answering) -> Iterator[Ahead | None]:
     ahead = None
     if len(keys) >= FEWEST_IF_WAITING and (os.cpu_count() or 1) > 1 and sys.executable:
-        waiting = second.at_hand()
+        waiting = second_process.at_hand()
         if waiting is not None or len(keys) >= FEWEST:
             with suppress(OSError):
                 ahead = Ahead(work, keys, here, waiting)
         else:
-            second.stand_by(_MODULE)
+            second_process.stand_by(_MODULE)
     try:
         yield ahead
     finally:
@@ -192,4 +192,4 @@ _WORKS: dict[str, Callable[..., AbstractContextManager[Answering]]] = {
 
 
 if __name__ == "__main__":
-    second.serve(_answer)
+    second_process.serve(_answer)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from syncd import second
-from syncd.second import Draw, SecondProcess
+from syncd import second_process
+from syncd.second_process import Draw, SecondProcess
 
 Answers = list[tuple[str, Any]]
 """What becomes of keys, each as `marshal` takes it; None where that is to be found out as usual."""
@@ -86,14 +86,14 @@ class Divided:
         while self.process.can_wait() and self._is_alive and not (self._left or self._is_done):
             self._hear()
         if self._is_alive and self._is_done and not self._left:
-            second.keep(self.process)
+            second_process.keep(self.process)
         else:
             self.process.end()
 
 
 def in_portions(keys: Sequence[str], size: int) -> list[list[str]]:
     """Return keys in portions of this size, or larger ones where there are not lots enough."""
-    size = max(size, -(-len(keys) // second.MOST_LOTS))
+    size = max(size, -(-len(keys) // second_process.MOST_LOTS))
     return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
 
 
@@ -105,5 +105,5 @@ def answer_lots(
     No answers at all mean that none is left.
     """
     while (lot := draw()) is not None:
-        second.send(out, answers_of(portions[lot]))
-    second.send(out, [])
+        second_process.send(out, answers_of(portions[lot]))
+    second_process.send(out, [])

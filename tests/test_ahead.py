@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from syncd import ahead, cycle, second
+from syncd import ahead, cycle, second_process
 from syncd.ahead import Ahead
 from syncd.departure import departures_of
 from syncd.divided import Divided
@@ -24,7 +24,7 @@ from syncd.errors import BusyError, SyncdError
 from syncd.files import MAX_BYTES, FileReplica
 from syncd.found import arrival_of, as_found
 from syncd.record import RecordValues
-from syncd.second import SecondProcess
+from syncd.second_process import SecondProcess
 from syncd.store import DATABASE, Store
 from tests.projects import Project, assert_in_step, assert_quiet
 from tests.running import wait_for
@@ -33,7 +33,7 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
 @pytest.fixture(autouse=True, params=["copied", "started"])
-def second_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How the second process comes to be: as a copy of a process that has no other threads."""
     monkeypatch.setattr("threading.active_count", lambda: 1 if request.param == "copied" else 2)
     return str(request.param)
@@ -117,7 +117,7 @@ def test_two_processes_divide_the_files_among_them(
 def test_more_files_than_lots_are_divided_too(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_all_to_it(monkeypatch)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
-    monkeypatch.setattr(second, "MOST_LOTS", 4)
+    monkeypatch.setattr(second_process, "MOST_LOTS", 4)
     paths = [f"inbox/{number}.md" for number in range(9)]
     reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here)
     assert [None] * 9 == [reading.take(path) for path in paths]
@@ -130,7 +130,7 @@ def test_when_the_second_process_dies_or_is_stopped_the_rest_is_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal_number: int
 ) -> None:
     have_one_for_ten(monkeypatch)
-    monkeypatch.setattr(second, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(second_process, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     take = Ahead.take
 
@@ -177,7 +177,7 @@ def test_beside_a_slow_second_process_no_more_is_read_than_memory_is_for() -> No
 
 def test_a_copy_ends_with_a_first_process_that_has_no_standard_streams() -> None:
     script = (
-        "import os, time; from syncd.second import SecondProcess, send\n"
+        "import os, time; from syncd.second_process import SecondProcess, send\n"
         "def do(draw, out):\n"
         "    while draw() is not None: send(out, 'x' * 100_000)\n"
         "os.close(0)\n"
@@ -269,13 +269,13 @@ def test_rows_that_come_while_files_are_imported_for_the_first_time_are_compared
 
 
 def test_without_a_second_process_all_is_read_here(
-    second_process: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, "too many processes")
 
     have_one_for_ten(monkeypatch)
-    if second_process == "copied":
+    if made == "copied":
         monkeypatch.setattr("os.fork", refuse)
     else:
         monkeypatch.setattr("sys.executable", str(tmp_path / "no such program"))
@@ -311,7 +311,7 @@ time.sleep(60)
 """
 
 
-def test_the_second_process_ends_with_the_first(tmp_path: Path, second_process: str) -> None:
+def test_the_second_process_ends_with_the_first(tmp_path: Path, made: str) -> None:
     def is_over() -> bool:
         with suppress(OSError):
             return " Z " in Path(f"/proc/{second}/stat").read_text()
@@ -321,7 +321,7 @@ def test_the_second_process_ends_with_the_first(tmp_path: Path, second_process: 
         return True
 
     (tmp_path / ".claude-mpm" / "inbox").mkdir(parents=True)
-    command = [sys.executable, "-c", _FIRST, str(tmp_path), second_process]
+    command = [sys.executable, "-c", _FIRST, str(tmp_path), made]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         try:
             assert first.stdout is not None
@@ -505,10 +505,10 @@ def test_a_crash_behind_a_rows_file_and_an_edit_of_the_row_are_no_conflict(
 def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Allow that a second process waits, as an agent does, and start them all anew."""
     monkeypatch.setattr("threading.active_count", lambda: 2)
-    second.have_one_wait(True)
+    second_process.have_one_wait(True)
     yield
-    second.have_one_wait(False)
-    assert not second._waiting
+    second_process.have_one_wait(False)
+    assert not second_process._waiting
 
 
 def is_dead(pid: int) -> bool:
@@ -536,7 +536,7 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
     project.sync()
     sent(project, 12)
     assert 12 == project.scoped().counts.files_created
-    assert second._waiting
+    assert second_process._waiting
     assert [] == pids, "it was not waited for"
     for number in range(20):
         project.receive(number)
@@ -549,17 +549,17 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
     assert 1 == len(set(pids))
     assert "Body" in project.text(f"outbox/{ids[0]}.md")
     assert_in_step(project)
-    second.dismiss(60.0)
-    assert second._waiting, "it waits for a while"
-    second.dismiss(0.0)
+    second_process.dismiss(60.0)
+    assert second_process._waiting, "it waits for a while"
+    second_process.dismiss(0.0)
     assert is_dead(pids[0])
 
 
 _SLOW = """
 import time
-from syncd import ahead, second
+from syncd import ahead, second_process
 
-draw = second._draw
+draw = second_process._draw
 
 
 def draw_late(lots=4):
@@ -567,8 +567,8 @@ def draw_late(lots=4):
     return draw(lots)
 
 
-second._draw = draw_late
-second.serve(ahead._answer)
+second_process._draw = draw_late
+second_process.serve(ahead._answer)
 """
 
 
@@ -591,7 +591,7 @@ def test_one_that_is_slow_answers_nothing_of_the_next_work_as_of_the_last(
         for path in paths:
             os.utime(project.file(path), (1_700_000_000, 1_700_000_000.5))
         work = ("files", str(project.path), MAX_BYTES)
-        reading = Ahead(work, paths, not_here, second.at_hand())
+        reading = Ahead(work, paths, not_here, second_process.at_hand())
         taken = [reading.take(path) for path in paths]
         assert all(f"Words of {name}." in str(found) for found in taken)
         pids.add(reading.process.pid)
@@ -604,8 +604,8 @@ def test_one_that_died_while_it_waited_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
-    second.stand_by("syncd.ahead")
-    (waiting,) = second._waiting
+    second_process.stand_by("syncd.ahead")
+    (waiting,) = second_process._waiting
     os.kill(waiting.pid, signal.SIGKILL)
     time.sleep(0.1)
     project = Project(tmp_path / "p")
@@ -614,7 +614,7 @@ def test_one_that_died_while_it_waited_is_done_without(
     assert 20 == project.sync().counts.rows_inserted
     assert_in_step(project)
     assert is_dead(waiting.pid)
-    (another,) = second._waiting
+    (another,) = second_process._waiting
     assert another.pid != waiting.pid
 
 
@@ -623,9 +623,9 @@ def test_one_that_is_stopped_while_it_waits_is_done_without_also_for_more_than_a
     odd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(second, "_PATIENCE_S", 0.1)
-        second.stand_by("syncd.ahead")
-    stopped = second.at_hand()
+        patched.setattr(second_process, "_PATIENCE_S", 0.1)
+        second_process.stand_by("syncd.ahead")
+    stopped = second_process.at_hand()
     assert stopped is not None
     os.kill(stopped.pid, signal.SIGSTOP)
     paths = [f"inbox/{'none-' * 20}{number}.md" for number in range(20_000)]
@@ -639,7 +639,7 @@ def test_one_that_is_stopped_while_it_waits_is_done_without_also_for_more_than_a
 def test_one_that_has_not_answered_all_does_not_wait(odd: Path) -> None:
     reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3, not_here)
     reading.close()
-    assert not second._waiting
+    assert not second_process._waiting
     assert is_dead(reading.process.pid)
 
 
@@ -664,7 +664,7 @@ def test_nothing_else_gets_among_the_answers(
     told = [reading.take(path) for path in paths]
     assert 30 < sum(found is not None for found in told)
     reading.close()
-    assert [reading.process] == second._waiting, "all was answered"
+    assert [reading.process] == second_process._waiting, "all was answered"
 
 
 @pytest.mark.usefixtures("waits")
@@ -678,8 +678,8 @@ def test_no_descriptor_is_left_where_no_more_are_to_be_had(monkeypatch: pytest.M
         return made[0]
 
     monkeypatch.setattr("os.pipe", pipe_once)
-    second.stand_by("syncd.ahead")
-    assert not second._waiting
+    second_process.stand_by("syncd.ahead")
+    assert not second_process._waiting
     for fd in made[0]:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)

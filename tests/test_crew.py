@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from syncd import second
+from syncd import second_process
 from syncd.cli.projects import FEWEST_SHARED, done_for_each
 from tests.projects import Project
 from tests.running import syncd, wait_for
@@ -76,7 +76,7 @@ def test_what_a_second_process_had_in_hand_when_it_died_is_done_here() -> None:
 def test_a_project_that_takes_long_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(second, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(second_process, "_PATIENCE_S", 0.01)
     first = os.getpid()
 
     def do(project: Path) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from syncd.divided import Answers, Divided, answer_lots, in_portions
-from syncd.second import Draw, SecondProcess
+from syncd.second_process import Draw, SecondProcess
 
 T = TypeVar("T")
 
