@@ -178,8 +178,8 @@ class Job:
             return report
         try:
             if self.store is not None and not self.store.is_current():
-                self.close()
-                orders = orders._replace(paths=None)
+                self._make_way()
+                return None
             if self.store is None:
                 self.store = Store.open(Path(self._database))
             store, schema = self.store, self.store.schema_version()
@@ -206,8 +206,7 @@ class Job:
             if self._is_retired(report):
                 return report
             if report.error is not None and not store.is_current():
-                self.close()  # somebody put another database in its place, which is no trouble
-                schedule.want_full_in(self.config.quiet_s)
+                self._make_way()
                 return None
             # No event tells of what happened while the database was being opened, and no feed of a
             # table that was made anew before the triggers were. What came after is news.
@@ -221,6 +220,15 @@ class Job:
             self.compared = datetime.now(UTC).isoformat(timespec="seconds")
             schedule.note_compared()
         return report
+
+    def _make_way(self) -> None:
+        """Close a database in whose place another one is being put, which takes several steps.
+
+        RACE: who opened it between them would make a -wal of the old one beside the new one, which
+        SQLite then reads as its own, and that damages it.
+        """
+        self.close()
+        self.schedule.rest(self.config.gone_s)
 
     def _is_retired(self, report: Report) -> bool:
         """Tell whether the project is retired: then not even its database is opened."""

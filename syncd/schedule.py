@@ -107,6 +107,12 @@ class Schedule:
         with self.lock:
             self.full = True
 
+    def rest(self, seconds: float) -> None:
+        """Have nothing looked at for a while, and then all compared."""
+        with self.lock:
+            self.rest_until = time.monotonic() + seconds
+            self.full = True
+
     def want_full_in(self, seconds: float) -> None:
         """Have all compared after a while, and not as late as was planned."""
         with self.lock:

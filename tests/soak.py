@@ -13,6 +13,7 @@ followed by a quiet point, at which the model asks:
 - G13: a message that nobody touched has the same bytes at the same path, and the same row;
 - G10: nothing is written any more, on either side;
 - G9: no SQL client, each with a timeout of 1 s, ever had an error;
+- the database is sound;
 - the agent lives, and logged neither an error nor a defect that was not brought about.
 """
 
@@ -649,6 +650,7 @@ class Soak:
             opened.backup(copy)
         for suffix in ("-wal", "-shm"):
             Path(f"{self.new.database}{suffix}").unlink(missing_ok=True)
+        time.sleep(rng.choice((0, 0.001, 0.01)))
         backup.replace(self.new.database)
         return ""
 
@@ -751,6 +753,9 @@ class Soak:
             raise Failure("the agent ended")
         if self.halt() is not None:
             raise Failure(f"it halted: {self.halt()}")
+        damage = self.query("PRAGMA integrity_check")
+        if damage != [("ok",)]:
+            raise Failure(f"the database is damaged: {damage}")
         state = self.state()
         self.check_texts()
         self.check_messages(state)

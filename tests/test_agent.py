@@ -472,7 +472,8 @@ def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
     with monkeypatch.context() as patched:
         patched.setattr("syncd.job.run_pass", replace_and_run)
         assert job.cycle(Orders(wait=False)) is None
-    orders = job.schedule.take(time.monotonic() + CONFIG.quiet_s)
+    assert job.schedule.take(time.monotonic()) is None, "there is time to finish that"
+    orders = job.schedule.take(time.monotonic() + job.config.gone_s)
     assert orders is not None
     assert orders.paths is None
     report = job.cycle(orders)
