@@ -16,7 +16,7 @@ from typing import Any
 from syncd import config as settings
 from syncd.config import Config
 from syncd.database import state_of
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import SyncdError
 from syncd.names import CLAUDE_DIR
 from syncd.orders import Orders
 from syncd.project import note_retirement, run_pass
@@ -165,60 +165,66 @@ class Job:
         try:
             if not self.is_configured:
                 self.configure()
-        except ConfigError as error:
-            report.note_error(error)
-            return report
-        if self.store is None and self._is_retired(report):  # else it is seen to below
-            return report
-        if self.is_retired:
-            self.is_retired = False
-            orders = Orders(gone=orders.gone, wait=False)
-        if self._database_is_just_gone():
-            schedule.want_full_in(self.config.gone_s)
-            return report
-        try:
+            if self.store is None and self._is_retired(report):  # else it is seen to after the pass
+                return report
+            if self.is_retired:
+                self.is_retired = False
+                orders = Orders(gone=orders.gone, wait=False)
+            if self._database_is_just_gone():
+                schedule.want_full_in(self.config.gone_s)
+                return report
             if self.store is not None and not self.store.is_current():
                 self._make_way()
                 return None
             if self.store is None:
                 self.store = Store.open(Path(self._database))
-            store, schema = self.store, self.store.schema_version()
-            if self.versions is not None and self.versions[1] != schema:
-                orders = orders._replace(paths=None)
-            # Read before the look: a commit during the cycle must count as news afterwards.
-            data = store.data_version()
-            if is_early and orders.paths is not None:
-                came = False
-
-                def has_news() -> bool:
-                    nonlocal data, came
-                    came = self._await_news(store, schema)
-                    data = store.data_version()
-                    return came
-
-                hasty = self.config._replace(busy_wait_s=0.0)
-                report = run_pass(self.project, hasty, orders, store=store, has_news=has_news)
-                if not came and (report.error is None or report.busy):
-                    self.used = used
-                    return None
-            else:
-                report = run_pass(self.project, self.config, orders, store=store)
-            if self._is_retired(report):
-                return report
-            if report.error is not None and not store.is_current():
-                self._make_way()
-                return None
-            # No event tells of what happened while the database was being opened, and no feed of a
-            # table that was made anew before the triggers were. What came after is news.
-            is_other = orders.paths is not None and store.ready_schema != schema
-            if is_other or not store.is_current():
-                schedule.want_full()
-            self.versions = (data, store.ready_schema)
+            done = self._pass(self.store, orders, is_early=is_early)
         except SyncdError as error:
             report.note_error(error)
+            return report
+        if done is None:
+            self.used = used
+        return done
+
+    def _pass(self, store: Store, orders: Orders, *, is_early: bool) -> Report | None:
+        """Run a pass with the open database; None where no commit came, or another database did.
+
+        Where ``is_early``, nothing but the bell was heard, and a commit is waited for.
+        """
+        schema = store.schema_version()
+        if self.versions is not None and self.versions[1] != schema:
+            orders = orders._replace(paths=None)
+        # Read before the look: a commit during the cycle must count as news afterwards.
+        data = store.data_version()
+        if is_early and orders.paths is not None:
+            came = False
+
+            def has_news() -> bool:
+                nonlocal data, came
+                came = self._await_news(store, schema)
+                data = store.data_version()
+                return came
+
+            hasty = self.config._replace(busy_wait_s=0.0)
+            report = run_pass(self.project, hasty, orders, store=store, has_news=has_news)
+            if not came and (report.error is None or report.busy):
+                return None
+        else:
+            report = run_pass(self.project, self.config, orders, store=store)
+        if self._is_retired(report):
+            return report
+        if report.error is not None and not store.is_current():
+            self._make_way()
+            return None
+        # No event tells of what happened while the database was being opened, and no feed of a
+        # table that was made anew before the triggers were. What came after is news.
+        is_other = orders.paths is not None and store.ready_schema != schema
+        if is_other or not store.is_current():
+            self.schedule.want_full()
+        self.versions = (data, store.ready_schema)
         if orders.paths is None and report.error is None:
             self.compared = datetime.now(UTC).isoformat(timespec="seconds")
-            schedule.note_compared()
+            self.schedule.note_compared()
         return report
 
     def _make_way(self) -> None:
