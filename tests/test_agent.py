@@ -345,6 +345,16 @@ def rung_job(here: Path) -> tuple[Job, Orders]:
     return job, orders
 
 
+def next_report(job: Job, after_s: float = 0.0) -> Report:
+    """Run the cycle over all that a job has planned for ``after_s`` from now; return its report."""
+    orders = job.schedule.take(time.monotonic() + after_s)
+    assert orders is not None
+    report = job.cycle(orders)
+    assert report is not None
+    job.heed(orders, report)
+    return report
+
+
 def at_second_look(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
     """Have something done right before a job looks for news the second time."""
     has_news, looks = Job.has_news, 0
@@ -473,12 +483,7 @@ def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
         patched.setattr("syncd.job.run_pass", replace_and_run)
         assert job.cycle(Orders(wait=False)) is None
     assert job.schedule.take(time.monotonic()) is None, "there is time to finish that"
-    orders = job.schedule.take(time.monotonic() + job.config.gone_s)
-    assert orders is not None
-    assert orders.paths is None
-    report = job.cycle(orders)
-    assert report is not None
-    assert report.error is None
+    assert next_report(job, job.config.gone_s).error is None
     assert both_equal(here)
     job.close()
 
@@ -536,11 +541,7 @@ def test_g12_a_table_made_anew_during_a_cycle_is_compared_in_full(
         job.heed(orders, report)
     assert report.halt is None
     job.hear(Wake(Kind.BELL))
-    again = job.schedule.take(time.monotonic())
-    assert again is not None
-    report = job.cycle(again)
-    assert report is not None
-    assert report.vanished, "rows that are gone get a second look"
+    assert next_report(job).vanished, "rows that are gone get a second look"
     job.close()
 
 
