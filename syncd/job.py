@@ -21,7 +21,7 @@ from syncd.names import CLAUDE_DIR
 from syncd.orders import Orders
 from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
-from syncd.schedule import Schedule
+from syncd.schedule import LONGEST_RETRY_S, Schedule
 from syncd.store import DATABASE, Store
 from syncd.wakes import Kind, Wake
 
@@ -96,9 +96,10 @@ class Job:
         While the project rests after an error, a change to a file or to the database is a reason to
         try again; the bell alone is none, as every try to open a database may ring it.
         """
-        ends_rest = bool(wake.path)
-        if wake.kind is Kind.BELL and self.schedule.is_resting():
-            ends_rest = self.closed_as != state_of(self._database)
+        ends_rest = self.trouble is not None and (
+            bool(wake.path)
+            or (wake.kind is Kind.BELL and self.closed_as != state_of(self._database))
+        )
         return self.schedule.hear(wake, is_open=self.store is not None, ends_rest=ends_rest)
 
     def listen_on(self) -> None:
@@ -276,7 +277,7 @@ class Job:
     def note_defect(self) -> None:
         """Note that a cycle ended with a defect: all is to be compared after a while."""
         self._give_up()
-        self.schedule.note_defect()
+        self.schedule.rest(LONGEST_RETRY_S)  # what the cycle that failed was to do is not known
         self.last_state = "defect"
         self.trouble = ("a cycle ended with a defect of syncd", _DEFECT_HINT)
 

@@ -98,10 +98,6 @@ class Schedule:
                     self.full = True
             return None
 
-    def is_resting(self) -> bool:
-        """Tell whether the project rests after an error."""
-        return time.monotonic() < self.rest_until
-
     def want_full(self) -> None:
         """Have all compared."""
         with self.lock:
@@ -111,7 +107,7 @@ class Schedule:
         """Have nothing looked at for a while, and then all compared."""
         with self.lock:
             self.rest_until = time.monotonic() + seconds
-            self.full = True
+            self.full, self.full_due = True, 0.0
 
     def want_full_in(self, seconds: float) -> None:
         """Have all compared after a while, and not as late as was planned."""
@@ -251,9 +247,3 @@ class Schedule:
                 self.quiet_at[path] = now + 0.05
             if self.polled:
                 self.full_due = now + self.config.poll_s
-
-    def note_defect(self) -> None:
-        """Have all compared after a while: what the cycle that failed was to do is not known."""
-        with self.lock:
-            self.full, self.full_due = True, 0.0
-            self.rest_until = time.monotonic() + LONGEST_RETRY_S
