@@ -46,7 +46,7 @@ from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at
 from tests.clients import SCHEMA, NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent
-from tests.test_agent import project, rows_of
+from tests.test_agent import project, rebuild, rows_of
 
 TOKEN = re.compile(r"T\d{6}")
 FIELDS = ("subject", "body", "metadata", "attachments")
@@ -620,8 +620,7 @@ class Soak:
         """
         if self.agent is None:
             return "-"
-        with closing(sqlite3.connect(self.new.database, timeout=1.0)) as opened:
-            opened.executescript(f"BEGIN IMMEDIATE; {'; '.join(statements)}; COMMIT")
+        rebuild(self.here, *statements)
         deadline = time.monotonic() + SETTLE_S
         while not self.query(f"SELECT 1 {_OUR_TRIGGERS}"):
             if time.monotonic() > deadline:

@@ -321,38 +321,41 @@ def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path:
     (path,) = (here / ".claude-mpm/inbox").glob("*.md")
     name = f"inbox/{path.name}"
     job = Job(here, Schedule(load(here, flags={"gone_s": 0.0})))
-    job.heed(Orders(wait=False), job.cycle(Orders(wait=False)))
+    heeded(job, Orders(wait=False))
     job.hear(Wake(Kind.GONE, name))
     job.hear(Wake(Kind.FULL))
     orders = job.schedule.take(time.monotonic() + 10)
     assert orders is not None
     assert frozenset() == orders.gone
     job.hear(Wake(Kind.GONE, name))
-    job.heed(Orders(wait=False), job.cycle(Orders(wait=False)))  # which sees that it stands
+    heeded(job, Orders(wait=False))  # which sees that it stands
     assert {} == job.schedule.vanished
     job.close()
 
 
-def rung_job(here: Path) -> tuple[Job, Orders]:
-    """Return a job that has had its first cycle and heard of a commit, and its orders."""
-    job = Job(here, Schedule(load(here, environment={})))
-    first = job.schedule.take(time.monotonic())
-    assert first is not None
-    job.heed(first, job.cycle(first))
-    job.hear(Wake(Kind.BELL))
-    orders = job.schedule.take(time.monotonic())
-    assert orders == Orders(paths=frozenset(), wait=False)
-    return job, orders
+def heeded(job: Job, orders: Orders) -> Report:
+    """Run a job's cycle and have it heed what that left; return the report."""
+    report = job.cycle(orders)
+    assert report is not None
+    job.heed(orders, report)
+    return report
 
 
 def next_report(job: Job, after_s: float = 0.0) -> Report:
     """Run the cycle over all that a job has planned for ``after_s`` from now; return its report."""
     orders = job.schedule.take(time.monotonic() + after_s)
     assert orders is not None
-    report = job.cycle(orders)
-    assert report is not None
-    job.heed(orders, report)
-    return report
+    return heeded(job, orders)
+
+
+def rung_job(here: Path) -> tuple[Job, Orders]:
+    """Return a job that has had its first cycle and heard of a commit, and its orders."""
+    job = Job(here, Schedule(load(here, environment={})))
+    next_report(job)
+    job.hear(Wake(Kind.BELL))
+    orders = job.schedule.take(time.monotonic())
+    assert orders == Orders(paths=frozenset(), wait=False)
+    return job, orders
 
 
 def at_second_look(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
@@ -397,7 +400,7 @@ def test_a_changed_schema_that_was_waited_for_leads_to_a_cycle_over_all(
     assert job.cycle(orders) is None
     again = job.schedule.take(time.monotonic())
     assert again == Orders(wait=False)
-    job.heed(again, job.cycle(again))
+    heeded(job, again)
     assert not job.has_news()
     job.close()
 
@@ -425,9 +428,7 @@ def test_g18_after_a_defect_all_is_compared_once_it_rested_and_not_before(tmp_pa
     orders = job.schedule.take(due + 0.1)
     assert orders is not None
     assert orders.paths is None
-    report = job.cycle(orders)
-    assert report is not None
-    job.heed(orders, report)
+    heeded(job, orders)
     assert (None, True) == (job.trouble, bool(job.compared))
     job.close()
 
@@ -472,16 +473,20 @@ def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
     OldClient(tmp_path / "q").send(here, "Subject", "Words")
     database = here / ".claude-mpm" / "messaging.db"
 
+    reports: list[Report] = []
+
     def replace_and_run(*arguments: Any, **options: Any) -> Report:
         copy = shutil.copy(database, tmp_path / "copy")
         for suffix in ("-wal", "-shm"):
             Path(f"{database}{suffix}").unlink(missing_ok=True)
         os.replace(copy, database)
-        return run_pass(*arguments, **options)
+        reports.append(run_pass(*arguments, **options))
+        return reports[-1]
 
     with monkeypatch.context() as patched:
         patched.setattr("syncd.job.run_pass", replace_and_run)
         assert job.cycle(Orders(wait=False)) is None
+    assert [(True, True)] == [(one.busy, "Try again" in one.hint) for one in reports]
     job.hear(Wake(Kind.CLOSED, "inbox/edited.md"))
     job.hear(Wake(Kind.BELL))
     almost = time.monotonic() + job.config.gone_s - 0.5
@@ -507,11 +512,7 @@ def test_a_rest_after_an_error_ends_early_where_somebody_changed_the_database(
         return due - time.monotonic()
 
     for _ in range(2):
-        orders = Orders(wait=False)
-        report = job.cycle(orders)
-        assert report is not None
-        job.heed(orders, report)
-        assert report.error is not None
+        assert heeded(job, Orders(wait=False)).error is not None
         assert rest_s(Wake(Kind.BELL)) > 20, "its own tries ring the bell too"
     rebuild(here, "ALTER TABLE away RENAME TO messages")
     assert rest_s(Wake(Kind.RELEASED)) > 20
@@ -539,10 +540,7 @@ def test_g12_a_table_made_anew_during_a_cycle_is_compared_in_full(
 
     with monkeypatch.context() as patched:
         patched.setattr("syncd.job.run_pass", run_and_rebuild)
-        report = job.cycle(orders)
-        assert report is not None
-        job.heed(orders, report)
-    assert report.halt is None
+        assert heeded(job, orders).halt is None
     job.hear(Wake(Kind.BELL))
     assert next_report(job).vanished, "rows that are gone get a second look"
     job.close()
@@ -642,8 +640,8 @@ def test_g15_a_project_with_wrong_settings_rests_until_they_are_mended(tmp_path:
 
 def rebuild(where: Path, *statements: str) -> None:
     """Run statements on a project's database in one transaction, as a program that rebuilds it."""
-    with closing(sqlite3.connect(where / ".claude-mpm/messaging.db")) as opened:
-        opened.executescript(f"BEGIN; {'; '.join(statements)}; COMMIT")
+    with closing(sqlite3.connect(where / ".claude-mpm/messaging.db", timeout=1.0)) as opened:
+        opened.executescript(f"BEGIN IMMEDIATE; {'; '.join(statements)}; COMMIT")
 
 
 def test_g12_a_row_that_a_rebuilt_table_lacks_is_gone_though_no_feed_tells(tmp_path: Path) -> None:
@@ -731,11 +729,7 @@ def test_a_watch_that_let_a_change_pass_is_replaced(tmp_path: Path) -> None:
     job = roster.jobs[here]
 
     def watched_after_a_full_compare() -> list[Path]:
-        orders = job.schedule.take(time.monotonic() + 2 * job.config.full_compare_s)
-        assert orders is not None
-        report = job.cycle(orders)
-        assert report is not None
-        job.heed(orders, report)
+        next_report(job, 2 * job.config.full_compare_s)
         roster.suspect(job)
         roster.check_suspects()
         return Watcher.added
