@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from syncd.chronicle import now_text
 from syncd.files import FileReplica
 from syncd.journal import halt_entry
@@ -9,17 +11,18 @@ from syncd.look import Look
 from syncd.message import FOLDERS
 from syncd.orders import Orders
 from syncd.report import Report
+from syncd.sides import Side
 from syncd.store import Store
 
 
 def with_decision(store: Store, orders: Orders) -> Orders:
     """Return the orders with what a person decided of a halt, also when a crash cut that off."""
-    if orders.dry_run or orders.one_way:
+    if orders.one_way:
         return orders
     decision = store.state("decision")
     if orders.restore or orders.accept_deletes:
         wanted = "restore" if orders.restore else "accept-deletes"
-        if wanted != decision:
+        if wanted != decision and not orders.dry_run:
             with store.writing():
                 store.set_state("decision", wanted)
     elif decision is not None:
@@ -32,16 +35,15 @@ def record_condition(
     store: Store, files: FileReplica, report: Report, orders: Orders, look: Look
 ) -> None:
     """Record the halt, the folders' identities and the time, where any of them changed."""
-    halt = report.halt
+    decided = orders.accept_deletes or orders.restore
+    halt = _standing_halt(store, report, orders, look)
     changes: dict[str, object] = {}
-    text = [halt.cause, halt.side, halt.gone, halt.expected] if halt else None
-    if store.state("halt") != text and not orders.one_way:
-        changes["halt"] = text
+    if store.state("halt") != halt and not orders.one_way:
+        changes["halt"] = halt
     known = store.state("folders") or {}
     folders = dict(known)
-    if halt is None and (look.folders or report.counts.changes()):
+    if report.halt is None and (look.folders or report.counts.changes()):
         for folder in FOLDERS:
-            decided = orders.accept_deletes or orders.restore
             trusted = bool(look.folders) and (
                 decided or not any(path.startswith(f"{folder}/") for path in look.vanished.values())
             )
@@ -55,11 +57,28 @@ def record_condition(
         changes["folders"] = folders
     if report.counts.changes():
         changes["last_cycle"] = now_text()
-    if (orders.restore or orders.accept_deletes) and report.error is None:
+    if decided:
         changes["decision"] = None
     if changes:
         with store.writing(durable=changes.keys() != {"last_cycle"}, mute=False):
             for name, value in changes.items():
                 store.set_state(name, value)
             if "halt" in changes:
-                store.add_to_journal([halt_entry(now_text(), halt.cause if halt else None)])
+                store.add_to_journal([halt_entry(now_text(), halt[0] if halt else None)])
+
+
+def _standing_halt(store: Store, report: Report, orders: Orders, look: Look) -> list[Any] | None:
+    """Return the halt that stands after a cycle, as the database holds it.
+
+    A decision is for one cycle. Where that could not carry all of it out, the project stays halted
+    until nothing is gone any more, or a person decides again.
+    """
+    if report.halt is not None:
+        return list(report.halt)
+    gone = len(look.vanished.keys() | look.gone_rows)
+    is_undone = report.error is not None or (orders.restore and bool(report.unsettled))
+    if not (gone and is_undone and (orders.restore or orders.accept_deletes)):
+        return None
+    step = "brought back" if orders.restore else "deleted on the other side"
+    side = Side.FILE if look.vanished else Side.DB
+    return store.state("halt") or [f"not all that is gone could be {step}", side, gone, gone]

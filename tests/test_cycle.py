@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from syncd.errors import ReplicaError
 from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS, file_name
 from syncd.report import State
@@ -780,6 +782,77 @@ def test_g6_a_halt_stays_while_rows_come_back_one_by_one(crowd: Project) -> None
     assert State.IN_SYNC is crowd.sync().state
     assert_in_step(crowd)
     assert_quiet(crowd)
+
+
+@pytest.fixture
+def unwritable_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every change to a file of the archive refused."""
+
+    def refusing(method: str) -> None:
+        do = getattr(FileReplica, method)
+
+        def refuse(self: FileReplica, path: str, *arguments: Any, **options: Any) -> Any:
+            if path.startswith("inbox/.archive/"):
+                raise ReplicaError(f"cannot {method} {path}: permission denied")
+            return do(self, path, *arguments, **options)
+
+        monkeypatch.setattr(FileReplica, method, refuse)
+
+    for method in ("create", "replace", "delete"):
+        refusing(method)
+
+
+@pytest.mark.usefixtures("unwritable_archive")
+def test_g6_that_deletes_were_accepted_ends_with_the_cycle_also_where_that_had_an_error(
+    crowd: Project,
+) -> None:
+    paths = inbox_files(crowd)
+    for path in paths[:30]:
+        path.unlink()
+    assert_halted(crowd, "30")
+    crowd.sql("UPDATE messages SET subject = 'New' WHERE status = 'archived'")
+    report = crowd.cycle(accept_deletes=True)
+    assert "permission denied" in (report.error or "")
+    assert 30 == report.counts.rows_deleted
+    crowd.file("inbox").rename(crowd.base / "away")
+    report = crowd.cycle()
+    assert (0, "is missing") == (
+        report.counts.rows_deleted,
+        report.halt and report.halt.cause[6:16],
+    )
+
+
+@pytest.mark.usefixtures("unwritable_archive")
+def test_g6_what_could_not_be_brought_back_is_not_deleted_by_the_next_cycle(
+    crowd: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = crowd.messages_in_rows()
+    name = crowd.names("inbox/.archive")[0]
+    crowd.file(f"inbox/.archive/{name}").unlink()
+    crowd.file(f"inbox/{crowd.names('inbox')[0]}").unlink()
+    report = crowd.cycle(restore=True)
+    assert ("permission denied" in (report.error or ""), 1) == (True, report.counts.files_created)
+    assert_halted(crowd, "1 of 50 files are still gone")
+    monkeypatch.undo()
+    assert 1 == crowd.sync(restore=True).counts.files_created
+    assert before == crowd.messages_in_rows()
+    assert_in_step(crowd)
+    assert_quiet(crowd)
+
+
+@pytest.mark.parametrize("decision", ["accept-deletes", "restore"])
+def test_g16_a_dry_run_heeds_a_decision_that_a_crash_cut_off(crowd: Project, decision: str) -> None:
+    for path in inbox_files(crowd):
+        path.unlink()
+    assert_halted(crowd, "40")
+    sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
+    crowd.sql(sql, "decision", json.dumps(decision))
+    with nothing_written(crowd):
+        told = crowd.cycle(dry_run=True)
+    assert (told.halt, 40) == (None, told.counts.changes())
+    done = crowd.sync()
+    assert told.counts == done.counts
+    assert [] == crowd.sql("SELECT 1 FROM syncd_state WHERE key = 'decision' AND value NOT NULL")
 
 
 def test_g6_the_return_of_a_folder_resumes_with_any_cycle(crowd: Project) -> None:
