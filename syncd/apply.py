@@ -307,7 +307,10 @@ class Applier:
                 if written is not None:
                     task.stamp = self.files.replace(written[0], written[1], seen=found.version)
                 if task.path != found.path:
-                    task.stamp = self.files.move(found.path, task.path)
+                    assert task.stamp is not None
+                    task.stamp = self.files.move(found.path, task.path, seen=task.stamp)
+                    if task.stamp == NO_STAMP:
+                        self.report.unsettled.add(task.path)
         except StaleReplica:
             self._drop(task)
         except ReplicaError as error:

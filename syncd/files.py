@@ -25,6 +25,7 @@ from syncd.names import (
 )
 from syncd.snapshot import (
     MISSING,
+    NO_STAMP,
     FolderState,
     Scan,
     Stamp,
@@ -274,8 +275,12 @@ class FileReplica:
                 os.unlink(temp, dir_fd=fd)
             raise StaleReplica(f"{self._base / path} changed meanwhile")
 
-    def move(self, path: str, to: str) -> Stamp:
-        """Rename a file into another mailbox, bytes untouched; never over an existing file."""
+    def move(self, path: str, to: str, *, seen: Stamp) -> Stamp:
+        """Rename a file into another mailbox, bytes untouched; never over an existing file.
+
+        Returns the stamp of the version that was ``seen``; where another one was moved, `NO_STAMP`:
+        its words stand at their place, and are still to be read.
+        """
         folder, name = _split(path)
         to_folder, to_name = _split(to)
         with self._changing("move", path):
@@ -291,8 +296,8 @@ class FileReplica:
             if path in self.fresh:
                 self.fresh.add(to)
             self._dirty |= {folder, to_folder}
-            found = os.stat(to_name, dir_fd=to_fd, follow_symlinks=False)
-            return stamp_of(found)
+            moved = stamp_of(os.stat(to_name, dir_fd=to_fd, follow_symlinks=False))
+            return moved if moved == seen else NO_STAMP
 
     def delete(self, path: str, *, seen: Version) -> None:
         """Delete a file whose bytes the history holds; `StaleReplica` when they are others now."""

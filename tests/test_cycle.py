@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -2538,6 +2539,26 @@ def test_a_file_moved_back_to_the_inbox_with_archived_in_it_is_read(project: Pro
     assert "read" == project.row("a")["status"]
     assert data == project.file("inbox/a.md").read_bytes()
     assert_quiet(project)
+
+
+def test_g2_g11_words_that_are_saved_just_before_their_file_is_moved_arrive(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = FileReplica.move
+
+    def edited_before(self: FileReplica, path: str, to: str, *, seen: Stamp) -> Stamp:
+        synced.edit(path, "Body 1.", "Just saved.")
+        return move(self, path, to, seen=seen)
+
+    monkeypatch.setattr(FileReplica, "move", edited_before)
+    synced.new.archive(ONE)
+    report = synced.sync()
+    assert (1, {f"inbox/.archive/{ONE}.md"}) == (report.counts.files_moved, report.unsettled)
+    monkeypatch.undo()
+    assert 1 == synced.sync().counts.rows_updated
+    assert ("Just saved.", "archived") == itemgetter("body", "status")(synced.row(ONE))
+    assert_in_step(synced)
+    assert_quiet(synced)
 
 
 def test_archived_written_by_hand_moves_the_file(synced: Project) -> None:

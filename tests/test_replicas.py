@@ -60,7 +60,7 @@ def test_g8_a_new_file_never_takes_the_place_of_another(
         files.create(PATH, b"ours")
     project.write("outbox/x.md", "other")
     with pytest.raises(StaleReplica):
-        files.move(PATH, "outbox/x.md")
+        files.move(PATH, "outbox/x.md", seen=files.read(PATH).stamp)
     assert ("old", "other") == (project.text(PATH), project.text("outbox/x.md"))
     assert [PATH, "outbox/x.md"] == list(project.files())
 
