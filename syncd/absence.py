@@ -111,16 +111,16 @@ class Absence:
             return {key: path for key, path in look.vanished.items() if key not in fresh}
         if fresh:
             time.sleep(self._config.gone_s)
+            self._files.reopen()  # others may stand in their places by now
+        folders = {look.vanished[key].rpartition("/")[0] for key in fresh}
+        names = {folder: self._files.listed(folder) for folder in folders}
         for key in sorted(fresh):
             path = look.vanished[key]
-            if self._stands(path):
+            folder, _, name = path.rpartition("/")
+            if name in names[folder]:
                 del look.vanished[key]
                 look.paths.append(path)
         return dict(look.vanished)
-
-    def _stands(self, path: str) -> bool:
-        folder = self._files.folder_state(path.rpartition("/")[0])
-        return not folder.trouble and self._files.look(path) is not None
 
     def _displaced(self, look: Look) -> dict[str, str]:
         """Return the messages, with their former path, where another message stands now."""

@@ -324,7 +324,10 @@ class _Cycle:
         if other is None:
             return True
         if self.files.look(other) == stamp:
-            state.second_names[found.path] = other
+            if not self._is_listed(other):
+                return True  # renamed to a name that, where case does not count, is the same
+            if self._is_listed(found.path):
+                state.second_names[found.path] = other
             return False
         if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
             self.applier.twins[found.path] = (message.id, stamp)
@@ -347,6 +350,10 @@ class _Cycle:
             None,
         )
         return False
+
+    def _is_listed(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        return name in self.files.listed(folder)
 
     def _other_file(self, state: _Pass, found: Found, record: Record | None) -> str | None:
         """Return the path of another file that has the same id, and came first."""

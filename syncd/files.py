@@ -123,6 +123,16 @@ class FileReplica:
             return f"{folder}/{name}"
         return None
 
+    def listed(self, folder: str) -> frozenset[str]:
+        """Return the names that a mailbox folder lists; none where it cannot be listed.
+
+        Where case does not count, a `look` finds a file under names that it does not have.
+        """
+        try:
+            return frozenset(os.listdir(self._folder(folder)))
+        except OSError:
+            return frozenset()
+
     def reopen(self) -> None:
         """Have all folders opened anew, as others may stand in their places by now."""
         for folder in list(self._fds):

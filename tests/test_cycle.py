@@ -1809,6 +1809,55 @@ def test_g18_a_second_name_of_a_file_is_reported_until_one_of_the_two_is_gone(
     assert_quiet(synced)
 
 
+@pytest.fixture
+def case_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have messages found whatever the case of their name, as macOS and Windows do."""
+    really_open, really_stat = os.open, os.stat
+
+    def listed(name: Any, folder: int | None) -> Any:
+        if folder is None or not isinstance(name, str) or not name.endswith(".md"):
+            return name
+        return next((one for one in os.listdir(folder) if one.lower() == name.lower()), name)
+
+    def opening(name: Any, *arguments: Any, dir_fd: int | None = None) -> int:
+        return really_open(listed(name, dir_fd), *arguments, dir_fd=dir_fd)
+
+    def looking(name: Any, *, dir_fd: int | None = None, **options: Any) -> os.stat_result:
+        return really_stat(listed(name, dir_fd), dir_fd=dir_fd, **options)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "stat", looking)
+
+
+@pytest.mark.usefixtures("case_does_not_count")
+@pytest.mark.parametrize("how", ["full", "old name first", "new name first", "both names"])
+@pytest.mark.parametrize("edited", [False, True])
+def test_g2_a_name_whose_case_alone_changes_is_a_name_that_changed(
+    synced: Project, how: str, edited: bool
+) -> None:
+    old, new = AT_ONE, AT_ONE.replace("msg", "MSG")
+    synced.move(old, new)
+    if edited:
+        synced.edit(new, "Body 1.", "Edited.")
+    match how:
+        case "full":
+            synced.sync()
+        case "old name first":
+            synced.heed(old)
+            synced.heed(new)
+        case "new name first":
+            synced.heed(new)
+            synced.heed(old)
+        case "both names":
+            synced.heed(old, new)
+    report = synced.sync()
+    assert [] == report.quarantined
+    assert new in {values[0] for values in synced.sql("SELECT path FROM syncd_baseline")}
+    assert ("Edited." if edited else "Body 1.") == synced.row(ONE)["body"]
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 @pytest.mark.parametrize("body", ["Another one.", "Body 1."])
 def test_g12_g18_two_rows_of_one_id_are_reported_and_change_nothing(
     synced: Project, body: str
