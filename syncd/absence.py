@@ -98,12 +98,9 @@ class Absence:
             return dict(look.vanished)
         fresh = {key for key, path in look.vanished.items() if path not in self._orders.gone}
         if not self._orders.wait:
-            # Rows too are given a second look, so that the guard sees all of a slow clean-out.
-            fresh_rows = {
-                key
-                for key in look.gone_rows - look.cleaned
-                if row_key(key) not in self._orders.gone
-            }
+            # Rows too are given a second look: the guard is to see all of a slow clean-out, and a
+            # row that is written anew (deleted, then inserted) must not cost its file.
+            fresh_rows = {key for key in look.gone_rows if row_key(key) not in self._orders.gone}
             self._report.vanished |= set(map(row_key, fresh_rows))
             self._report.vanished |= {look.vanished[key] for key in fresh}
             look.gone_rows -= fresh_rows

@@ -2524,6 +2524,23 @@ def test_a_file_that_came_back_before_the_second_look_was_never_gone(synced: Pro
     assert_quiet(synced)
 
 
+@pytest.mark.parametrize("folder", ["inbox", "inbox/.archive"])
+def test_g13_a_row_that_is_deleted_and_soon_inserted_again_costs_its_file_nothing(
+    synced: Project, folder: str
+) -> None:
+    synced.write(f"{folder}/my note.md", "---\nid: mine # own\nx_key: kept\n---\n\nMy words.\n")
+    synced.sync()
+    before = synced.files()
+    row = synced.row("mine")
+    synced.new.delete("mine")
+    report = synced.scoped()
+    assert (0, {"messaging.db#mine"}) == (report.counts.changes(), report.vanished)
+    insert(synced, row)
+    assert 0 == synced.scoped(gone=report.vanished).counts.changes()
+    assert before == synced.files()
+    assert_quiet(synced)
+
+
 def test_a_command_looks_for_a_vanished_file_a_second_time(tmp_path: Path) -> None:
     project = Project(tmp_path / "p", gone_s=0.5)
     key = project.receive(1)
