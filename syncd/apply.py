@@ -234,6 +234,12 @@ class Applier:
                     continue  # its row never held this, so no rewrite may be measured by it
                 if task.record is not None:
                     self.store.save_version(task.record)
+                if task.changes_both and task.outcome.heard is not None:
+                    # The row has what the file said. Whatever the file says next, to this very
+                    # exchange already, is news against that, and the row's words are no one else's.
+                    as_found = self._record_as_found(task)
+                    self.store.save_version(as_found)
+                    self.store.save_records([as_found])
                 intended = replace(self._new_record(task), stamp=NO_STAMP)
                 self.store.save_version(intended, intent=True)
 
@@ -391,6 +397,22 @@ class Applier:
             baseline=Baseline(mailbox_at(task.path), said, outcome.message.status, fields),
             row_digest=row.digest if row is not None else b"",
             view=view,
+        )
+
+    def _record_as_found(self, task: Task) -> Record:
+        """Return the baseline of a message whose file is as it was found, and yet to be changed."""
+        found, heard = task.found, task.outcome.heard
+        assert found is not None
+        assert heard is not None
+        state = found.state
+        return Record(
+            id=task.id,
+            path=found.path,
+            stamp=found.version.stamp,
+            digest=found.version.digest,
+            baseline=Baseline(state.mailbox, state.status_said, heard.status, fingerprints(heard)),
+            row_digest=b"",
+            view=view_beside_fields(heard),
         )
 
     # Files that stand beside the message's own

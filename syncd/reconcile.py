@@ -8,7 +8,7 @@ the versions that a step would destroy and that the history keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -65,7 +65,8 @@ class Outcome:
 
     ``message`` is what both sides hold afterwards (None: nothing is left, or nothing is done).
     ``row_fields`` and ``file_fields`` name what an update changes. ``status_said`` is the word
-    that the front matter is to say, None to leave it. ``forget`` drops the baseline.
+    that the front matter is to say, None to leave it. ``heard`` is what a file that stands was
+    taken for, None for one that says nothing new but a status. ``forget`` drops the baseline.
     """
 
     message: Message | None
@@ -76,6 +77,7 @@ class Outcome:
     status_said: str | None = None
     conflicts: tuple[Conflict, ...] = ()
     kept: tuple[Kept, ...] = ()
+    heard: Message | None = field(default=None, compare=False)
     forget: bool = False
 
     @property
@@ -118,7 +120,8 @@ def reconcile(
         return Outcome(None, file=Step.DELETE, kept=(Kept(Side.FILE, "deleted"),), forget=True)
     if rewrite_of is not None:
         status = _heard(rewrite_of, file).status
-        return _merged(rewrite_of, file, row._replace(status=status), row, prefer)
+        rewrite = row._replace(status=status)
+        return replace(_merged(rewrite_of, file, rewrite, row, prefer), heard=None)
     unsaid = FIELDS if baseline is None else _moved_defaults(baseline.mailbox, file)
     heard = heard._replace(**{name: getattr(row, name) for name in unsaid if name not in file.said})
     return _merged(baseline, file, heard, row, prefer)
@@ -253,6 +256,7 @@ def _settled(
         status_said=_status_to_say(file, message) if "status" in file_fields else None,
         conflicts=conflicts,
         kept=kept,
+        heard=heard,
     )
 
 

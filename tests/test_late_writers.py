@@ -8,15 +8,18 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from syncd.config import load
+from syncd.files import FileReplica
 from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.record import Row
+from syncd.sides import Side
+from syncd.snapshot import Stamp, Version
 from syncd.store import Store
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent, wait_for
@@ -77,6 +80,34 @@ def test_g8_what_was_only_meant_to_be_written_is_nothing_to_measure_a_rewrite_by
     run_pass(here, CONFIG, Orders())
     row = NewClient(here).rows()[key]
     assert ("By a person", "read") == (row["subject"], row["status"])
+    assert both_equal(here)
+
+
+@pytest.mark.parametrize("prefer", Side)
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_g4_a_file_that_is_saved_again_while_it_is_merged_is_in_conflict_with_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefer: Side, is_cut_off: bool
+) -> None:
+    here, key, path = world(tmp_path)
+    config = CONFIG._replace(prefer=prefer)
+    path.write_bytes(path.read_bytes().replace(b"# Hello", b"# First"))
+    NewClient(here).update(key, body="From SQL")
+    replace = FileReplica.replace
+
+    def saved_before(self: FileReplica, to: str, data: bytes, *, seen: Version) -> Stamp:
+        path.write_bytes(path.read_bytes().replace(b"# First", b"# Second"))
+        if is_cut_off:
+            raise KeyboardInterrupt
+        return replace(self, to, data, seen=seen)
+
+    monkeypatch.setattr(FileReplica, "replace", saved_before)
+    with suppress(KeyboardInterrupt):
+        run_pass(here, config, Orders())
+    monkeypatch.undo()
+    report = run_pass(here, config, Orders())
+    assert [] == report.conflicts
+    row = NewClient(here).rows()[key]
+    assert ("Second", "From SQL") == (row["subject"], row["body"])
     assert both_equal(here)
 
 
