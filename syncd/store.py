@@ -20,6 +20,7 @@ from syncd.chronicle import DROPPED_AT_ONCE, Chronicle, now_text
 from syncd.database import translated
 from syncd.errors import DamagedBaseline, LostTransaction, MessageError, StaleReplica
 from syncd.message import FIELDS, Message
+from syncd.names import is_utf8
 from syncd.record import (
     RECORD_COLUMNS,
     Record,
@@ -45,7 +46,6 @@ VERSION_MEMORY_S = 600.0
 _SELECT_ROW = ", ".join(COLUMNS)
 _ROW_MARKS = ", ".join("?" * len(COLUMNS))
 _INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({_ROW_MARKS})"
-_SAME_ROW = " AND ".join(f"{column} IS ?" for column in COLUMNS)
 _ROW_SIZE = " + ".join(f"coalesce(length({column}), 0)" for column in COLUMNS)
 _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 50  # of 14 values each: older versions of SQLite take 999 in a statement
@@ -221,9 +221,10 @@ class Store(Chronicle):
         if changes.get("status") == "read" and seen.read_at is None:
             changes["read_at"] = now_text()
         sets = ", ".join(f"{column} = ?" for column in changes)
+        same, same_values = _same_row(seen.values)
         try:
             done = self.connection.execute(
-                f"UPDATE messages SET {sets} WHERE {_SAME_ROW}", (*changes.values(), *seen.values)
+                f"UPDATE messages SET {sets} WHERE {same}", (*changes.values(), *same_values)
             )
         except sqlite3.IntegrityError as error:
             raise _refusal(error) from error
@@ -233,8 +234,9 @@ class Store(Chronicle):
 
     def delete_row(self, seen: Row) -> None:
         """Delete the row where it is still as seen, else raise `StaleReplica`."""
+        same, values = _same_row(seen.values)
         try:
-            done = self.connection.execute(f"DELETE FROM messages WHERE {_SAME_ROW}", seen.values)
+            done = self.connection.execute(f"DELETE FROM messages WHERE {same}", values)
         except sqlite3.IntegrityError as error:
             raise _refusal(error) from error
         if done.rowcount != 1:
@@ -461,6 +463,16 @@ _TELL_OF_NEW = (
     "SELECT ?, ?, ?, ?, ?, b.id, b.path, m.from_agent, m.from_project "
     "FROM syncd_baseline b LEFT JOIN messages m USING (id) WHERE b.rowid > ? ORDER BY b.rowid"
 )
+
+
+def _same_row(seen: RowValues) -> tuple[str, RowValues]:
+    """Return the condition for a row to be as seen, and its values; text may be no UTF-8."""
+    marks, values = [], []
+    for column, value in zip(COLUMNS, seen, strict=True):
+        is_odd = isinstance(value, str) and not is_utf8(value)
+        marks.append(f"{column} IS {'CAST(? AS TEXT)' if is_odd else '?'}")
+        values.append(value.encode("utf-8", "surrogateescape") if is_odd else value)
+    return " AND ".join(marks), tuple(values)
 
 
 def _refusal(error: sqlite3.IntegrityError | str) -> MessageError:

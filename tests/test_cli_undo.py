@@ -491,6 +491,24 @@ def test_show_without_a_file_shows_the_row_and_in_json_both(call: Call, shop: Pr
     assert (None, {"base64": "/wA="}) == (odd["file"], odd["row"]["body"])
 
 
+def test_g2_a_version_comes_back_over_a_row_whose_text_is_not_utf_8(
+    shop: Project, call: Call
+) -> None:
+    key = shop.receive(body="First.")
+    shop.sync()
+    shop.edit(f"inbox/{key}.md", "First.", "Second.")
+    shop.sync()
+    shop.sql("UPDATE messages SET body = CAST(x'ff41' AS TEXT) WHERE id = ?", key)
+    assert 3 == call("sync").code
+    assert 0 == call("restore", key, "--version", 1).code
+    assert ("First.", "First.") == (shop.row(key)["body"], shop.message_at(f"inbox/{key}.md").body)
+    assert [(b"\xffA",)] == shop.sql(
+        "SELECT CAST(body AS BLOB) FROM syncd_history WHERE hex(body) = 'FF41'"
+    )
+    assert 0 == call("sync").code
+    assert_quiet(shop)
+
+
 def test_show_finds_a_file_that_was_moved_and_one_that_cannot_be_read(
     call: Call, shop: Project
 ) -> None:
