@@ -277,7 +277,7 @@ class FileReplica:
                     self.fresh.add(path)
                 return stamp
             exchange(fd, temp, name)
-            if os.stat(temp, dir_fd=fd, follow_symlinks=False).st_ino != stamp.inode:
+            if stamp_of(os.stat(temp, dir_fd=fd, follow_symlinks=False)).inode != stamp.inode:
                 # Someone replaced our file in between: theirs is the newest. What came out first
                 # stays behind as a stray, which the next full cycle takes into the history.
                 exchange(fd, temp, name)

@@ -97,7 +97,9 @@ class Scan:
     def stamps(self) -> dict[str, Stamp]:
         """The stamp of every regular file that can be a message."""
         return {
-            f"{folder}/{name}": Stamp(size, _in_64_bits(mtime_ns), inode) if size >= 0 else NO_STAMP
+            f"{folder}/{name}": Stamp(size, _in_64_bits(mtime_ns), _in_64_bits(inode))
+            if size >= 0
+            else NO_STAMP
             for folder, entries in self.listed.items()
             for name, mode, size, mtime_ns, inode, _ in entries
             if name.endswith(".md") and stat.S_ISREG(mode) and (name.isascii() or is_utf8(name))
@@ -143,14 +145,17 @@ def odd_file(reason: str) -> Quarantined:
 _MOST = 2**63 - 1
 
 
-def _in_64_bits(time_ns: int) -> int:
-    """Return a time as the database holds it: one that no 64 bits hold counts as the last."""
-    return time_ns if -_MOST <= time_ns <= _MOST else max(-_MOST, min(time_ns, _MOST))
+def _in_64_bits(number: int) -> int:
+    """Return a time or an inode as the database holds it, which has 64 bits with a sign.
+
+    Inodes have none: file systems that make them up (FUSE, CIFS, GlusterFS) use all 64 bits.
+    """
+    return number if -_MOST <= number <= _MOST else (number + _MOST + 1) % 2**64 - _MOST - 1
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
     """Return a file's stamp."""
-    return Stamp(found.st_size, _in_64_bits(found.st_mtime_ns), found.st_ino)
+    return Stamp(found.st_size, _in_64_bits(found.st_mtime_ns), _in_64_bits(found.st_ino))
 
 
 def digest_of(data: bytes) -> bytes:

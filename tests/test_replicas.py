@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import stat
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +20,7 @@ from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.message import FIELDS, fingerprint, message_from_row
 from syncd.record import row_digest
-from syncd.snapshot import NO_STAMP
+from syncd.snapshot import NO_STAMP, Scan, stamp_of
 from syncd.store import Store
 from tests.projects import Project, assert_in_step, assert_quiet, moment
 
@@ -135,6 +140,22 @@ def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
 
 
 # The database ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inode", [1, 2**63 - 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("mtime_ns", [0, -1, 2**63, 10**28])
+def test_g15_numbers_of_more_bits_than_the_database_has_are_known_again(
+    inode: int, mtime_ns: int
+) -> None:
+    found: Any = SimpleNamespace(st_size=9, st_mtime_ns=mtime_ns, st_ino=inode)
+    scan = Scan()
+    scan.listed["inbox"] = [("x.md", stat.S_IFREG, 9, mtime_ns, inode, 0)]
+    stamp = stamp_of(found)
+    assert {"inbox/x.md": stamp} == scan.stamps
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert stamp == connection.execute("SELECT ?, ?, ?", stamp).fetchone()
+    found.st_ino ^= 1
+    assert stamp != stamp_of(found)
 
 
 def test_the_digest_of_a_row_tells_values_apart_that_only_look_alike() -> None:
