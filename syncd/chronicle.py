@@ -25,6 +25,7 @@ _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
 _PRUNED = "journal_pruned_until"
 DROPPED_AT_ONCE = 2000
+DROPPING_S = 0.02
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -251,13 +252,17 @@ class Chronicle(Database):
     ) -> None:
         """Delete what meets a condition, and set a state if there is any.
 
-        Some are deleted at once: in between, the lock is left to others.
+        Some are deleted at once, of large ones fewer: in between, the lock is left to others.
         """
         execute = self.connection.execute
         met = f"SELECT rowid FROM {table} WHERE {condition} LIMIT {DROPPED_AT_ONCE}"
         while execute(met, (value,)).fetchone():
             with self.writing():
-                execute(f"DELETE FROM {table} WHERE rowid IN ({met})", (value,))
+                ends = time.monotonic() + DROPPING_S
+                for number in execute(met, (value,)).fetchall():
+                    execute(f"DELETE FROM {table} WHERE rowid = ?", number)
+                    if time.monotonic() >= ends:
+                        break
                 if state is not None:
                     execute("INSERT OR REPLACE INTO syncd_state VALUES (?, ?)", state)
 
