@@ -439,9 +439,11 @@ class Applier:
                 self.store.keep_file(message_id, path, version.data, reason)
         try:
             self.files.delete(path, seen=version)
+            self.report.late += self.files.settle()
         except StaleReplica:
             self.report.unsettled.add(path)
-        self.report.late += self.files.settle()
+        except ReplicaError as error:
+            self.report.note_error(error)
 
     def remove_stray(self, message_id: str, path: str, version: Version, reason: str) -> None:
         """Unlink a stray; its bytes go to the history first where nothing else holds them."""
@@ -450,8 +452,11 @@ class Applier:
         if reason and not self.store.has_version(message_id, version.data):
             with self.store.writing():
                 self.store.keep_file(message_id, path, version.data, reason)
-        if not self.files.unlink_stray(path, version.digest):
-            self.report.late.append(path)
+        try:
+            if not self.files.unlink_stray(path, version.digest):
+                self.report.late.append(path)
+        except ReplicaError as error:
+            self.report.note_error(error)
 
     # Counting, and what concerns no single message
 

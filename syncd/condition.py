@@ -12,6 +12,7 @@ from syncd.message import FOLDERS
 from syncd.orders import Orders
 from syncd.report import Report
 from syncd.sides import Side
+from syncd.snapshot import MISSING
 from syncd.store import Store
 
 
@@ -53,6 +54,15 @@ def record_condition(
             found = found or files.folder_state(folder).identity
             if found is not None and (trusted or folder not in known):
                 folders[folder] = list(found)
+            elif (
+                trusted
+                and folder in known
+                and seen is not None
+                and seen.trouble == MISSING
+                and folder not in store.count_by_folder()
+            ):
+                # It held nothing when it went. As long as it is known, each look is a full one.
+                del folders[folder]
     if folders != known:
         changes["folders"] = folders
     if report.counts.changes():

@@ -85,13 +85,17 @@ class Store(Chronicle):
         return {key for (key,) in self.connection.execute(sql)}
 
     def in_portions(self, ids: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
-        """Yield these ids in portions whose rows together are about ``most_bytes`` at most."""
+        """Yield these ids in portions whose rows together are about ``most_bytes`` at most.
+
+        Of those without a row, their files count.
+        """
         if len(ids) == 1:
             yield list(ids)  # however large
             return
-        sizes: dict[str, int] = {}
-        for key, size in self._select_in(f"SELECT id, {_ROW_SIZE} FROM messages WHERE id IN ", ids):
-            sizes[key] = size
+        sql = f"SELECT id, {_ROW_SIZE} FROM messages WHERE id IN "
+        sizes: dict[str, int] = dict(self._select_in(sql, ids))
+        gone = [key for key in ids if key not in sizes]
+        sizes.update(self._select_in("SELECT id, size FROM syncd_baseline WHERE id IN ", gone))
         portion: list[str] = []
         total = 0
         for key in ids:

@@ -21,8 +21,10 @@ from typing import Any
 import pytest
 import yaml
 
+from syncd import cycle
 from syncd.errors import ReplicaError
 from syncd.files import FileReplica
+from syncd.look import Look, look_fully
 from syncd.message import FIELDS, FOLDERS, file_name
 from syncd.report import State
 from syncd.sides import Side
@@ -854,6 +856,28 @@ def test_g16_a_dry_run_heeds_a_decision_that_a_crash_cut_off(crowd: Project, dec
     done = crowd.sync()
     assert told.counts == done.counts
     assert [] == crowd.sql("SELECT 1 FROM syncd_state WHERE key = 'decision' AND value NOT NULL")
+
+
+def test_a_folder_that_went_while_it_was_empty_is_missed_no_more(
+    crowd: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = crowd.file("outbox")
+    outbox.mkdir(exist_ok=True)
+    crowd.sync()
+    full_looks = []
+
+    def looking(*arguments: Any, **options: Any) -> Look:
+        full_looks.append(True)
+        return look_fully(*arguments, **options)
+
+    monkeypatch.setattr(cycle, "look_fully", looking)
+    outbox.rmdir()
+    crowd.scoped()
+    assert [True] == full_looks
+    crowd.scoped()
+    assert [True] == full_looks
+    crowd.file("inbox/.archive").rename(crowd.base / "away")
+    assert "is missing" in crowd.scoped().halt.cause
 
 
 def test_g6_the_return_of_a_folder_resumes_with_any_cycle(crowd: Project) -> None:
@@ -2071,6 +2095,48 @@ def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) ->
     assert State.IN_SYNC is not report.state
 
 
+def test_g15_a_stray_that_cannot_be_removed_holds_up_nothing_else(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = synced.write("inbox/.syncd-1-0a-0.tmp", "left over")
+    synced.receive(9)
+
+    def refuse(*_: object) -> bool:
+        raise ReplicaError("cannot unlink it: permission denied")
+
+    monkeypatch.setattr(FileReplica, "unlink_stray", refuse)
+    report = synced.cycle()
+    assert "permission denied" in (report.error or "")
+    assert 1 == report.counts.rows_inserted
+    monkeypatch.undo()
+    synced.sync()
+    assert not stray.exists()
+    assert_quiet(synced)
+
+
+def test_g15_a_late_rewrite_that_cannot_be_removed_holds_up_nothing_else(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite = synced.text(AT_ONE).replace("unread", "read")
+    synced.new.archive(ONE)
+    synced.sync()
+    synced.write(AT_ONE, rewrite)
+    synced.receive(9)
+    delete = FileReplica.delete
+
+    def refuse(self: FileReplica, path: str, *, seen: Version) -> None:
+        raise ReplicaError("cannot delete it: permission denied")
+
+    monkeypatch.setattr(FileReplica, "delete", refuse)
+    report = synced.cycle()
+    assert "permission denied" in (report.error or "")
+    assert 1 == report.counts.rows_inserted
+    monkeypatch.setattr(FileReplica, "delete", delete)
+    synced.sync()
+    assert not synced.file(AT_ONE).exists()
+    assert_quiet(synced)
+
+
 def test_g15_a_folder_that_cannot_be_made_holds_up_nothing_else(synced: Project) -> None:
     shutil.rmtree(synced.file("outbox"))
     synced.new.delete(SENT)
@@ -3056,10 +3122,15 @@ def test_g7_a_file_that_a_cut_off_cycle_wrote_is_no_edit_of_a_person(
 def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
     for number in (1, 2, 3):
         insert(project, a_row(project, f"row-{number}", body="w" * 4_000))
+    ids = ["row-1", "none", "row-2", "row-3"]
     with Store.open(project.new.database) as store:
-        ids = ["row-1", "none", "row-2", "row-3"]
+        store.prepare()
         assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.in_portions(ids, 5_000))
         assert [ids] == list(store.in_portions(ids, 50_000))
+    project.sync()
+    project.sql("DELETE FROM messages")
+    with Store.open(project.new.database) as store:
+        assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.in_portions(ids, 5_000))
 
 
 def test_a_row_changed_by_sql_between_two_cycles_is_never_touched_in_other_columns(
