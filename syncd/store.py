@@ -31,7 +31,7 @@ from syncd.record import (
     record_values,
     row_digest,
 )
-from syncd.snapshot import Stamp
+from syncd.snapshot import Stamp, Version
 from syncd.tables import COLUMNS
 
 if TYPE_CHECKING:
@@ -338,6 +338,16 @@ class Store(Chronicle):
         sql = f"SELECT at, {_RECORD} FROM syncd_versions WHERE id = ? ORDER BY seq DESC"
         rows = self.connection.execute(sql, (message_id,)).fetchall()
         return [(values[0], record_from(values[1:])) for values in rows]
+
+    def version_of(self, version: Version) -> Record | None:
+        """Return what was lately written or replaced as the file that has these bytes or inode."""
+        sql = (
+            f"SELECT {_RECORD} FROM syncd_versions WHERE digest = ? OR (inode = ? AND NOT intent) "
+            "ORDER BY digest = ? DESC, seq DESC LIMIT 1"
+        )
+        digest = version.digest
+        found = self.connection.execute(sql, (digest, version.stamp.inode, digest)).fetchone()
+        return record_from(found) if found is not None else None
 
     def prune_versions(self) -> None:
         """Drop the versions that no late writer can start from any more."""

@@ -107,6 +107,9 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
     folder = path.rpartition("/")[0]
     try:
         late = as_found(path, version, applier.own_path)
+        was = store.version_of(version) if "id" not in late.state.said else None
+        if was is not None:  # it has its id from a name, which was not the stray's
+            late = as_found(was.path, version, applier.own_path)
     except MessageError:
         # A writer was cut off, or syncd was before the file had its name.
         applier.remove_stray(folder, path, version, "left over" if version.data else "")

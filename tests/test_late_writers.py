@@ -178,6 +178,28 @@ def test_g8_a_displaced_file_that_is_written_later_is_a_stray_that_is_merged(
     assert both_equal(here)
 
 
+@pytest.mark.parametrize("said", ["", "id: note\n"])
+def test_g8_a_stray_whose_id_was_its_name_is_merged(tmp_path: Path, said: str) -> None:
+    here = project(tmp_path / "here")
+    path = here / ".claude-mpm" / "inbox" / "note.md"
+    text = f"---\nfrom_agent: pm\n{said}---\n\n# Note\n\nWords."
+    path.write_text(text)
+    run_pass(here, CONFIG, Orders())
+    NewClient(here).update("note", subject="From SQL")
+    with path.open():  # a reader keeps the displaced file from being unlinked
+        run_pass(here, CONFIG, Orders())
+        (stray,) = path.parent.glob(".syncd-*.tmp")
+        stray.write_text(text.replace("Words", "Late words"))
+    report = run_pass(here, CONFIG, Orders())
+    assert (None, []) == (report.error, report.quarantined)
+    rows = NewClient(here).rows()
+    assert ["note"] == list(rows)
+    assert ("From SQL", "Late words.") == (rows["note"]["subject"], rows["note"]["body"])
+    assert [] == list(path.parent.glob(".syncd-*.tmp"))
+    assert b"Late words." in path.read_bytes()
+    assert 0 == run_pass(here, CONFIG, Orders()).counts.changes()
+
+
 def _rewrite(path: Path, times: int, seed: int) -> None:
     """Be an old client that reads and rewrites the file again and again."""
     rng = random.Random(seed)
