@@ -78,7 +78,7 @@ def reinstate(
         if known is None or not is_placing:
             _unpack_aside(project, archive)
             known = known or Retirement(manifest.at, archive.name, summed)
-            known = known._replace(sha256=summed, stage=Stage.RESTORING)
+            known = known._replace(archive=archive.name, sha256=summed, stage=Stage.RESTORING)
             with changing("write", project / CLAUDE_DIR):
                 save(project, known)
         _place(project, manifest)
