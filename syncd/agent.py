@@ -181,7 +181,7 @@ class Agent:
     def _plan_news(self, now: float) -> None:
         while self._news:
             job = self._news.popleft()
-            due = None if job.running else job.schedule.next_due(now)
+            due = None if job.running or job.is_dropped else job.schedule.next_due(now)
             # A job stands in the heap with the first of its times; what is later is found out when
             # that comes.
             if due is not None and due < job.planned:
@@ -194,7 +194,7 @@ class Agent:
             if planned != job.planned:
                 continue  # one that came sooner took its place
             job.planned = math.inf
-            due = None if job.running else job.schedule.next_due(now)
+            due = None if job.running or job.is_dropped else job.schedule.next_due(now)
             if due is not None and due <= now:
                 self._submit(job)
             elif due is not None:

@@ -48,6 +48,7 @@ class Job:
     started: float = 0.0
     database_gone_at: float | None = None
     is_retired: bool = False
+    is_dropped: bool = False
     identity: tuple[int, int] | None = None
     is_new: bool = True
     store: Store | None = None
@@ -77,9 +78,9 @@ class Job:
         self.is_configured = True
 
     def claim(self) -> bool:
-        """Take the project for one thread, as a cycle does; tell whether it was free."""
+        """Take the project for one thread, as a cycle does; tell whether it was to be had."""
         with self._claiming:
-            if self.running:
+            if self.running or self.is_dropped:
                 return False
             self.running = True
             self.started = time.monotonic()

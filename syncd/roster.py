@@ -171,6 +171,7 @@ class Roster:
             job.schedule.cancel()
         else:
             log.warning("%s is gone", job.project)
+            job.is_dropped = True
             del self.jobs[job.project]
 
     # Watching

@@ -22,6 +22,8 @@ LONGEST_RETRY_S = 30.0
 _HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
 _LISTEN_S = 5.0
+_LATE_S = 0.05
+_LONGEST_LATE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -30,9 +32,10 @@ class Schedule:
 
     ``paths`` are to be looked at now, ``quiet_at`` when nobody has written to them until then,
     ``vanished`` a second time (since when they are gone), ``fresh`` at the next full compare in any
-    case. ``bell`` tells that somebody may have committed, ``full`` that all is to be compared now,
-    ``full_due`` when that is next (0: not at all). ``lock`` guards all of it: wakes come from other
-    threads than cycles.
+    case. ``late`` has strays that somebody has open, and how long they are left to that. ``bell``
+    tells that somebody may have committed, ``full`` that all is to be compared now, ``full_due``
+    when that is next (0: not at all). ``lock`` guards all of it: wakes come from other threads than
+    cycles.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class Schedule:
     paths: set[str] = field(default_factory=set)
     quiet_at: dict[str, float] = field(default_factory=dict)
     vanished: dict[str, float] = field(default_factory=dict)
+    late: dict[str, float] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
     bell: bool = False
     listen_until: float = 0.0
@@ -243,7 +247,11 @@ class Schedule:
                 self.retries = 0
             if report.halt is not None:
                 self.full_due = now + _HALT_LOOK_S
+            looked_at = self.late.keys() if orders.paths is None else orders.paths
+            for path in looked_at - set(report.late):
+                self.late.pop(path, None)
             for path in report.late:
-                self.quiet_at[path] = now + 0.05
+                wait = self.late[path] = min(2 * self.late.get(path, _LATE_S / 2), _LONGEST_LATE_S)
+                self.quiet_at[path] = now + wait
             if self.polled:
                 self.full_due = now + self.config.poll_s

@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -230,6 +231,30 @@ def test_a_project_that_vanishes_and_comes_back_is_kept_in_step(tmp_path: Path) 
         wait_for(lambda: body_in_sql(here, key) == "More words")
 
 
+def test_a_project_that_is_deleted_is_let_go_and_kept_once_when_it_is_made_again(
+    tmp_path: Path,
+) -> None:
+    here, there = project(tmp_path / "tree" / "here"), project(tmp_path / "there")
+    options = ("--recursive",)
+    with RunningAgent(
+        tmp_path / "home", tmp_path / "tree", options=options, full_compare_s=0.3
+    ) as agent:
+        key = OldClient(there).send(here, "Hello", "Words")
+        wait_for(lambda: body_in_sql(here, key) == "Words")
+        shutil.rmtree(here)
+        wait_for(lambda: "is gone" in agent.log)
+        time.sleep(1.0)  # in which it would be compared three times
+        project(here)
+        key = OldClient(there).send(here, "Again", "More words")
+        wait_for((here / ".claude-mpm" / "messaging.db").exists)
+        wait_for(lambda: body_in_sql(here, key) == "More words")
+        if sys.platform.startswith("linux"):
+            fds = Path(f"/proc/{agent.process.pid}/fd")
+            opened = [os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()]
+            assert 1 == opened.count(str(here / ".claude-mpm" / "messaging.db"))
+    assert "ERROR" not in agent.log
+
+
 def test_an_mpm_folder_made_again_at_once_is_watched_again(tmp_path: Path) -> None:
     here, there = project(tmp_path / "here"), project(tmp_path / "there")
     with RunningAgent(tmp_path / "home", here) as agent:
@@ -356,6 +381,28 @@ def rung_job(here: Path) -> tuple[Job, Orders]:
     orders = job.schedule.take(time.monotonic())
     assert orders == Orders(paths=frozenset(), wait=False)
     return job, orders
+
+
+def test_a_displaced_file_that_somebody_keeps_open_is_come_back_to_ever_less_often(
+    tmp_path: Path,
+) -> None:
+    here = project(tmp_path / "here")
+    key = OldClient(project(tmp_path / "there")).send(here, "Hello", "Words")
+    job, _ = rung_job(here)
+    waits = []
+    with (here / ".claude-mpm" / "inbox" / f"{key}.md").open():
+        NewClient(here).update(key, priority="urgent")
+        job.schedule.want_full()
+        (stray,) = next_report(job).late
+        for _ in range(9):
+            waits.append(job.schedule.quiet_at.pop(stray) - time.monotonic())
+            heeded(job, Orders(paths=frozenset({stray}), wait=False))
+    assert sorted(waits) == waits
+    assert waits[0] < 0.1
+    assert 4.0 < waits[-1] <= 5.0
+    heeded(job, Orders(paths=frozenset({stray}), wait=False))
+    assert {} == job.schedule.late
+    job.close()
 
 
 def at_second_look(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
