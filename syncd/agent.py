@@ -17,7 +17,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -43,6 +42,7 @@ _TICK_S = 1.0
 _LONG_S = 0.1
 _WAIT_S = 3.0
 _STUCK_S = 600.0
+_FIRST_S = 10.0
 
 
 class Agent:
@@ -71,7 +71,10 @@ class Agent:
         self._lost_events = False
         self._next_tick = 0.0
         self._next_beat = 0.0
-        self._first_cycles = threading.Semaphore(0)
+        self._new: dict[Path, Job] = {}
+        self._beginning: list[Job] = []
+        self._next_first = 0.0
+        self._is_ready = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         os.set_blocking(self._wake_read, False)
@@ -84,9 +87,6 @@ class Agent:
             if not self._poll:
                 self._start_watcher()
             self._roster.search()
-            self._run_first_cycles(heartbeat)
-            self._on_ready(len(self._jobs))
-            _notify(f"READY=1\nSTATUS=watching {len(self._jobs)} projects")
             self._loop(heartbeat)
         finally:
             _notify("STOPPING=1")
@@ -139,24 +139,6 @@ class Agent:
             with suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
 
-    def _run_first_cycles(self, heartbeat: Heartbeat) -> None:
-        """Have each project's first cycle run: one after another, and beside any that takes long.
-
-        Cycles of small projects wait for the interpreter more than for the disk, and four at once
-        take up to twice the time of one after another.
-        """
-        jobs = deque(self._jobs.values())
-        left, running = len(jobs), 0
-        while left and not self._stopping:
-            if jobs and running < WORKERS:
-                self._submit(jobs.popleft())
-                running += 1
-            if self._first_cycles.acquire(timeout=_LONG_S):
-                left -= 1
-                running -= 1
-            if time.monotonic() >= self._next_beat:
-                self._beat(heartbeat)
-
     def _loop(self, heartbeat: Heartbeat) -> None:
         while not self._stopping:
             now = time.monotonic()
@@ -168,8 +150,11 @@ class Agent:
             if self._roster.has_suspects:
                 self._roster.check_suspects()
             self._plan_news(now)
+            self._begin_new(now)
             self._submit_due(now)
             until = min(self._next_tick, self._plan[0][0] if self._plan else math.inf)
+            if self._new:
+                until = min(until, self._next_first)
             if not self._news:
                 self._sleep(until - time.monotonic())
 
@@ -181,12 +166,38 @@ class Agent:
     def _plan_news(self, now: float) -> None:
         while self._news:
             job = self._news.popleft()
+            if job.is_new and not job.running:
+                self._new[job.project] = job
+                continue
             due = None if job.running or job.is_dropped else job.schedule.next_due(now)
             # A job stands in the heap with the first of its times; what is later is found out when
             # that comes.
             if due is not None and due < job.planned:
                 job.planned = due
                 heapq.heappush(self._plan, (due, next(self._order), job))
+
+    def _begin_new(self, now: float) -> None:
+        """Have new projects' first cycles run: one after another, and beside any that takes long.
+
+        Cycles of small projects wait for the interpreter more than for the disk, and four at once
+        take up to twice the time of one after another.
+        """
+        running = [job for job in self._beginning if job.is_new and job.running]
+        is_free = not running or (now >= self._next_first and len(running) < WORKERS)
+        while self._new and is_free:
+            job = self._new.pop(next(iter(self._new)))
+            if job.is_new:
+                self._submit(job)
+                is_free = not job.running
+                running += [job] if job.running else []
+                self._next_first = now + _LONG_S
+        self._beginning = running
+        if not (self._is_ready or self._new) and all(
+            now - job.started > _FIRST_S for job in running
+        ):
+            self._is_ready = True
+            self._on_ready(len(self._jobs))
+            _notify(f"READY=1\nSTATUS=watching {len(self._jobs)} projects")
 
     def _submit_due(self, now: float) -> None:
         while self._plan and self._plan[0][0] <= now:
@@ -268,10 +279,8 @@ class Agent:
             job.note_defect()
         finally:
             self._note_open(job)
-            was_new, job.is_new = job.is_new, False
+            job.is_new = False
             job.release()
-            if was_new:
-                self._first_cycles.release()
             if job.schedule.has_work(time.monotonic()) and not self._stopping:
                 self._submit(job)
             else:
@@ -342,7 +351,8 @@ def run(
 ) -> int:
     """Run the agent in the foreground until it is stopped; return the exit code.
 
-    ``on_ready`` is told the number of projects when all have had their first cycle.
+    ``on_ready`` is told the number of projects when all have had their first cycle, but those whose
+    takes longer than 10 s.
     Raises `SyncdError` when it cannot start: a wrong setting, no such project, a second agent.
     """
     handler = logging.StreamHandler(sys.stderr)

@@ -80,7 +80,8 @@ class RunningAgent:
         self._environment = environment(home, **settings)
         self.lines: list[str] = []
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start it, without waiting until it is ready."""
         self.process = subprocess.Popen(
             self._command,
             env=self._environment,
@@ -91,6 +92,9 @@ class RunningAgent:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def __enter__(self) -> Self:
+        self.start()
         try:
             wait_for(lambda: self.is_ready or self.process.poll() is not None, self._ready_s)
             assert self.is_ready, self.log

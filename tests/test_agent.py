@@ -638,6 +638,23 @@ def test_an_rm_of_many_files_halts_before_the_first_row_is_deleted(tmp_path: Pat
         assert 60 == len(rows_of(here))
 
 
+def test_g15_a_first_cycle_that_has_to_wait_holds_up_no_other_project(tmp_path: Path) -> None:
+    here, stuck = project(tmp_path / "tree" / "a"), project(tmp_path / "tree" / "b")
+    key = OldClient(stuck).send(here, "Hello", "Words")
+    agent = RunningAgent(tmp_path / "home", tmp_path / "tree", options=("--recursive",))
+    try:
+        with turn(stuck, 0.0):
+            agent.start()
+            wait_for((here / ".claude-mpm" / "messaging.db").exists)
+            wait_for(lambda: body_in_sql(here, key) == "Words")
+            (here / ".claude-mpm" / "inbox" / f"{key}.md").unlink()
+            wait_for(lambda: body_in_sql(here, key) is None, 5.0)  # the second look came
+            agent.process.terminate()
+    finally:
+        agent.stop()
+    assert not agent.is_ready
+
+
 def test_the_service_manager_hears_of_ready_and_stopping(tmp_path: Path) -> None:
     here = project(tmp_path / "here")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
