@@ -39,8 +39,8 @@ def _grants(fd: int, lease: int) -> bool:
     """Tell whether a lease is granted; yes where there are none (fcntl(2), "Leases").
 
     A read lease is granted when nobody has the file open for writing, a write lease when nobody
-    else has it open at all. Without leases, a writer that opened the file before it was displaced
-    goes unnoticed.
+    else has it open at all. Without leases, as on NFS and SMB, a writer that opened the file before
+    it was displaced goes unnoticed.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
         return True
@@ -50,9 +50,23 @@ def _grants(fd: int, lease: int) -> bool:
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, lease)
     except OSError as error:
-        return error.errno != errno.EAGAIN
+        return error.errno != errno.EAGAIN or _is_on_network(fd)
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return True
+
+
+_NETWORKS = {0x6969, 0xFF534D42, 0xFE534D42}  # NFS, CIFS, SMB2, as statfs(2) numbers them
+
+
+def _is_on_network(fd: int) -> bool:
+    """Tell whether a server has the file: it may refuse every lease, with EAGAIN too."""
+    call = _libc_function("fstatfs")
+    if call is None:
+        return False
+    import ctypes
+
+    found = ctypes.create_string_buffer(256)  # more than a struct statfs; its type comes first
+    return call(fd, found) == 0 and ctypes.c_long.from_buffer(found).value % 2**32 in _NETWORKS
 
 
 def sync_file_system(fd: int) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from syncd import syscalls
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.message import FIELDS, fingerprint, message_from_row
@@ -140,6 +144,27 @@ def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
 
 
 # The database ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there are no leases")
+@pytest.mark.parametrize("is_network", [True, False])
+def test_where_a_server_refuses_every_lease_files_are_read_all_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch, is_network: bool
+) -> None:
+    really = fcntl.fcntl
+
+    def refuse(fd: int, command: int, *argument: int) -> Any:
+        if command == fcntl.F_SETLEASE:
+            raise BlockingIOError(errno.EAGAIN, "no lease")
+        return really(fd, command, *argument)
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    command = ["stat", "--file-system", "--format=%t", str(project.path)]
+    kind = int(subprocess.check_output(command, text=True), 16)
+    monkeypatch.setattr(syscalls, "_NETWORKS", {kind} if is_network else {kind + 1})
+    key = project.receive()
+    project.cycle()
+    assert is_network is (key in project.rows())
 
 
 @pytest.mark.parametrize("inode", [1, 2**63 - 1, 2**63, 2**64 - 1])
