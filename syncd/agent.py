@@ -153,7 +153,7 @@ class Agent:
             self._begin_new(now)
             self._submit_due(now)
             until = min(self._next_tick, self._plan[0][0] if self._plan else math.inf)
-            if self._new:
+            if self._new and len(self._beginning) < WORKERS:
                 until = min(until, self._next_first)
             if not self._news:
                 self._sleep(until - time.monotonic())
