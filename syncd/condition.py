@@ -37,7 +37,7 @@ def record_condition(
 ) -> None:
     """Record the halt, the folders' identities and the time, where any of them changed."""
     decided = orders.accept_deletes or orders.restore
-    halt = _standing_halt(store, report, orders, look)
+    halt = _standing_halt(store, files, report, orders, look)
     changes: dict[str, object] = {}
     if store.state("halt") != halt and not orders.one_way:
         changes["halt"] = halt
@@ -77,18 +77,31 @@ def record_condition(
                 store.add_to_journal([halt_entry(now_text(), halt[0] if halt else None)])
 
 
-def _standing_halt(store: Store, report: Report, orders: Orders, look: Look) -> list[Any] | None:
+def _standing_halt(
+    store: Store, files: FileReplica, report: Report, orders: Orders, look: Look
+) -> list[Any] | None:
     """Return the halt that stands after a cycle, as the database holds it.
 
-    A decision is for one cycle. Where that could not carry all of it out, the project stays halted
+    A decision is for one cycle. Where that could not carry all of it out, the project is halted
     until nothing is gone any more, or a person decides again.
     """
     if report.halt is not None:
         return list(report.halt)
-    gone = len(look.vanished.keys() | look.gone_rows)
-    is_undone = report.error is not None or (orders.restore and bool(report.unsettled))
-    if not (gone and is_undone and (orders.restore or orders.accept_deletes)):
+    if not (orders.accept_deletes or orders.restore):
+        return None
+    if report.error is None and not (orders.restore and report.unsettled):
+        return None
+    records = store.records(look.vanished.keys() | look.gone_rows)
+    names = {folder: files.listed(folder) for folder in FOLDERS}
+
+    def stands(path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        return name in names.get(folder, ())
+
+    gone_files = {key for key, record in records.items() if not stands(record.path)}
+    gone = len(gone_files.union(store.gone_rows(records)))
+    if not gone:
         return None
     step = "brought back" if orders.restore else "deleted on the other side"
-    side = Side.FILE if look.vanished else Side.DB
-    return store.state("halt") or [f"not all that is gone could be {step}", side, gone, gone]
+    side = Side.FILE if gone_files else Side.DB
+    return [f"what is gone could not all be {step}", side, gone, store.count_rows()]

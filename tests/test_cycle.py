@@ -817,6 +817,7 @@ def test_g6_that_deletes_were_accepted_ends_with_the_cycle_also_where_that_had_a
     report = crowd.cycle(accept_deletes=True)
     assert "permission denied" in (report.error or "")
     assert 30 == report.counts.rows_deleted
+    assert [(None,)] == crowd.sql("SELECT value FROM syncd_state WHERE key = 'halt'")
     crowd.file("inbox").rename(crowd.base / "away")
     report = crowd.cycle()
     assert (0, "is missing") == (
@@ -835,11 +836,28 @@ def test_g6_what_could_not_be_brought_back_is_not_deleted_by_the_next_cycle(
     crowd.file(f"inbox/{crowd.names('inbox')[0]}").unlink()
     report = crowd.cycle(restore=True)
     assert ("permission denied" in (report.error or ""), 1) == (True, report.counts.files_created)
+    (halt,) = crowd.sql("SELECT value FROM syncd_state WHERE key = 'halt'")[0]
+    assert ["what is gone could not all be brought back", "file", 1, 50] == json.loads(halt)
     assert_halted(crowd, "1 of 50 files are still gone")
     monkeypatch.undo()
     assert 1 == crowd.sync(restore=True).counts.files_created
     assert before == crowd.messages_in_rows()
     assert_in_step(crowd)
+    assert_quiet(crowd)
+
+
+@pytest.mark.usefixtures("unwritable_archive")
+def test_g6_what_could_not_be_deleted_needs_a_decision_again(
+    crowd: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd.sql("DELETE FROM messages")
+    assert_halted(crowd, "40 of 50 rows")
+    report = crowd.cycle(accept_deletes=True)
+    assert ("permission denied" in (report.error or ""), 40) == (True, report.counts.files_deleted)
+    monkeypatch.undo()
+    assert_halted(crowd, "10 rows")
+    assert 10 == crowd.sync(accept_deletes=True).counts.files_deleted
+    assert {} == crowd.rows()
     assert_quiet(crowd)
 
 
