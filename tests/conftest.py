@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from syncd.cli import main
 from tests.calls import Call, Result
-from tests.projects import Project
+from tests.projects import SENT, Project, assert_in_step, moment
 from tests.running import environment
 
 settings.register_profile(
@@ -54,3 +54,21 @@ def call(capfd: pytest.CaptureFixture[str]) -> Call:
         return Result(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return an empty project."""
+    return Project(tmp_path / "p")
+
+
+@pytest.fixture
+def synced(project: Project) -> Project:
+    """A project with three messages in the inbox, one archived and one sent, in step."""
+    for number in (1, 2, 3):
+        project.receive(number)
+    project.old.archive(project.receive(4))
+    project.old.send(project.other, "Out", "Going out.", id=SENT, created_at=moment(5))
+    project.sync()
+    assert_in_step(project)
+    return project

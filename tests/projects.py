@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,39 @@ from syncd.report import Report
 from syncd.retire import Retiring, retire
 from syncd.store import DATABASE
 from tests.clients import NewClient, OldClient, Row
+
+ONE, TWO, THREE, ARCHIVED = (f"msg-20260220-{number:06d}-00000000" for number in (1, 2, 3, 4))
+SENT = "msg-20260220-000005-00000000"
+"""What the fixture `synced` has in the inbox, the archive and the outbox."""
+AT_ONE = f"inbox/{ONE}.md"
+
+BY_HAND = """\
+\ufeff---
+# from the stand-up
+id: by-hand
+from_agent: "pm"   # me
+to_agent: 'engineer'
+owner: somebody
+type: task
+from_project: /p/a
+to_project: /p/b
+created_at: 2026-02-20T20:15:00Z
+priority: high
+---
+# A title\r
+\r
+Words.\r
+
+
+"""
+
+ODD_IDS = [
+    *("../../escape", "/etc/escape", "..", ".", "", " ", ".hidden", "a/b", "a\\b", "-rf", "~"),
+    *("nul", "CON", "com1.txt", "a\0b", "a\nb", "tab\t", "x" * 5000, "📬" * 100, "null", "0123"),
+    *("a.md", "%2e%2e", "é", "e\u0301", "MSG-1", "msg-1", "no", "- a", "#", "'", '"', "a: b"),
+    *(".syncd-1-1-abc.tmp", "\x7f", "\u202e", "a" * 199 + "é"),
+]
+"""Ids that lead elsewhere, that no file can be called by, or that YAML reads as no text."""
 
 Files = dict[str, tuple[bytes, int]]
 Tables = dict[str, list[tuple[Any, ...]]]
@@ -208,6 +242,69 @@ class Project:
             + "\n".join(str(row[name]) for name in ("subject", "body", "metadata", "attachments"))
             for row in self.history(message_id)
         )
+
+
+def a_row(project: Project, message_id: str, **columns: object) -> Row:
+    """Return a row as new clients insert it."""
+    row: Row = {
+        "id": message_id,
+        "from_project": str(project.other),
+        "from_agent": "pm",
+        "to_project": str(project.path),
+        "to_agent": "pm",
+        "message_type": "task",
+        "priority": "normal",
+        "subject": "By SQL",
+        "body": "From a row.",
+        "status": "unread",
+        "created_at": "2026-02-20T00:00:00+00:00",
+    }
+    return row | columns
+
+
+def insert(project: Project, row: Row) -> None:
+    """Insert a row, also where there is no database yet."""
+    if not project.new.database.exists():
+        project.new.list()
+    marks = ", ".join("?" * len(row))
+    project.sql(f"INSERT INTO messages ({', '.join(row)}) VALUES ({marks})", *row.values())
+
+
+def path_of(project: Project, message_id: str) -> str:
+    """Return the path of the one file of a message."""
+    found = [
+        f"{folder}/{name}"
+        for folder in FOLDERS
+        for name in project.names(folder)
+        if project.message_at(f"{folder}/{name}").id == message_id
+    ]
+    assert 1 == len(found), found
+    return found[0]
+
+
+def drop_ours(project: Project, *, triggers_only: bool = False) -> None:
+    """Remove what syncd put into the database, as a tool that rebuilds it may."""
+    for kind, name in project.sql(
+        "SELECT type, name FROM sqlite_master WHERE name LIKE 'syncd%' AND type = 'trigger'"
+    ):
+        project.sql(f"DROP {kind} {name}")
+    if not triggers_only:
+        for kind, name in project.sql(
+            "SELECT type, name FROM sqlite_master WHERE name LIKE 'syncd%' AND type = 'table'"
+        ):
+            project.sql(f"DROP {kind} {name}")
+
+
+def everything(project: Project) -> dict[str, tuple[object, ...]]:
+    """Return all that stands in the project, but for SQLite's own files beside the database."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in project.path.rglob("*"):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and not path.name.startswith("messaging.db-"):
+            found[str(path)] = (path.read_bytes(), status.st_mtime_ns, status.st_ino)
+        elif stat.S_ISDIR(status.st_mode):
+            found[str(path)] = (status.st_ino, status.st_mode)
+    return found
 
 
 def moment(number: int) -> datetime:

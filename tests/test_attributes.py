@@ -26,11 +26,6 @@ ACCESS_LIST = struct.pack(
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "p")
-
-
 def edited_by_sql(project: Project, prepare: Callable[[Path], object]) -> Path:
     """Return the file of a message whose subject SQL changed; ``prepare`` is given it before."""
     key = project.receive()

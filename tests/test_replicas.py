@@ -32,11 +32,6 @@ PATH = "inbox/x.md"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "p")
-
-
-@pytest.fixture
 def files(project: Project) -> Iterator[FileReplica]:
     """The files of a project with one, that says "old"."""
     project.write(PATH, "old")

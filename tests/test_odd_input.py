@@ -1,0 +1,825 @@
+"""G14, G15: hostile and odd input, and that one bad thing harms nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from syncd.errors import ReplicaError
+from syncd.files import FileReplica
+from syncd.message import file_name
+from syncd.report import State
+from syncd.snapshot import Version
+from tests.clients import SCHEMA, NewClient
+from tests.projects import (
+    AT_ONE,
+    BY_HAND,
+    ODD_IDS,
+    ONE,
+    SENT,
+    TWO,
+    Project,
+    a_row,
+    assert_in_step,
+    assert_quiet,
+    insert,
+    nothing_written,
+    path_of,
+)
+
+# G14: hostile and odd input ----------------------------------------------------------------------
+
+
+def test_g14_no_id_of_a_row_leads_outside_its_mailbox(project: Project) -> None:
+    for key in ODD_IDS:
+        insert(project, a_row(project, key, body=f"Body of {key!r}."))
+    outside = set(project.path.parent.rglob("*")) - set(project.base.rglob("*"))
+    report = project.sync()
+    assert [] == report.quarantined
+    assert len(ODD_IDS) == report.counts.files_created == len(project.names("inbox"))
+    assert outside == set(project.path.parent.rglob("*")) - set(project.base.rglob("*"))
+    assert {"inbox", "messaging.db"} == {path.name for path in project.base.iterdir()}
+    assert_in_step(project)
+    assert_quiet(project)
+    project.sql("UPDATE messages SET status = 'archived', body = body || ' Again.'")
+    project.sync()
+    assert len(ODD_IDS) == len(project.names("inbox/.archive"))
+    assert {"inbox", "messaging.db"} == {path.name for path in project.base.iterdir()}
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_g14_no_id_of_a_file_leads_outside_its_mailbox(project: Project) -> None:
+    for number, key in enumerate(ODD_IDS):
+        quoted = yaml.safe_dump(key, default_style='"', width=10**6).rstrip()
+        said = BY_HAND.replace("id: by-hand", f"id: {quoted}")
+        project.write(f"inbox/{number}.md", said)
+    before = project.files()
+    report = project.sync()
+    assert [] == report.quarantined
+    assert before == project.files()
+    assert sorted(ODD_IDS) == sorted(project.rows())
+    for number, key in enumerate(ODD_IDS):
+        column = {"status": "archived"} if number % 2 else {"subject": "By SQL"}
+        project.new.update(key, **column)
+    project.sync()
+    assert {"inbox", "messaging.db"} == {path.name for path in project.base.iterdir()}
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_g14_file_names_are_plain_short_and_one_for_each_id() -> None:
+    names = [file_name(key) for key in ODD_IDS]
+    assert len(names) == len(set(names))
+    for name in names:
+        assert name.endswith(".md")
+        assert not name.startswith(".")
+        assert not set("/\\\0\n") & set(name)
+        assert len(os.fsencode(name)) <= 255
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "folder", "device", "socket"])
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+def test_g14_what_is_no_regular_file_is_left_alone(
+    synced: Project, kind: str, known: bool, request: pytest.FixtureRequest
+) -> None:
+    path = synced.file(AT_ONE if known else "inbox/odd.md")
+    secret = synced.path.parent / "secret.md"
+    secret.write_text(synced.text(AT_ONE).replace("Body 1.", "Secret."))
+    if known:
+        path.unlink()
+    make_odd(kind, path, secret)
+    rows = synced.rows()
+    report = synced.sync()
+    assert rows == synced.rows()
+    assert [f"inbox/{path.name}"] == [entry.path for entry in report.quarantined]
+    assert_quiet(synced)
+    if known:
+        synced.new.update(ONE, subject="Meanwhile")
+        synced.scoped()
+        synced.sync()
+        synced.new.archive(ONE)
+        synced.sync()
+    assert "Secret." in secret.read_text()
+    assert "Secret." not in {row["body"] for row in synced.rows().values()}
+    assert path.is_symlink() or path.exists()
+    assert not stat.S_ISREG(path.lstat().st_mode)
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    report = synced.sync()
+    assert [] == report.quarantined
+    assert_in_step(synced)
+
+
+def make_odd(kind: str, path: Path, target: Path) -> None:
+    match kind:
+        case "link":
+            path.symlink_to(target)
+        case "dangling link":
+            path.symlink_to(target.with_name("nothing.md"))
+        case "FIFO":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "device":
+            if os.geteuid() != 0:
+                pytest.skip("only root can make a device")
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+        case "socket":
+            os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "folder", "device", "socket"])
+@pytest.mark.parametrize("dry_run", [False, True], ids=["sync", "dry run"])
+def test_g14_a_database_that_is_no_regular_file_is_an_error_and_blocks_nothing(
+    project: Project, kind: str, dry_run: bool
+) -> None:
+    project.receive(1)
+    target = project.path.parent / "target.db"
+    NewClient(project.other).list()
+    shutil.copy2(NewClient(project.other).database, target)
+    before = target.read_bytes()
+    make_odd(kind, project.new.database, target)
+    code = (
+        "import sys; from pathlib import Path; from syncd.project import run_pass; "
+        "from syncd.config import Config; from syncd.orders import Orders; "
+        f"report = run_pass(Path(sys.argv[1]), Config(gone_s=0.0), Orders(dry_run={dry_run})); "
+        "print(report.state, '|', report.error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(project.path)],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        cwd=Path(__file__).parent.parent,
+        check=False,
+    )
+    assert "" == done.stderr
+    assert done.stdout.startswith("error | ")
+    assert before == target.read_bytes()
+
+
+def test_g14_a_mailbox_that_is_a_link_is_not_followed(synced: Project) -> None:
+    elsewhere = synced.path.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "x.md").write_text(BY_HAND)
+    synced.file("archive").symlink_to(elsewhere)
+    synced.sync()
+    assert "by-hand" not in synced.rows()
+    synced.new.archive(ONE)
+    synced.sync()
+    assert ["x.md"] == [path.name for path in elsewhere.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_mailbox_that_is_no_folder_is_told_from_the_first_sync_on(
+    project: Project, kind: str
+) -> None:
+    inbox = project.file("inbox")
+    inbox.parent.mkdir(parents=True, exist_ok=True)
+    reason = {"link": "it is a symbolic link", "file": "it is not a folder"}[kind]
+    if kind == "link":
+        (project.path / "elsewhere").mkdir()
+        inbox.symlink_to(project.path / "elsewhere")
+    else:
+        inbox.write_text("")
+    for _ in range(2):
+        report = project.sync()
+        assert State.ATTENTION is report.state
+        assert [("inbox", reason)] == [(one.path, one.problem.reason) for one in report.quarantined]
+        assert_quiet(project)
+
+    inbox.unlink()
+    key = project.receive()
+
+    assert State.IN_SYNC is project.sync().state
+    assert [key] == list(project.rows())
+
+
+def test_a_link_from_one_archive_to_the_other_is_nothing_to_tell(synced: Project) -> None:
+    synced.file("archive").symlink_to("inbox/.archive")
+    assert State.IN_SYNC is synced.sync().state
+    assert_quiet(synced)
+
+
+def test_a_project_whose_folder_is_a_link_is_told_the_way_out(synced: Project) -> None:
+    moved = synced.path / "moved"
+    synced.file("").rename(moved)
+    synced.path.joinpath(".claude-mpm").symlink_to(moved)
+    report = synced.cycle()
+    assert report.error is not None
+    assert report.error.endswith("is a symbolic link, and links are not followed")
+    assert report.hint
+
+
+def test_g14_a_file_over_the_limit_is_left_alone(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", max_bytes=2000)
+    project.receive(1)
+    project.sync()
+    row = project.row(ONE)
+    project.receive(1, body="x" * 3000)
+    project.receive(2, body="x" * 3000)
+    report = project.sync()
+    assert {ONE: row} == project.rows()
+    assert [AT_ONE, f"inbox/{TWO}.md"] == [entry.path for entry in report.quarantined]
+    assert "2,000" in report.quarantined[0].problem.reason
+    assert_quiet(project)
+    project.receive(1, body="short")
+    project.sync()
+    assert "short" == project.row(ONE)["body"]
+
+
+def test_g14_a_huge_sparse_file_is_not_read(project: Project) -> None:
+    with open(project.write("inbox/huge.md", BY_HAND), "r+b") as file:
+        file.truncate(1 << 40)
+    project.receive(1)
+    report = project.sync()
+    assert [ONE] == list(project.rows())
+    assert ["inbox/huge.md"] == [entry.path for entry in report.quarantined]
+
+
+ODD_CELLS: dict[str, tuple[str, object]] = {
+    "BLOB body": ("body", b"bytes"),
+    "BLOB subject": ("subject", b"\xff\x00"),
+    "BLOB status": ("status", b"read"),
+    "BLOB metadata": ("metadata", b"{}"),
+    "BLOB date": ("created_at", b"2026-02-20"),
+    "broken JSON": ("metadata", '{"a": '),
+    "JSON that is only words": ("metadata", "some words"),
+    "broken list": ("attachments", "['a']"),
+    "attachments that are a text": ("attachments", '"a.txt"'),
+    "JSON without end": ("metadata", "[" * 100_000),
+    "no date": ("created_at", ""),
+    "an odd date": ("created_at", "yesterday"),
+    "an impossible date": ("created_at", "2026-02-30T00:00:00"),
+    "epoch seconds": ("created_at", "1760000000"),
+}
+
+
+@pytest.mark.parametrize(("column", "value"), ODD_CELLS.values(), ids=ODD_CELLS.keys())
+def test_g14_an_odd_row_is_reported_and_its_file_stays(
+    synced: Project, column: str, value: object
+) -> None:
+    files = synced.files()
+    good = synced.row(ONE)[column]
+    synced.new.update(ONE, **{column: value})
+    insert(synced, a_row(synced, "odd-and-new", **{column: value}))
+    insert(synced, a_row(synced, "fine"))
+    synced.scoped()
+    report = synced.sync()
+    assert ["messaging.db#" + ONE, "messaging.db#odd-and-new"] == [
+        entry.path for entry in report.quarantined
+    ]
+    assert files.keys() | {"inbox/fine.md"} == synced.files().keys()
+    assert files == {path: synced.files()[path] for path in files}
+    assert value == synced.row(ONE)[column]
+    assert_quiet(synced)
+    synced.edit(AT_ONE, "type: task", "type: request")
+    synced.sync()
+    assert value == synced.row(ONE)[column]
+    synced.new.update(ONE, **{column: good})
+    synced.new.delete("odd-and-new")
+    report = synced.sync()
+    assert (State.IN_SYNC, []) == (report.state, report.quarantined)
+    assert "request" == synced.row(ONE)["message_type"]
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+def test_g14_rows_without_an_id_are_reported_until_they_are_gone(synced: Project) -> None:
+    for key in (None, None, b"\x00\xff", b"blob"):
+        insert(synced, a_row(synced, "x") | {"id": key})
+    insert(synced, a_row(synced, "fine"))
+    files = synced.files()
+    synced.scoped()
+    report = synced.sync()
+    assert len(files) + 1 == len(synced.files())
+    assert {"messaging.db#None", "messaging.db#b'\\x00\\xff'", "messaging.db#b'blob'"} == {
+        entry.path for entry in report.quarantined
+    }
+    assert_quiet_raw(synced)
+    synced.sql("DELETE FROM messages WHERE id IS NULL OR typeof(id) = 'blob'")
+    report = synced.sync()
+    assert [] == report.quarantined
+    assert_quiet(synced)
+
+
+def assert_quiet_raw(project: Project) -> None:
+    with nothing_written(project):
+        assert 0 == project.sync().counts.changes()
+
+
+def test_g14_text_that_is_not_utf_8_in_a_row_is_reported(synced: Project) -> None:
+    synced.sql("UPDATE messages SET body = CAST(x'ff41' AS TEXT) WHERE id = ?", ONE)
+    insert(synced, a_row(synced, "fine"))
+    files = synced.files()
+    report = synced.sync()
+    assert [ONE] == [entry.id for entry in report.quarantined]
+    assert files == {path: synced.files()[path] for path in files}
+    assert "fine.md" in synced.names("inbox")
+
+
+def test_g14_an_id_that_is_not_utf_8_is_reported_and_holds_up_nothing(synced: Project) -> None:
+    synced.sql(
+        "INSERT INTO messages (id, from_project, to_project, subject, body, created_at) "
+        "VALUES (CAST(x'61ff' AS TEXT), 'a', 'b', 'S', 'B', '2026-02-20')"
+    )
+    insert(synced, a_row(synced, "fine"))
+    report = synced.sync()
+    assert 1 == len(report.quarantined)
+    assert "fine.md" in synced.names("inbox")
+    synced.new.update(ONE, subject="Heard")
+    synced.scoped()
+    assert "Heard" == synced.message_at(AT_ONE).subject
+
+
+def test_g14_half_a_surrogate_in_a_file_is_reported_and_holds_up_nothing(
+    synced: Project,
+) -> None:
+    odd = {
+        "agent": BY_HAND.replace('"pm"', '"\\ud800"'),
+        "id": BY_HAND.replace("id: by-hand", 'id: "\\udfff"'),
+        "subject": BY_HAND.replace("owner: somebody", 'subject: "\\ud800"'),
+        "metadata": BY_HAND.replace("owner: somebody", 'metadata: {"\\ud800": "\\udcff"}'),
+        "status": BY_HAND.replace("owner: somebody", 'status: "\\ud83d\\ude00\\ud83d"'),
+    }
+    for name, text in odd.items():
+        synced.write(f"inbox/{name}.md", text.replace("id: by-hand", f"id: {name}"))
+    synced.edit(AT_ONE, "Body 1.", "Heard.")
+    synced.sync()
+    assert "Heard." == synced.row(ONE)["body"]
+    for name, text in odd.items():
+        assert text.replace("id: by-hand", f"id: {name}") == synced.text(f"inbox/{name}.md")
+    assert_quiet(synced)
+
+
+def test_g14_a_file_name_that_is_not_utf_8_is_imported_or_reported_and_holds_up_nothing(
+    synced: Project,
+) -> None:
+    name = os.fsencode(synced.file("inbox")) + b"/caf\xe9.md"
+    Path(os.fsdecode(name)).write_text(BY_HAND)
+    synced.edit(AT_ONE, "Body 1.", "Heard.")
+    report = synced.sync()
+    assert "Heard." == synced.row(ONE)["body"]
+    assert "by-hand" in synced.rows() or report.quarantined
+
+
+def test_g14_a_front_matter_that_expands_without_end_is_left_alone(synced: Project) -> None:
+    bomb = ["a0: &a0 [" + ",".join("x" * 10) + "]"]
+    bomb += [f"a{n}: &a{n} [" + ",".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, 12)]
+    synced.write("inbox/bomb.md", "---\n" + "\n".join(bomb) + "\nmetadata: *a11\n---\n")
+    synced.write("inbox/deep.md", "---\nmetadata: " + "[" * 5000 + "]" * 5000 + "\n---\n")
+    synced.write("inbox/python.md", "---\nid: !!python/object/apply:os.getpid []\n---\n")
+    report = synced.sync()
+    assert ["inbox/bomb.md", "inbox/deep.md", "inbox/python.md"] == [
+        entry.path for entry in report.quarantined
+    ]
+    assert 5 == len(synced.rows())
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("metadata", ["5", '"x"', "true", "[1]", "0", '""', "false", '{"a": 1e999, "b": NaN}']),
+        ("metadata", ['{"": {"": []}}', '{"a": "\\u0000\\u0085"}', '{"---": ["---\\n"]}']),
+        ("attachments", ["[1]", '{"a": 1}', '[""]', "[null]", '["a", "a"]', '[["x"]]', '["---"]']),
+    ],
+)
+def test_json_of_any_kind_goes_into_the_file_and_stays_as_it_is(
+    synced: Project, column: str, values: list[str]
+) -> None:
+    for value in values:
+        synced.new.update(ONE, **{column: value})
+        report = synced.sync()
+        assert ([], 0) == (report.quarantined, report.counts.rows_updated)
+        assert value == synced.row(ONE)[column]
+        assert_in_step(synced)
+        assert_quiet(synced)
+
+
+def test_g14_the_longest_file_name_can_be_moved_to_a_taken_name(project: Project) -> None:
+    name = "x" * 252 + ".md"
+    project.write(f"inbox/{name}", BY_HAND)
+    project.write(f"inbox/.archive/{name}", BY_HAND.replace("id: by-hand", "id: other"))
+    project.sync()
+    project.new.archive("by-hand")
+    project.sync()
+    assert 2 == len(project.names("inbox/.archive"))
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_a_row_whose_file_name_is_taken_by_another_message_gets_another_name(
+    project: Project,
+) -> None:
+    project.write("inbox/wanted.md", BY_HAND)
+    insert(project, a_row(project, "wanted"))
+    project.sync()
+    assert BY_HAND == project.text("inbox/wanted.md")
+    assert "inbox/wanted.md" != path_of(project, "wanted")
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_a_row_finds_a_name_where_its_second_one_is_taken_too(project: Project) -> None:
+    names = ["inbox/wanted.md"]
+    for number in range(3):
+        project.write(names[-1], f"---\nid: other-{number}\n---\n\nWords")
+        insert(project, a_row(project, "wanted"))
+        project.sync()
+        names.append(path_of(project, "wanted"))
+        assert_in_step(project)
+        assert_quiet(project)
+        project.sql("DELETE FROM messages WHERE id = 'wanted'")
+        project.sync()
+    assert 4 == len(set(names))
+
+
+def test_a_file_without_an_id_that_is_moved_to_a_taken_name_stays_its_message(
+    project: Project,
+) -> None:
+    project.write("inbox/.archive/note.md", BY_HAND)
+    project.write("inbox/note.md", BY_HAND.replace("id: by-hand\n", ""))
+    project.sync()
+    assert {"by-hand", "note"} == project.rows().keys()
+    project.new.update("note", status="archived", read_at="2026-01-01T00:00:00+00:00")
+    project.sync()
+    assert ["note.md"] != project.names("inbox/.archive")
+    project.sync(trust_stamps=False)
+    row = project.row("note")
+    assert ("archived", "2026-01-01T00:00:00+00:00") == (row["status"], row["read_at"])
+    assert {"by-hand", "note"} == project.rows().keys()
+
+
+# G15: one bad thing harms nothing else -----------------------------------------------------------
+
+
+def test_g15_one_bad_file_and_one_odd_row_hold_up_nothing_else(synced: Project) -> None:
+    synced.write("inbox/bad.md", b"\xff")
+    insert(synced, a_row(synced, "odd", created_at="never"))
+    synced.edit(AT_ONE, "Body 1.", "By hand.")
+    synced.new.update(TWO, body="By SQL.")
+    report = synced.sync()
+    assert ["inbox/bad.md", "messaging.db#odd"] == [entry.path for entry in report.quarantined]
+    assert "By hand." == synced.row(ONE)["body"]
+    assert "By SQL." == synced.message_at(f"inbox/{TWO}.md").body
+
+
+def test_g18_a_second_name_of_a_file_is_reported_until_one_of_the_two_is_gone(
+    synced: Project,
+) -> None:
+    os.link(synced.file(AT_ONE), synced.file("inbox/again.md"))
+    for _ in range(2):
+        (entry,) = synced.sync().quarantined
+        assert ("inbox/again.md", f"it is {AT_ONE} under another name") == (
+            entry.path,
+            entry.problem.reason,
+        )
+    assert_quiet(synced)
+    synced.file(AT_ONE).unlink()
+    report = synced.sync()
+    assert ([], 0) == (report.quarantined, report.counts.rows_deleted)
+    assert "inbox/again.md" == path_of(synced, ONE)
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.fixture
+def case_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have messages found whatever the case of their name, as macOS and Windows do."""
+    really_open, really_stat = os.open, os.stat
+
+    def listed(name: Any, folder: int | None) -> Any:
+        if folder is None or not isinstance(name, str) or not name.endswith(".md"):
+            return name
+        return next((one for one in os.listdir(folder) if one.lower() == name.lower()), name)
+
+    def opening(name: Any, *arguments: Any, dir_fd: int | None = None) -> int:
+        return really_open(listed(name, dir_fd), *arguments, dir_fd=dir_fd)
+
+    def looking(name: Any, *, dir_fd: int | None = None, **options: Any) -> os.stat_result:
+        return really_stat(listed(name, dir_fd), dir_fd=dir_fd, **options)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "stat", looking)
+
+
+@pytest.mark.usefixtures("case_does_not_count")
+@pytest.mark.parametrize("how", ["full", "old name first", "new name first", "both names"])
+@pytest.mark.parametrize("edited", [False, True])
+def test_g2_a_name_whose_case_alone_changes_is_a_name_that_changed(
+    synced: Project, how: str, edited: bool
+) -> None:
+    old, new = AT_ONE, AT_ONE.replace("msg", "MSG")
+    synced.move(old, new)
+    if edited:
+        synced.edit(new, "Body 1.", "Edited.")
+    match how:
+        case "full":
+            synced.sync()
+        case "old name first":
+            synced.heed(old)
+            synced.heed(new)
+        case "new name first":
+            synced.heed(new)
+            synced.heed(old)
+        case "both names":
+            synced.heed(old, new)
+    report = synced.sync()
+    assert [] == report.quarantined
+    assert new in {values[0] for values in synced.sql("SELECT path FROM syncd_baseline")}
+    assert ("Edited." if edited else "Body 1.") == synced.row(ONE)["body"]
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("body", ["Another one.", "Body 1."])
+def test_g12_g18_two_rows_of_one_id_are_reported_and_change_nothing(
+    synced: Project, body: str
+) -> None:
+    columns = ", ".join(column for column in synced.row(ONE) if column != "body")
+    for sql in (
+        "CREATE TABLE other AS SELECT * FROM messages",
+        "DROP TABLE messages",
+        "ALTER TABLE other RENAME TO messages",
+        f"INSERT INTO messages ({columns}, body) SELECT {columns}, '{body}' FROM messages "
+        f"WHERE id = '{ONE}'",
+    ):
+        synced.sql(sql)
+    text = synced.text(AT_ONE)
+    for _ in range(2):
+        (entry,) = synced.sync().quarantined
+        assert (ONE, "several rows have this id") == (entry.id, entry.problem.reason)
+    synced.edit(AT_ONE, "Body 1.", "By hand.")
+    synced.sync()
+    assert 2 == synced.sql("SELECT count(*) FROM messages WHERE id = ?", ONE)[0][0]
+    assert text.replace("Body 1.", "By hand.") == synced.text(AT_ONE)
+    synced.sql(
+        "DELETE FROM messages WHERE rowid IN (SELECT max(rowid) FROM messages WHERE id = ?)", ONE
+    )
+    report = synced.sync()
+    assert ([], "By hand.") == (report.quarantined, synced.row(ONE)["body"])
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_g14_g18_no_file_is_written_that_would_be_too_large_to_be_read(
+    tmp_path: Path, is_new: bool
+) -> None:
+    project = Project(tmp_path / "p", max_bytes=2000)
+    key = project.receive()
+    project.sync()
+    if is_new:
+        key = project.new.send(project.other, "Subject", "x" * 3000)
+        project.sync()
+    project.new.update(key, body="x" * 3000)
+    files = project.files()
+    for _ in range(2):
+        (entry,) = project.sync().quarantined
+        assert "bytes; the limit is 2,000" in entry.problem.reason
+        assert "max_bytes" in entry.problem.hint
+    assert files == project.files()
+    project.new.update(key, body="Short")
+    assert [] == project.sync().quarantined
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+@pytest.mark.parametrize("what", [errno.EIO, errno.ESTALE, errno.EOVERFLOW])
+def test_g15_a_file_on_a_bad_sector_holds_up_nothing_else(
+    synced: Project, monkeypatch: pytest.MonkeyPatch, what: int
+) -> None:
+    read = os.pread
+
+    def fail(fd: int, size: int, offset: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(AT_ONE):
+            raise OSError(what, os.strerror(what))
+        return read(fd, size, offset)
+
+    synced.edit(AT_ONE, "Body 1.", "Not to be had.")
+    synced.edit(f"inbox/{TWO}.md", "Body 2.", "By hand.")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", fail)
+        (entry,) = synced.sync().quarantined
+    assert (AT_ONE, f"it cannot be read: {os.strerror(what).lower()}") == (
+        entry.path,
+        entry.problem.reason,
+    )
+    assert ("Body 1.", "By hand.") == (synced.row(ONE)["body"], synced.row(TWO)["body"])
+    assert [] == synced.sync().quarantined
+    assert "Not to be had." == synced.row(ONE)["body"]
+
+
+def test_g15_a_file_that_the_database_refuses_is_reported_and_holds_up_nothing_else(
+    synced: Project,
+) -> None:
+    synced.sql(
+        "CREATE TRIGGER strict BEFORE INSERT ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(ABORT, 'no such priority'); END"
+    )
+    refused = synced.receive(10, priority="whenever")
+    taken = {synced.receive(number) for number in range(11, 131)}
+    report = synced.sync()
+    assert 120 == report.counts.rows_inserted
+    assert taken < synced.rows().keys()
+    assert refused not in synced.rows()
+    assert 120 == synced.sql("SELECT count(*) FROM syncd_journal WHERE why = 'new file'")[0][0]
+    assert State.IN_SYNC is not report.state
+    synced.sql("DROP TRIGGER strict")
+    report = synced.sync()
+    assert State.IN_SYNC is report.state
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_g12_what_a_hosts_trigger_makes_of_syncds_own_write_is_heard_at_once(
+    synced: Project, is_new: bool
+) -> None:
+    synced.sql(
+        "CREATE TRIGGER shout AFTER INSERT ON messages WHEN NEW.subject <> upper(NEW.subject) "
+        "BEGIN UPDATE messages SET subject = upper(subject) WHERE id = NEW.id; END"
+        if is_new
+        else "CREATE TRIGGER shout AFTER UPDATE ON messages "
+        "WHEN NEW.subject <> upper(NEW.subject) "
+        "BEGIN UPDATE messages SET subject = upper(subject) WHERE id = NEW.id; END"
+    )
+    synced.sync()
+    key, path = ONE, AT_ONE
+    if is_new:
+        key = synced.receive(9, subject="Quiet")
+        path = f"inbox/{key}.md"
+    else:
+        synced.edit(AT_ONE, "# Subject 1", "# Quiet")
+    report = synced.scoped(path)
+    assert {f"messaging.db#{key}"} == report.unsettled
+    synced.scoped()
+    assert ("QUIET", "QUIET") == (synced.row(key)["subject"], synced.message_at(path).subject)
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("number", [1, 60])
+def test_g15_a_trigger_that_rolls_back_all_holds_up_nothing_else(
+    synced: Project, number: int
+) -> None:
+    synced.sql(
+        "CREATE TRIGGER harsh BEFORE INSERT ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(ROLLBACK, 'no such priority'); END"
+    )
+    synced.sql(
+        "CREATE TRIGGER harsher BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(ROLLBACK, 'no such priority'); END"
+    )
+    before = {synced.receive(20 + n) for n in range(number)}
+    refused = synced.receive(100, priority="whenever")
+    after = {synced.receive(200 + n) for n in range(number)}
+    synced.edit(AT_ONE, "priority: normal", "priority: whenever")
+    synced.new.update(ONE, subject="By SQL")
+    synced.edit(f"inbox/{TWO}.md", "Body 2.", "By hand.")
+    for _ in range(2):
+        report = synced.sync()
+        assert {AT_ONE, f"inbox/{refused}.md"} == {entry.path for entry in report.quarantined}
+        assert before | after < synced.rows().keys()
+    assert "By hand." == synced.row(TWO)["body"]
+    for trigger in ("harsh", "harsher"):
+        synced.sql(f"DROP TRIGGER {trigger}")
+    synced.sync()
+    assert ("By SQL", "whenever") == tuple(
+        synced.row(ONE)[name] for name in ("subject", "priority")
+    )
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("number", [1, 60])
+def test_g15_a_file_whose_row_a_trigger_ignores_is_reported_and_stays(
+    synced: Project, number: int
+) -> None:
+    synced.sql(
+        "CREATE TRIGGER lax BEFORE INSERT ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(IGNORE); END"
+    )
+    ignored = synced.receive(10, priority="whenever")
+    taken = {synced.receive(20 + n) for n in range(number)}
+    for _ in range(2):
+        report = synced.sync()
+        assert [f"inbox/{ignored}.md"] == [entry.path for entry in report.quarantined]
+    assert synced.file(f"inbox/{ignored}.md").exists()
+    assert taken < synced.rows().keys()
+    synced.sql("DROP TRIGGER lax")
+    synced.sync()
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+def test_g15_an_id_that_differs_from_another_in_case_alone_is_refused_where_a_host_says_so(
+    synced: Project,
+) -> None:
+    with synced.connection() as connection:
+        connection.execute("ALTER TABLE messages RENAME TO former")
+        connection.execute(SCHEMA[0].replace("id TEXT", "id TEXT COLLATE NOCASE"))
+        connection.execute("INSERT INTO messages SELECT * FROM former")
+        connection.execute("DROP TABLE former")
+    refused = f"inbox/{TWO.upper()}.md"
+    synced.file(refused).write_text(
+        synced.file(f"inbox/{TWO}.md").read_text().replace(TWO, TWO.upper())
+    )
+    for _ in range(2):
+        report = synced.sync()
+        assert [refused] == [entry.path for entry in report.quarantined]
+        assert "UNIQUE" in report.quarantined[0].problem.reason
+        assert set() == report.unsettled
+    assert TWO in synced.rows()
+
+
+def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) -> None:
+    synced.sql(
+        "CREATE TRIGGER strict BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(ABORT, 'no such priority'); END"
+    )
+    synced.edit(AT_ONE, "priority: normal", "priority: whenever")
+    synced.edit(f"inbox/{TWO}.md", "Body 2.", "By hand.")
+    report = synced.sync()
+    assert "By hand." == synced.row(TWO)["body"]
+    assert State.IN_SYNC is not report.state
+
+
+def test_g15_a_stray_that_cannot_be_removed_holds_up_nothing_else(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = synced.write("inbox/.syncd-1-0a-0.tmp", "left over")
+    synced.receive(9)
+
+    def refuse(*_: object) -> bool:
+        raise ReplicaError("cannot unlink it: permission denied")
+
+    monkeypatch.setattr(FileReplica, "unlink_stray", refuse)
+    report = synced.cycle()
+    assert "permission denied" in (report.error or "")
+    assert 1 == report.counts.rows_inserted
+    monkeypatch.undo()
+    synced.sync()
+    assert not stray.exists()
+    assert_quiet(synced)
+
+
+def test_g15_a_late_rewrite_that_cannot_be_removed_holds_up_nothing_else(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite = synced.text(AT_ONE).replace("unread", "read")
+    synced.new.archive(ONE)
+    synced.sync()
+    synced.write(AT_ONE, rewrite)
+    synced.receive(9)
+    delete = FileReplica.delete
+
+    def refuse(self: FileReplica, path: str, *, seen: Version) -> None:
+        raise ReplicaError("cannot delete it: permission denied")
+
+    monkeypatch.setattr(FileReplica, "delete", refuse)
+    report = synced.cycle()
+    assert "permission denied" in (report.error or "")
+    assert 1 == report.counts.rows_inserted
+    monkeypatch.setattr(FileReplica, "delete", delete)
+    synced.sync()
+    assert not synced.file(AT_ONE).exists()
+    assert_quiet(synced)
+
+
+def test_g15_a_folder_that_cannot_be_made_holds_up_nothing_else(synced: Project) -> None:
+    shutil.rmtree(synced.file("outbox"))
+    synced.new.delete(SENT)
+    synced.sync()
+    synced.file("outbox").write_text("in the way")
+    synced.new.send(synced.other, "Out", "Cannot be written.")
+    synced.new.update(ONE, subject="Arrives")
+    report = synced.cycle()
+    assert State.ERROR is report.state
+    assert "Arrives" == synced.message_at(AT_ONE).subject
+    synced.file("outbox").unlink()
+    synced.sync()
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("content", [b"this is no database, only text\n" * 100, b"\0" * 4096])
+def test_g15_a_database_that_is_none_is_said_and_no_file_changes(
+    project: Project, content: bytes
+) -> None:
+    project.receive(1)
+    project.new.database.write_bytes(content)
+    before = project.files()
+    report = project.cycle()
+    assert State.ERROR is report.state
+    assert report.hint
+    assert before == project.files()

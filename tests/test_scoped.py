@@ -1,0 +1,375 @@
+"""G11: cycles that look at some paths only end as cycles over all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.snapshot import TICK_S
+from tests.projects import (
+    ARCHIVED,
+    AT_ONE,
+    ONE,
+    SENT,
+    THREE,
+    TWO,
+    Project,
+    a_row,
+    assert_in_step,
+    assert_quiet,
+    insert,
+    moment,
+)
+
+# Scoped cycles -----------------------------------------------------------------------------------
+
+Deed = Callable[[Project], tuple[set[str], set[str]]]
+"""Does something to the files; returns the paths that then stand, and those that are gone."""
+
+
+def deed_new_file(project: Project) -> tuple[set[str], set[str]]:
+    return {f"inbox/{project.receive(30)}.md"}, set()
+
+
+def deed_edit(project: Project) -> tuple[set[str], set[str]]:
+    project.edit(AT_ONE, "Body 1.", "By hand.")
+    return {AT_ONE}, set()
+
+
+def deed_edit_and_row(project: Project) -> tuple[set[str], set[str]]:
+    project.edit(AT_ONE, "Body 1.", "By hand.")
+    project.new.update(ONE, subject="By SQL", body="Conflict.")
+    return {AT_ONE}, set()
+
+
+def deed_delete(project: Project) -> tuple[set[str], set[str]]:
+    project.file(AT_ONE).unlink()
+    return set(), {AT_ONE}
+
+
+def deed_rename(project: Project) -> tuple[set[str], set[str]]:
+    project.move(AT_ONE, "inbox/renamed.md")
+    return {"inbox/renamed.md"}, {AT_ONE}
+
+
+def deed_archive(project: Project) -> tuple[set[str], set[str]]:
+    project.old.archive(ONE)
+    return {f"inbox/.archive/{ONE}.md"}, {AT_ONE}
+
+
+def deed_archive_and_edit(project: Project) -> tuple[set[str], set[str]]:
+    project.old.archive(ONE)
+    project.edit(f"inbox/.archive/{ONE}.md", "Body 1.", "By hand.")
+    project.new.update(ONE, subject="By SQL")
+    return {f"inbox/.archive/{ONE}.md"}, {AT_ONE}
+
+
+def deed_chain_of_renames(project: Project) -> tuple[set[str], set[str]]:
+    at_two = f"inbox/{TWO}.md"
+    project.move(at_two, "inbox/zzz.md")
+    project.move(AT_ONE, at_two)
+    return {at_two, "inbox/zzz.md"}, {AT_ONE}
+
+
+def deed_swap_of_names(project: Project) -> tuple[set[str], set[str]]:
+    at_two = f"inbox/{TWO}.md"
+    project.move(at_two, "inbox/aside")
+    project.move(AT_ONE, at_two)
+    project.move("inbox/aside", AT_ONE)
+    return {AT_ONE, at_two}, set()
+
+
+def deed_swap_of_names_and_edited_rows(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.new.archive(TWO)
+    return deed_swap_of_names(project)
+
+
+def deed_chain_of_renames_and_edited_rows(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.new.update(TWO, body="By SQL.")
+    return deed_chain_of_renames(project)
+
+
+def deed_id_of_another_and_edited_rows(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.new.update(TWO, body="By SQL.")
+    return deed_id_of_another(project)
+
+
+def deed_new_id_and_edited_row(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    return deed_new_id(project)
+
+
+def deed_copy_and_edited_row(project: Project) -> tuple[set[str], set[str]]:
+    project.new.archive(ONE)
+    return deed_copy(project)
+
+
+def deed_broken_and_moved_and_edited_row(project: Project) -> tuple[set[str], set[str]]:
+    project.new.update(ONE, subject="By SQL")
+    project.write(AT_ONE, "")
+    project.move(AT_ONE, "inbox/.archive/broken.md")
+    return {"inbox/.archive/broken.md"}, {AT_ONE}
+
+
+def deed_swap_of_ids(project: Project) -> tuple[set[str], set[str]]:
+    at_two = f"inbox/{TWO}.md"
+    project.edit(AT_ONE, f"id: {ONE}", "id: aside")
+    project.edit(at_two, f"id: {TWO}", f"id: {ONE}")
+    project.edit(AT_ONE, "id: aside", f"id: {TWO}")
+    return {AT_ONE, at_two}, set()
+
+
+def deed_copy(project: Project) -> tuple[set[str], set[str]]:
+    shutil.copy2(project.file(AT_ONE), project.file("inbox/copy.md"))
+    return {"inbox/copy.md"}, set()
+
+
+def deed_copy_and_delete(project: Project) -> tuple[set[str], set[str]]:
+    shutil.copy2(project.file(AT_ONE), project.file("inbox/copy.md"))
+    project.file(AT_ONE).unlink()
+    return {"inbox/copy.md"}, {AT_ONE}
+
+
+def deed_new_id(project: Project) -> tuple[set[str], set[str]]:
+    project.edit(AT_ONE, f"id: {ONE}", "id: another")
+    return {AT_ONE}, set()
+
+
+def deed_id_of_another(project: Project) -> tuple[set[str], set[str]]:
+    project.edit(AT_ONE, f"id: {ONE}", f"id: {TWO}")
+    return {AT_ONE}, set()
+
+
+def deed_save_by_rename(project: Project) -> tuple[set[str], set[str]]:
+    text = project.text(AT_ONE).replace("Body 1.", "By an editor.")
+    project.write("inbox/.x.swp", text)
+    project.move("inbox/.x.swp", AT_ONE)
+    return {AT_ONE}, set()
+
+
+def deed_broken(project: Project) -> tuple[set[str], set[str]]:
+    project.write(AT_ONE, "")
+    return {AT_ONE}, set()
+
+
+def deed_rows_only(project: Project) -> tuple[set[str], set[str]]:
+    project.new.delete(ONE)
+    project.new.archive(TWO)
+    insert(project, a_row(project, "new-row"))
+    project.sql("UPDATE messages SET id = 'renamed-row' WHERE id = ?", THREE)
+    return set(), set()
+
+
+def deed_delete_against_an_edit(project: Project) -> tuple[set[str], set[str]]:
+    project.file(AT_ONE).unlink()
+    project.new.update(ONE, subject="By SQL")
+    return set(), {AT_ONE}
+
+
+def deed_back_from_the_archive(project: Project) -> tuple[set[str], set[str]]:
+    was = f"inbox/.archive/{ARCHIVED}.md"
+    project.move(was, f"inbox/{ARCHIVED}.md")
+    return {f"inbox/{ARCHIVED}.md"}, {was}
+
+
+DEEDS = {
+    name.removeprefix("deed_").replace("_", " "): deed
+    for name, deed in list(globals().items())
+    if name.startswith("deed_")
+}
+
+
+@pytest.fixture(params=DEEDS.values(), ids=DEEDS.keys())
+def deed(request: pytest.FixtureRequest) -> Deed:
+    done: Deed = request.param
+    return done
+
+
+def end_state(project: Project) -> object:
+    """Return what stands on both sides, without what differs between two runs of the same."""
+    rows = [
+        {name: value for name, value in row.items() if name != "read_at"} | {"read": row["read_at"]}
+        for row in project.rows().values()
+    ]
+    report = project.sync()
+    files = {path: data for path, (data, _) in project.files().items()}
+    quarantined = [(entry.path, entry.problem) for entry in report.quarantined]
+    conflicts = [(conflict.id, conflict.field) for conflict in report.conflicts]
+    text = repr((sorted(rows, key=repr), files, quarantined, conflicts))
+    return text.replace(str(project.path.parent), "/here")
+
+
+def twin_projects(tmp_path: Path, deed: Deed) -> Iterator[tuple[Project, set[str], set[str]]]:
+    """Make the same project twice, each with the deed done to it after a first sync."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        project = Project(tmp_path / name / "p")
+        for number in (1, 2, 3):
+            project.receive(number)
+        project.old.archive(project.receive(4))
+        project.old.send(project.other, "Out", "Going out.", id=SENT, created_at=moment(5))
+        project.sync()
+        # Only a row that is still the same one has these.
+        project.sql("UPDATE messages SET read_at = 'at ' || id, task_injected = 1")
+        project.sync()
+        yield project, *deed(project)
+
+
+def test_g11_a_scoped_cycle_ends_as_a_full_one(tmp_path: Path, deed: Deed) -> None:
+    (full, _, _), (scoped, stand, gone) = twin_projects(tmp_path, deed)
+    full.sync()
+    report = scoped.heed(*stand, *gone)
+    assert (None, None) == (report.error, report.halt)
+    assert end_state(full) == end_state(scoped)
+    assert_quiet(scoped)
+
+
+def test_g11_events_in_any_order_end_as_a_full_cycle(tmp_path: Path, deed: Deed) -> None:
+    (full, _, _), (scoped, stand, gone) = twin_projects(tmp_path, deed)
+    full.sync()
+    for path in sorted(gone):
+        scoped.heed(path)
+    for path in sorted(stand, reverse=True):
+        scoped.heed(path)
+    assert end_state(full) == end_state(scoped)
+    assert_quiet(scoped)
+
+
+def test_g11_events_one_by_one_end_as_a_full_cycle(tmp_path: Path, deed: Deed) -> None:
+    (full, _, _), (scoped, stand, gone) = twin_projects(tmp_path, deed)
+    full.sync()
+    vanished = set()
+    for path in sorted(stand | gone):
+        vanished |= scoped.scoped(path).vanished
+    scoped.scoped(gone=vanished)
+    assert end_state(full) == end_state(scoped)
+    assert_quiet(scoped)
+
+
+def test_g11_a_cycle_that_knows_nothing_of_the_files_ends_as_a_full_one(
+    tmp_path: Path, deed: Deed
+) -> None:
+    """All file events lost: first the feed alone, then a full compare."""
+    (full, _, _), (scoped, _, _) = twin_projects(tmp_path, deed)
+    full.sync()
+    scoped.heed()
+    scoped.sync()
+    assert end_state(full) == end_state(scoped)
+    assert_quiet(scoped)
+
+
+def test_g11_a_change_within_the_same_tick_of_the_clock_is_found_without_its_event(
+    synced: Project,
+) -> None:
+    path = synced.write(AT_ONE, synced.text(AT_ONE).replace("Subject 1", "Version 1"))
+    second = int(time.time())  # of a file system that keeps times in whole seconds
+    os.utime(path, (second, second))
+    seen = synced.scoped(AT_ONE)
+    assert {AT_ONE} == seen.fresh
+    synced.edit(AT_ONE, "Version 1", "Version 2")
+    os.utime(path, (second, second))
+    assert 1 == synced.sync(fresh=frozenset(seen.fresh)).counts.rows_updated
+    assert "Version 2" == synced.row(ONE)["subject"]
+    assert_quiet(synced)
+
+
+def test_g11_a_command_waits_until_a_later_change_of_what_it_read_would_show(
+    synced: Project,
+) -> None:
+    synced.edit(AT_ONE, "Subject 1", "Version 1")
+    assert set() == synced.sync().fresh
+    assert time.time() - synced.file(AT_ONE).stat().st_mtime > TICK_S
+
+
+def test_a_vanished_file_is_not_gone_at_the_first_look(synced: Project) -> None:
+    synced.file(AT_ONE).unlink()
+    report = synced.scoped(AT_ONE)
+    assert ({AT_ONE}, 0) == (report.vanished, report.counts.changes())
+    assert ONE in synced.rows()
+    report = synced.scoped(gone=[AT_ONE])
+    assert 1 == report.counts.rows_deleted
+
+
+@pytest.mark.parametrize("first", ["file", "row"])
+def test_a_message_that_went_on_both_sides_one_after_the_other_is_forgotten(
+    synced: Project, first: str
+) -> None:
+    as_row = f"messaging.db#{ONE}"
+    if first == "file":
+        synced.file(AT_ONE).unlink()
+        assert {AT_ONE} <= synced.scoped(AT_ONE).vanished
+        synced.new.delete(ONE)
+        report = synced.scoped(gone=[AT_ONE])
+    else:
+        synced.new.delete(ONE)
+        assert {as_row} <= synced.scoped().vanished
+        synced.file(AT_ONE).unlink()
+        report = synced.scoped(gone=[as_row])
+    looks = 0
+    while report.vanished:
+        report = synced.scoped(gone=report.vanished)
+        assert (looks := looks + 1) < 3
+    assert ONE not in {values[0].decode() for values in synced.tables()["syncd_baseline"]}
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+def test_a_file_that_came_back_before_the_second_look_was_never_gone(synced: Project) -> None:
+    data = synced.file(AT_ONE).read_bytes()
+    synced.file(AT_ONE).unlink()
+    synced.scoped(AT_ONE)
+    synced.write(AT_ONE, data)
+    assert 0 == synced.scoped(gone=[AT_ONE]).counts.changes()
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("folder", ["inbox", "inbox/.archive"])
+def test_g13_a_row_that_is_deleted_and_soon_inserted_again_costs_its_file_nothing(
+    synced: Project, folder: str
+) -> None:
+    synced.write(f"{folder}/my note.md", "---\nid: mine # own\nx_key: kept\n---\n\nMy words.\n")
+    synced.sync()
+    before = synced.files()
+    row = synced.row("mine")
+    synced.new.delete("mine")
+    report = synced.scoped()
+    assert (0, {"messaging.db#mine"}) == (report.counts.changes(), report.vanished)
+    insert(synced, row)
+    assert 0 == synced.scoped(gone=report.vanished).counts.changes()
+    assert before == synced.files()
+    assert_quiet(synced)
+
+
+def test_a_command_looks_for_a_vanished_file_a_second_time(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", gone_s=0.5)
+    key = project.receive(1)
+    project.receive(2)
+    project.sync()
+    aside = project.file("editor's")
+    project.file(f"inbox/{key}.md").rename(aside)
+    saved = threading.Timer(0.1, aside.rename, [project.file(f"inbox/{key}.md")])
+    saved.start()
+    assert 0 == project.sync().counts.changes()
+    saved.join()
+    assert_in_step(project)
+
+
+def test_the_feed_alone_brings_rows_to_files(synced: Project) -> None:
+    synced.new.update(ONE, subject="By SQL")
+    synced.new.archive(TWO)
+    synced.new.delete(THREE)
+    report = synced.scoped()
+    counts = report.counts
+    assert (1, 1, 0) == (counts.files_updated, counts.files_moved, counts.files_deleted)
+    assert 1 == synced.scoped(gone=report.vanished).counts.files_deleted
+    assert_in_step(synced)
+    assert_quiet(synced)
