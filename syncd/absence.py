@@ -109,14 +109,10 @@ class Absence:
         if fresh:
             time.sleep(self._config.gone_s)
             self._files.reopen()  # others may stand in their places by now
-        folders = {look.vanished[key].rpartition("/")[0] for key in fresh}
-        names = {folder: self._files.listed(folder) for folder in folders}
+        standing = self._files.listed(look.vanished[key] for key in fresh)
         for key in sorted(fresh):
-            path = look.vanished[key]
-            folder, _, name = path.rpartition("/")
-            if name in names[folder]:
-                del look.vanished[key]
-                look.paths.append(path)
+            if look.vanished[key] in standing:
+                look.paths.append(look.vanished.pop(key))
         return dict(look.vanished)
 
     def _displaced(self, look: Look) -> dict[str, str]:
@@ -175,7 +171,7 @@ class Absence:
 
     def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
         orders = self._orders
-        if orders.one_way or orders.restore or orders.accept_deletes:
+        if orders.one_way or orders.is_decision:
             return None
         if not (gone_files or look.vanished or look.gone_rows):
             return None

@@ -21,7 +21,7 @@ def with_decision(store: Store, orders: Orders) -> Orders:
     if orders.one_way:
         return orders
     decision = store.state("decision")
-    if orders.restore or orders.accept_deletes:
+    if orders.is_decision:
         wanted = "restore" if orders.restore else "accept-deletes"
         if wanted != decision and not orders.dry_run:
             with store.writing():
@@ -36,7 +36,6 @@ def record_condition(
     store: Store, files: FileReplica, report: Report, orders: Orders, look: Look
 ) -> None:
     """Record the halt, the folders' identities and the time, where any of them changed."""
-    decided = orders.accept_deletes or orders.restore
     halt = _standing_halt(store, files, report, orders, look)
     changes: dict[str, object] = {}
     if store.state("halt") != halt and not orders.one_way:
@@ -46,7 +45,8 @@ def record_condition(
     if report.halt is None and (look.folders or report.counts.changes()):
         for folder in FOLDERS:
             trusted = bool(look.folders) and (
-                decided or not any(path.startswith(f"{folder}/") for path in look.vanished.values())
+                orders.is_decision
+                or not any(path.startswith(f"{folder}/") for path in look.vanished.values())
             )
             # What was looked at counts: another folder may stand there by now.
             seen = look.folders.get(folder)
@@ -67,7 +67,7 @@ def record_condition(
         changes["folders"] = folders
     if report.counts.changes():
         changes["last_cycle"] = now_text()
-    if decided:
+    if orders.is_decision:
         changes["decision"] = None
     if changes:
         with store.writing(durable=changes.keys() != {"last_cycle"}, mute=False):
@@ -87,18 +87,12 @@ def _standing_halt(
     """
     if report.halt is not None:
         return list(report.halt)
-    if not (orders.accept_deletes or orders.restore):
-        return None
-    if report.error is None and not (orders.restore and report.unsettled):
+    is_undone = report.error is not None or (orders.restore and bool(report.unsettled))
+    if not (orders.is_decision and is_undone):
         return None
     records = store.records(look.vanished.keys() | look.gone_rows)
-    names = {folder: files.listed(folder) for folder in FOLDERS}
-
-    def stands(path: str) -> bool:
-        folder, _, name = path.rpartition("/")
-        return name in names.get(folder, ())
-
-    gone_files = {key for key, record in records.items() if not stands(record.path)}
+    standing = files.listed(record.path for record in records.values())
+    gone_files = {key for key, record in records.items() if record.path not in standing}
     gone = len(gone_files.union(store.gone_rows(records)))
     if not gone:
         return None

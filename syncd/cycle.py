@@ -324,9 +324,10 @@ class _Cycle:
         if other is None:
             return True
         if self.files.look(other) == stamp:
-            if not self._is_listed(other):
+            listed = self.files.listed([other, found.path])
+            if other not in listed:
                 return True  # renamed to a name that, where case does not count, is the same
-            if self._is_listed(found.path):
+            if found.path in listed:
                 state.second_names[found.path] = other
             return False
         if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
@@ -350,10 +351,6 @@ class _Cycle:
             None,
         )
         return False
-
-    def _is_listed(self, path: str) -> bool:
-        folder, _, name = path.rpartition("/")
-        return name in self.files.listed(folder)
 
     def _other_file(self, state: _Pass, found: Found, record: Record | None) -> str | None:
         """Return the path of another file that has the same id, and came first."""

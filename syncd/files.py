@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -123,15 +123,22 @@ class FileReplica:
             return f"{folder}/{name}"
         return None
 
-    def listed(self, folder: str) -> frozenset[str]:
-        """Return the names that a mailbox folder lists; none where it cannot be listed.
+    def listed(self, paths: Iterable[str]) -> set[str]:
+        """Return those of these paths that their folders list; none where that cannot be told.
 
         Where case does not count, a `look` finds a file under names that it does not have.
         """
-        try:
-            return frozenset(os.listdir(self._folder(folder)))
-        except OSError:
-            return frozenset()
+        names: dict[str, set[str]] = {}
+        found = set()
+        for path in paths:
+            folder, name = _split(path)
+            if folder not in names:
+                names[folder] = set()
+                with suppress(OSError):
+                    names[folder].update(os.listdir(self._folder(folder)))
+            if name in names[folder]:
+                found.add(path)
+        return found
 
     def reopen(self) -> None:
         """Have all folders opened anew, as others may stand in their places by now."""

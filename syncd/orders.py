@@ -27,3 +27,8 @@ class Orders(NamedTuple):
     accept_deletes: bool = False
     wait: bool = True
     cause: str = ""
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether a person decided what becomes of what is gone."""
+        return self.restore or self.accept_deletes

@@ -90,7 +90,7 @@ def run_pass(
         with turn(project, config.busy_wait_s), translated(path):
             retired = note_retirement(project, report)
             if retired is not None:
-                if before is not None or orders.restore or orders.accept_deletes:
+                if before is not None or orders.is_decision:
                     raise refusal(project, retired)
                 return report
             if store is not None:
@@ -131,7 +131,7 @@ def _run(
     if orders.dry_run:
         store.check_contract()
     else:
-        store.prepare(anew=orders.restore or orders.accept_deletes)
+        store.prepare(anew=orders.is_decision)
     _refuse_shared(project, store)
     if before is not None:
         before(store)
