@@ -169,7 +169,7 @@ class Agent:
             if job.is_new and not job.running:
                 self._new[job.project] = job
                 continue
-            due = None if job.running or job.is_dropped else job.schedule.next_due(now)
+            due = job.next_due(now)
             # A job stands in the heap with the first of its times; what is later is found out when
             # that comes.
             if due is not None and due < job.planned:
@@ -186,11 +186,13 @@ class Agent:
         is_free = not running or (now >= self._next_first and len(running) < WORKERS)
         while self._new and is_free:
             job = self._new.pop(next(iter(self._new)))
-            if job.is_new:
-                self._submit(job)
-                is_free = not job.running
-                running += [job] if job.running else []
-                self._next_first = now + _LONG_S
+            if not job.is_new:
+                continue
+            self._submit(job)
+            self._next_first = now + _LONG_S
+            if job.running:
+                running.append(job)
+                is_free = False
         self._beginning = running
         if not (self._is_ready or self._new) and all(
             now - job.started > _FIRST_S for job in running
@@ -205,7 +207,7 @@ class Agent:
             if planned != job.planned:
                 continue  # one that came sooner took its place
             job.planned = math.inf
-            due = None if job.running or job.is_dropped else job.schedule.next_due(now)
+            due = job.next_due(now)
             if due is not None and due <= now:
                 self._submit(job)
             elif due is not None:

@@ -36,7 +36,8 @@ class Job:
     """One project: its schedule, its open database, and how its last cycle went.
 
     ``planned`` is when the agent comes to it next. All but that and ``running`` is for the thread
-    that claimed the project; others only read whether the database is open, and the trouble.
+    that claimed the project; others only read whether the database is open, and the trouble. One
+    that ``is_dropped`` is no project of the agent any more.
     """
 
     project: Path
@@ -85,6 +86,10 @@ class Job:
             self.running = True
             self.started = time.monotonic()
             return True
+
+    def next_due(self, now: float) -> float | None:
+        """Return when there is something to do; None for nothing, and while it runs."""
+        return None if self.running or self.is_dropped else self.schedule.next_due(now)
 
     def release(self) -> None:
         """Give back what was claimed."""

@@ -141,9 +141,7 @@ class Roster:
         Tells whether that could be said: not while a cycle runs.
         """
         identity = identity_of(job.folder)
-        if (identity == job.identity and identity is not None) or self.jobs.get(
-            job.project
-        ) is not job:
+        if job.is_dropped or (identity == job.identity and identity is not None):
             return True
         if not job.claim():
             return False
