@@ -422,21 +422,23 @@ class Applier:
         beside, self.beside = self.beside, []
         records = self.store.records({found.state.message.id for found in beside})
         for found in beside:
-            message, data = found.state.message, found.version.data
+            message = found.state.message
             record = records.get(message.id)
             if self.dry_run or (record and same_texts(record.baseline.fields, message)):
                 continue
-            if not self.store.has_version(message.id, data):
-                with self.store.writing():
-                    self.store.keep_file(message.id, found.path, data, "set aside")
+            self._keep_once(message.id, found.path, found.version.data, "set aside")
+
+    def _keep_once(self, message_id: str, path: str, data: bytes, reason: str) -> None:
+        """Take a file's bytes into the history, unless that holds them."""
+        if not self.store.has_version(message_id, data):
+            with self.store.writing():
+                self.store.keep_file(message_id, path, data, reason)
 
     def remove(self, message_id: str, path: str, version: Version, reason: str) -> None:
         """Take a file that is nobody's message into the history, and delete it."""
         if self.dry_run:
             return
-        if not self.store.has_version(message_id, version.data):
-            with self.store.writing():
-                self.store.keep_file(message_id, path, version.data, reason)
+        self._keep_once(message_id, path, version.data, reason)
         try:
             self.files.delete(path, seen=version)
             self.report.late += self.files.settle()
@@ -449,9 +451,8 @@ class Applier:
         """Unlink a stray; its bytes go to the history first where nothing else holds them."""
         if self.dry_run:
             return
-        if reason and not self.store.has_version(message_id, version.data):
-            with self.store.writing():
-                self.store.keep_file(message_id, path, version.data, reason)
+        if reason:
+            self._keep_once(message_id, path, version.data, reason)
         try:
             if not self.files.unlink_stray(path, version.digest):
                 self.report.late.append(path)
