@@ -50,6 +50,15 @@ def inbox_files(project: Project) -> list[Path]:
     return sorted(project.file("inbox").glob("*.md"))
 
 
+def empty_inbox(project: Project) -> Path:
+    """Move all files of the inbox into a folder outside; return that."""
+    aside = project.path.parent / "aside"
+    aside.mkdir()
+    for path in inbox_files(project):
+        path.rename(aside / path.name)
+    return aside
+
+
 def assert_halted(project: Project, word: str, **orders: object) -> None:
     """Assert that a cycle halts, saying ``word``, and changes nothing that stands on a side."""
     files, rows = project.files(), project.rows()
@@ -62,10 +71,7 @@ def assert_halted(project: Project, word: str, **orders: object) -> None:
 
 
 def test_g6_an_emptied_folder_halts_and_its_return_resumes(crowd: Project) -> None:
-    aside = crowd.path.parent / "aside"
-    aside.mkdir()
-    for path in inbox_files(crowd):
-        path.rename(aside / path.name)
+    aside = empty_inbox(crowd)
     assert_halted(crowd, "40")
     assert_halted(crowd, "40")
     for path in aside.iterdir():
@@ -276,10 +282,7 @@ def test_g6_a_scoped_cycle_in_a_halted_project_changes_nothing(crowd: Project) -
 
 
 def test_g6_a_halt_stays_while_files_come_back_one_by_one(crowd: Project) -> None:
-    aside = crowd.path.parent / "aside"
-    aside.mkdir()
-    for path in inbox_files(crowd):
-        path.rename(aside / path.name)
+    aside = empty_inbox(crowd)
     assert_halted(crowd, "40")
     for number, path in enumerate(sorted(aside.iterdir())):
         path.rename(crowd.file("inbox") / path.name)

@@ -138,9 +138,6 @@ def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
     assert ([], [key]) == (report.quarantined, list(project.rows()))
 
 
-# The database ------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there are no leases")
 @pytest.mark.parametrize("is_network", [True, False])
 def test_where_a_server_refuses_every_lease_files_are_read_all_the_same(
@@ -176,6 +173,9 @@ def test_g15_numbers_of_more_bits_than_the_database_has_are_known_again(
         assert stamp == connection.execute("SELECT ?, ?, ?", stamp).fetchone()
     found.st_ino ^= 1
     assert stamp != stamp_of(found)
+
+
+# The database ------------------------------------------------------------------------------------
 
 
 def test_the_digest_of_a_row_tells_values_apart_that_only_look_alike() -> None:
