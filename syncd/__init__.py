@@ -49,7 +49,8 @@ keeps the arrows so.
     found           a file read as a message, and what becomes of a new one
     record          a message's baseline as the database holds it
     trees           trees of folders: listing, comparing, moving one into another
-    files           the replica of files: scan, stable read, safe write
+    files           the replica of files: safe writes
+    folders         the mailbox folders: listing, looking, stable reads
     snapshot        what a look at the files holds
     attributes      what a file has beside its bytes: permissions, owner, access lists
     syscalls        leases, renames and watches, which Python lacks

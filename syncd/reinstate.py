@@ -19,7 +19,8 @@ from syncd.archive import Manifest, checked, dress_folders, tables_of, unpack
 from syncd.config import Config
 from syncd.database import Database, translated
 from syncd.errors import ReplicaError, StaleReplica, UsageError
-from syncd.files import FileReplica, changing
+from syncd.files import FileReplica
+from syncd.folders import changing
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX, in_utf8
 from syncd.project import turn

@@ -36,7 +36,7 @@ from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.database import Database, translated
 from syncd.errors import BusyError, ReplicaError, StaleReplica, UsageError
-from syncd.files import changing
+from syncd.folders import changing
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX, in_utf8
 from syncd.orders import Orders
 from syncd.project import turn

@@ -21,7 +21,8 @@ from syncd.ahead import Ahead
 from syncd.departure import departures_of
 from syncd.divided import Divided
 from syncd.errors import BusyError, SyncdError
-from syncd.files import MAX_BYTES, FileReplica
+from syncd.files import FileReplica
+from syncd.folders import MAX_BYTES
 from syncd.found import arrival_of, as_found
 from syncd.record import RecordValues
 from syncd.second_process import SecondProcess

@@ -16,7 +16,7 @@ import pytest
 
 from fixtures.make_world import WORLD
 from syncd.cli import main
-from syncd.files import MAX_BYTES
+from syncd.folders import MAX_BYTES
 from tests.calls import Call, Result, on_a_terminal
 from tests.clients import parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, nothing_written
