@@ -183,8 +183,10 @@ def normal_json(text: str | None) -> str | None:
         value = _decode(text)
     except RecursionError:
         raise MessageError("a JSON value nests too deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise MessageError(f"broken JSON: {error}") from None
+    except ValueError:  # of Python's limit for the digits of an integer
+        raise MessageError("a JSON number has too many digits") from None
     return json_text(value)
 
 

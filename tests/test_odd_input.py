@@ -257,6 +257,7 @@ ODD_CELLS: dict[str, tuple[str, object]] = {
     "broken list": ("attachments", "['a']"),
     "attachments that are a text": ("attachments", '"a.txt"'),
     "JSON without end": ("metadata", "[" * 100_000),
+    "a JSON number without end": ("metadata", f'{{"n": {"9" * 5_000}}}'),
     "no date": ("created_at", ""),
     "an odd date": ("created_at", "yesterday"),
     "an impossible date": ("created_at", "2026-02-30T00:00:00"),
@@ -292,6 +293,12 @@ def test_g14_an_odd_row_is_reported_and_its_file_stays(
     assert "request" == synced.row(ONE)["message_type"]
     assert_in_step(synced)
     assert_quiet(synced)
+
+
+def test_a_number_of_too_many_digits_is_told_in_plain_words(synced: Project) -> None:
+    synced.new.update(ONE, metadata=f'{{"n": {"9" * 5_000}}}')
+    reasons = [entry.problem.reason for entry in synced.sync().quarantined]
+    assert ["a JSON number has too many digits"] == reasons
 
 
 def test_g14_rows_without_an_id_are_reported_until_they_are_gone(synced: Project) -> None:
