@@ -25,7 +25,7 @@ keeps the arrows so.
     project         taking turns on a project, running a pass over it
     seen            what a project looked like when nothing was left to do
     cycle           one cycle: look, reconcile, guard, apply, record
-    condition       what is recorded of a project as a whole: decision, halt, folders, time
+    condition       what is recorded beside messages: decision, halt, folders, quarantine
     absence         what is gone, told from what moved or cannot be read
     strays          what late writers left, merged against the version that they started from
     reader          reading files as messages, patiently

@@ -22,16 +22,14 @@ from syncd.edit import edit
 from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Found, place_of
-from syncd.journal import QUARANTINED, RELEASED, JournalEntry, entries_of
-from syncd.look import Look
-from syncd.markdown import Place, render, view_beside_fields
-from syncd.message import Mailbox, file_name, fingerprints, mailbox_at, same_texts
+from syncd.journal import JournalEntry, entries_of
+from syncd.markdown import Place, render
+from syncd.message import Mailbox, file_name, same_texts
 from syncd.names import in_utf8, is_utf8
 from syncd.reconcile import Outcome, Step
-from syncd.record import Record
 from syncd.report import OpenConflict, Report
-from syncd.sides import Baseline, Quarantined, Side
-from syncd.snapshot import NO_STAMP, Stamp, Version, digest_of
+from syncd.sides import Quarantined, Side
+from syncd.snapshot import NO_STAMP, Stamp, Version
 from syncd.store import DATABASE, Store
 from syncd.task import Task
 
@@ -63,7 +61,6 @@ class Applier:
         dry_run: bool,
         cause: str,
     ) -> None:
-        self.project = project
         self.store = store
         self.files = files
         self.report = report
@@ -137,7 +134,7 @@ class Applier:
             if outcome.file is Step.CREATE:
                 assert outcome.message is not None
                 task.path = self._free_path(
-                    mailbox_of_outcome(outcome), file_name(task.id), task.id
+                    _mailbox_afterwards(outcome), file_name(task.id), task.id
                 )
                 task.data = render(outcome.message, self.place(task.path))
             elif found is not None:
@@ -159,7 +156,7 @@ class Applier:
     def _prepare_update(self, task: Task, found: Found) -> None:
         outcome = task.outcome
         assert outcome.message is not None
-        mailbox = mailbox_of_outcome(outcome)
+        mailbox = _mailbox_afterwards(outcome)
         if mailbox is not found.state.mailbox:
             name = found.path.rpartition("/")[2]
             task.path = self._free_path(mailbox, name, task.id, found.version.stamp)
@@ -237,10 +234,10 @@ class Applier:
                 if task.changes_both and task.outcome.heard is not None:
                     # The row has what the file said. Whatever the file says next, to this very
                     # exchange already, is news against that, and the row's words are no one else's.
-                    as_found = self._record_as_found(task)
+                    as_found = task.record_as_found()
                     self.store.save_version(as_found)
                     self.store.save_records([as_found])
-                intended = replace(self._new_record(task), stamp=NO_STAMP)
+                intended = replace(task.new_record(), stamp=NO_STAMP)
                 self.store.save_version(intended, intent=True)
 
     def _kept_file(self, task: Task) -> bool:
@@ -327,7 +324,7 @@ class Applier:
     # 3. Rows, and the baseline
 
     def _record(self, tasks: Sequence[Task]) -> None:
-        work = [task for task in tasks if not task.dropped and self._has_news(task)]
+        work = [task for task in tasks if not task.dropped and task.has_news()]
         if not work:
             return
         # Where only files changed, a baseline that dies with the machine is no loss: then both
@@ -339,7 +336,7 @@ class Applier:
                     self._change_row(task)
             done = [task for task in work if not task.dropped]
             self.store.save_records(
-                self._new_record(task) for task in done if not (task.partial or task.outcome.forget)
+                task.new_record() for task in done if not (task.partial or task.outcome.forget)
             )
             for task in done:
                 self._settle(task)
@@ -360,60 +357,12 @@ class Applier:
                 cause=self.cause,
             )
 
-    def _has_news(self, task: Task) -> bool:
-        outcome = task.outcome
-        if outcome.row is not Step.NONE or outcome.file is not Step.NONE or outcome.forget:
-            return True
-        if task.partial:
-            return False
-        return task.record is None or self._new_record(task) != task.record
-
     def _settle(self, task: Task) -> None:
         outcome = task.outcome
         if outcome.forget:
             self.store.forget_record(task.id)
         if outcome.file in (Step.CREATE, Step.UPDATE) or task.was_intended:
             self.store.settle_intents(task.id, drop=outcome.file is not Step.UPDATE)
-
-    def _new_record(self, task: Task) -> Record:
-        outcome, found, row = task.outcome, task.found, task.written_row or task.row
-        assert outcome.message is not None
-        if task.data is not None:
-            digest = digest_of(task.data)
-            said = outcome.status_said
-            if said is None:
-                said = found.state.status_said if found else outcome.message.status
-        else:
-            assert found is not None
-            digest, said = found.version.digest, found.state.status_said
-        if task.marks is None:  # it is asked for twice where a file is written
-            task.marks = fingerprints(outcome.message), view_beside_fields(outcome.message)
-        fields, view = task.marks
-        return Record(
-            id=task.id,
-            path=task.path,
-            stamp=task.stamp or NO_STAMP,
-            digest=digest,
-            baseline=Baseline(mailbox_at(task.path), said, outcome.message.status, fields),
-            row_digest=row.digest if row is not None else b"",
-            view=view,
-        )
-
-    def _record_as_found(self, task: Task) -> Record:
-        """Return the baseline of a message whose file is as it was found, and yet to be changed."""
-        found, heard = task.found, task.outcome.heard
-        assert found is not None
-        assert heard is not None
-        state = found.state
-        return Record(
-            id=task.id,
-            path=found.path,
-            stamp=found.version.stamp,
-            digest=found.version.digest,
-            baseline=Baseline(state.mailbox, state.status_said, heard.status, fingerprints(heard)),
-            row_digest=b"",
-            view=view_beside_fields(heard),
-        )
 
     # Files that stand beside the message's own
 
@@ -459,8 +408,6 @@ class Applier:
         except ReplicaError as error:
             self.report.note_error(error)
 
-    # Counting, and what concerns no single message
-
     def _count(self, task: Task) -> None:
         counts, outcome = self.report.counts, task.outcome
         self.would_conflict += [
@@ -478,51 +425,9 @@ class Applier:
         if outcome.row is not Step.NONE or outcome.file is not Step.NONE:
             self.touched.add(task.id)
 
-    def finish(self, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:
-        """Record what was set aside or came back, twins, and that the feed was heard."""
-        cleared = (self.cleared | set(look.cleared)) & quarantine.keys() - self.set_aside.keys()
-        news = [entry for path, entry in self.set_aside.items() if quarantine.get(path) != entry]
-        released = [quarantine.pop(path) for path in cleared]
-        quarantine.update(self.set_aside)
-        later = self.report.unsettled | self.report.vanished
-        heard = [entry for entry in look.feed if row_key(entry.id) not in later]
-        # The feed tells where to come back to, but not yet of what a full compare found.
-        rows_later = {key for key in map(id_in_row_key, self.report.unsettled) if key is not None}
-        unheard = rows_later - {entry.id for entry in look.feed}
-        lost_twins = set(look.twins_gone)
-        if self.dry_run or not (cleared or news or heard or unheard or lost_twins or self.twins):
-            return
-        known_twins = self.store.twins() if lost_twins or self.twins else {}
-        lost_twins &= known_twins.keys()
-        new_twins = {
-            path: value for path, value in self.twins.items() if known_twins.get(path) != value
-        }
-        if not (cleared or news or heard or unheard or lost_twins or new_twins):
-            return
-        # None of it is more than a next look would find again.
-        with self.store.writing(durable=False, mute=False):
-            for path in cleared:
-                self.store.forget_quarantine(path)
-            for entry in news:
-                self.store.save_quarantine(entry)
-            for path in lost_twins:
-                self.store.forget_twin(path)
-            for path, (message_id, stamp) in new_twins.items():
-                self.store.save_twin(path, message_id, stamp)
-            self.store.consume_feed(heard)
-            for key in unheard:
-                self.store.add_to_feed(key)
-            self.store.add_to_journal(
-                JournalEntry(now_text(), entry.id, None, step, why=why, path=entry.path)
-                for step, entry, why in (
-                    *((QUARANTINED, entry, entry.problem.reason) for entry in news),
-                    *((RELEASED, entry, "") for entry in released),
-                )
-            )
 
-
-def mailbox_of_outcome(outcome: Outcome) -> Mailbox:
-    """Return the mailbox in which the file of an outcome with a message stands afterwards."""
+def _mailbox_afterwards(outcome: Outcome) -> Mailbox:
+    """Return the mailbox in which the file of an outcome with a message then stands."""
     mailbox = outcome.mailbox
     assert mailbox is not None
     return mailbox

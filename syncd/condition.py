@@ -1,12 +1,13 @@
-"""What is recorded of a project as a whole: a person's decision, the halt, folders, the time."""
+"""What is recorded of a project beside its messages: a decision, the halt, folders, quarantine."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from syncd.chronicle import now_text
+from syncd.apply import Applier, id_in_row_key, row_key
+from syncd.chronicle import QuarantineEntry, now_text
 from syncd.files import FileReplica
-from syncd.journal import halt_entry
+from syncd.journal import QUARANTINED, RELEASED, JournalEntry, halt_entry
 from syncd.look import Look
 from syncd.message import FOLDERS
 from syncd.orders import Orders
@@ -99,3 +100,50 @@ def _standing_halt(
     step = "brought back" if orders.restore else "deleted on the other side"
     side = Side.FILE if gone_files else Side.DB
     return [f"what is gone could not all be {step}", side, gone, store.count_rows()]
+
+
+def record_findings(applier: Applier, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:
+    """Record what was set aside or came back, twins, and that the feed was heard.
+
+    ``quarantine`` is what the database held before, and is brought up to date.
+    """
+    store, unsettled = applier.store, applier.report.unsettled
+    cleared = (applier.cleared | set(look.cleared)) & quarantine.keys() - applier.set_aside.keys()
+    news = [entry for path, entry in applier.set_aside.items() if quarantine.get(path) != entry]
+    released = [quarantine.pop(path) for path in cleared]
+    quarantine.update(applier.set_aside)
+    later = unsettled | applier.report.vanished
+    heard = [entry for entry in look.feed if row_key(entry.id) not in later]
+    # The feed tells where to come back to, but not yet of what a full compare found.
+    rows_later = {key for key in map(id_in_row_key, unsettled) if key is not None}
+    unheard = rows_later - {entry.id for entry in look.feed}
+    lost_twins = set(look.twins_gone)
+    if applier.dry_run or not (cleared or news or heard or unheard or lost_twins or applier.twins):
+        return
+    known_twins = store.twins() if lost_twins or applier.twins else {}
+    lost_twins &= known_twins.keys()
+    new_twins = {
+        path: value for path, value in applier.twins.items() if known_twins.get(path) != value
+    }
+    if not (cleared or news or heard or unheard or lost_twins or new_twins):
+        return
+    # None of it is more than a next look would find again.
+    with store.writing(durable=False, mute=False):
+        for path in cleared:
+            store.forget_quarantine(path)
+        for entry in news:
+            store.save_quarantine(entry)
+        for path in lost_twins:
+            store.forget_twin(path)
+        for path, (message_id, stamp) in new_twins.items():
+            store.save_twin(path, message_id, stamp)
+        store.consume_feed(heard)
+        for key in unheard:
+            store.add_to_feed(key)
+        store.add_to_journal(
+            JournalEntry(now_text(), entry.id, None, step, why=why, path=entry.path)
+            for step, entry, why in (
+                *((QUARANTINED, entry, entry.problem.reason) for entry in news),
+                *((RELEASED, entry, "") for entry in released),
+            )
+        )

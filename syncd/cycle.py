@@ -16,7 +16,7 @@ from syncd.ahead import Ahead, reading_ahead, rendering_ahead
 from syncd.apply import Applier, id_in_row_key, row_key
 from syncd.bulk import Bulk
 from syncd.chronicle import QuarantineEntry
-from syncd.condition import record_condition, with_decision
+from syncd.condition import record_condition, record_findings, with_decision
 from syncd.config import Config
 from syncd.departure import Departure
 from syncd.errors import MessageError
@@ -186,7 +186,7 @@ class _Cycle:
         self._set_second_names_aside(state)
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
-        self.applier.finish(look, state.quarantine)
+        record_findings(self.applier, look, state.quarantine)
         self._wait_for_late_writers()
 
     def _wait_for_late_writers(self) -> None:

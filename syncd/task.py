@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncd.found import Found
-from syncd.message import Fingerprints
+from syncd.markdown import view_beside_fields
+from syncd.message import Fingerprints, fingerprints, mailbox_at
 from syncd.reconcile import Outcome, Step
 from syncd.record import Record, Row
-from syncd.snapshot import Stamp
+from syncd.sides import Baseline
+from syncd.snapshot import NO_STAMP, Stamp, digest_of
 
 
 @dataclass(slots=True)
@@ -48,3 +50,53 @@ class Task:
         if self.outcome.file is Step.UPDATE and found and self.data != found.version.data:
             return found.path, self.data, True
         return None
+
+    def has_news(self) -> bool:
+        """Tell whether it changes a side, or what the baseline says."""
+        outcome = self.outcome
+        if outcome.row is not Step.NONE or outcome.file is not Step.NONE or outcome.forget:
+            return True
+        if self.partial:
+            return False
+        return self.record is None or self.new_record() != self.record
+
+    def new_record(self) -> Record:
+        """Return the baseline of the message when all is done."""
+        outcome, found, row = self.outcome, self.found, self.written_row or self.row
+        assert outcome.message is not None
+        if self.data is not None:
+            digest = digest_of(self.data)
+            said = outcome.status_said
+            if said is None:
+                said = found.state.status_said if found else outcome.message.status
+        else:
+            assert found is not None
+            digest, said = found.version.digest, found.state.status_said
+        if self.marks is None:  # it is asked for twice where a file is written
+            self.marks = fingerprints(outcome.message), view_beside_fields(outcome.message)
+        fields, view = self.marks
+        return Record(
+            id=self.id,
+            path=self.path,
+            stamp=self.stamp or NO_STAMP,
+            digest=digest,
+            baseline=Baseline(mailbox_at(self.path), said, outcome.message.status, fields),
+            row_digest=row.digest if row is not None else b"",
+            view=view,
+        )
+
+    def record_as_found(self) -> Record:
+        """Return the baseline while the row has what the file said, which is yet to be changed."""
+        found, heard = self.found, self.outcome.heard
+        assert found is not None
+        assert heard is not None
+        state = found.state
+        return Record(
+            id=self.id,
+            path=found.path,
+            stamp=found.version.stamp,
+            digest=found.version.digest,
+            baseline=Baseline(state.mailbox, state.status_said, heard.status, fingerprints(heard)),
+            row_digest=b"",
+            view=view_beside_fields(heard),
+        )
