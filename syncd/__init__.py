@@ -6,6 +6,7 @@ keeps the arrows so.
     cli             talks to people: the only place that prints, exits, or imports typer and rich
     service         the agent as a service: systemd's unit, launchd's property list
     agent           many projects: wakes, timers, signals, the service manager
+    workers         the threads that run the agent's cycles
     roster          which projects the agent keeps: found, watched or polled, gone, made again
     job             one project of the agent: its cycles, its database, its trouble
     schedule        when a project is to be looked at, and where: wakes in, orders out
@@ -56,6 +57,7 @@ keeps the arrows so.
     syscalls        leases, renames and watches, which Python lacks
     find            finding projects
     names           names of files: messages, and syncd's own for a moment
+    patience        waiting for a lock that somebody else holds
     config          TOML, environment and flags → a frozen Config
     messaging       the new clients' API, with the contract's schema
     journal         PURE: what a cycle does, told as entries of the journal

@@ -1,9 +1,9 @@
 """The agent: many projects, wakes, timers, signals.
 
-The main thread waits for timers and signals; the watcher's thread brings wakes; a small pool of
-workers runs cycles, at most one a project at a time. Whatever comes for a project while its cycle
-runs is taken together by the next one. What is done for one project costs the same however many
-there are: the main thread goes by a heap of times, not through all of them.
+The main thread waits for timers and signals; the watcher's thread brings wakes; a few workers run
+cycles, at most one a project at a time. Whatever comes for a project while its cycle runs is taken
+together by the next one. What is done for one project costs the same however many there are: the
+main thread goes by a heap of times, not through all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -33,10 +32,12 @@ from syncd.job import Job
 from syncd.roster import Roster
 from syncd.wakes import Kind, Wake
 from syncd.watch import watcher
+from syncd.workers import Workers
 
 log = logging.getLogger("syncd.agent")
 
 WORKERS = 4
+_MOST_WORKERS = 64
 MAX_OPEN_STORES = 64
 _TICK_S = 1.0
 _LONG_S = 0.1
@@ -65,7 +66,7 @@ class Agent:
         self._plan: list[tuple[float, int, Job]] = []
         self._order = count()
         self._open: set[Path] = set()
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="cycle")
+        self._workers = Workers(self._work, self._poke, at_once=WORKERS, most=_MOST_WORKERS)
         self._stopping = False
         self._reload = False
         self._lost_events = False
@@ -93,7 +94,7 @@ class Agent:
             self._stopping = True
             if self._roster.watcher is not None:
                 self._roster.watcher.stop()
-            self._pool.shutdown(wait=True)
+            self._workers.stop()
             second_process.have_one_wait(False)
             for job in self._jobs.values():
                 job.close()
@@ -150,11 +151,10 @@ class Agent:
             if self._roster.has_suspects:
                 self._roster.check_suspects()
             self._plan_news(now)
-            self._begin_new(now)
+            next_first = self._begin_new(now)
             self._submit_due(now)
-            until = min(self._next_tick, self._plan[0][0] if self._plan else math.inf)
-            if self._new and len(self._beginning) < WORKERS:
-                until = min(until, self._next_first)
+            next_due = self._plan[0][0] if self._plan else math.inf
+            until = min(self._next_tick, next_first, next_due)
             if not self._news:
                 self._sleep(until - time.monotonic())
 
@@ -176,15 +176,15 @@ class Agent:
                 job.planned = due
                 heapq.heappush(self._plan, (due, next(self._order), job))
 
-    def _begin_new(self, now: float) -> None:
+    def _begin_new(self, now: float) -> float:
         """Have new projects' first cycles run: one after another, and beside any that takes long.
 
         Cycles of small projects wait for the interpreter more than for the disk, and four at once
-        take up to twice the time of one after another.
+        take up to twice the time of one after another. Returns when the next one may begin.
         """
         running = [job for job in self._beginning if job.is_new and job.running]
-        is_free = not running or (now >= self._next_first and len(running) < WORKERS)
-        while self._new and is_free:
+        at_work = sum(not self._workers.is_waiting(job) for job in running)
+        while self._new and (not at_work or (now >= self._next_first and at_work < WORKERS)):
             job = self._new.pop(next(iter(self._new)))
             if not job.is_new:
                 continue
@@ -192,7 +192,7 @@ class Agent:
             self._next_first = now + _LONG_S
             if job.running:
                 running.append(job)
-                is_free = False
+                at_work += 1
         self._beginning = running
         if not (self._is_ready or self._new) and all(
             now - job.started > _FIRST_S for job in running
@@ -200,6 +200,7 @@ class Agent:
             self._is_ready = True
             self._on_ready(len(self._jobs))
             _notify(f"READY=1\nSTATUS=watching {len(self._jobs)} projects")
+        return self._next_first if self._new and at_work < WORKERS else math.inf
 
     def _submit_due(self, now: float) -> None:
         while self._plan and self._plan[0][0] <= now:
@@ -269,7 +270,7 @@ class Agent:
 
     def _submit(self, job: Job) -> None:
         if not self._stopping and job.claim():
-            self._pool.submit(self._work, job)
+            self._workers.submit(job)
 
     def _work(self, job: Job) -> None:
         try:

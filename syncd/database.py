@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
@@ -14,6 +14,7 @@ from typing import Self
 from syncd import tables
 from syncd.attributes import give_to_owner_of
 from syncd.errors import BusyError, ReplicaError, StaleReplica
+from syncd.patience import Patience
 from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
@@ -58,10 +59,7 @@ class Database:
         with translated(path):
             connection = _connect(path, mode)
             try:
-                connection.execute("PRAGMA synchronous = FULL")
-                if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # makes the -wal
+                _patiently(connection, lambda: _make_ready(connection))
                 opened = cls(path, connection)
                 opened._beside = opened._files_beside()
                 return opened
@@ -231,7 +229,7 @@ class Database:
 
     @contextmanager
     def _immediate(self) -> Iterator[None]:
-        self._begin()
+        _patiently(self.connection, lambda: self.connection.execute("BEGIN IMMEDIATE"))
         try:
             yield
         except BaseException:
@@ -239,28 +237,6 @@ class Database:
                 self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
-
-    def _begin(self) -> None:
-        """Take the lock for writing.
-
-        SQLite itself looks for it at ever longer intervals, up to a tenth of a second, in which
-        somebody who writes without a pause takes it again and again.
-        """
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
-        self.connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            while True:
-                try:
-                    self.connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                    if not is_busy or time.monotonic() > deadline:
-                        raise
-                    time.sleep(_LOOK_S)
-                else:
-                    return
-        finally:
-            self.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 def identity_of(path: Path | str) -> tuple[int, int] | None:
@@ -309,6 +285,34 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def _make_ready(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # makes the -wal
+
+
+def _patiently(connection: sqlite3.Connection, do: Callable[[], object]) -> None:
+    """Do what needs a lock as soon as that is free.
+
+    SQLite itself looks for it at ever longer intervals, up to a tenth of a second, in which
+    somebody who writes without a pause takes it again and again.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        with Patience(BUSY_TIMEOUT_S, _LOOK_S) as patience:
+            while True:
+                try:
+                    do()
+                    return
+                except sqlite3.OperationalError as error:
+                    is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not (is_busy and patience.wait()):
+                        raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +22,13 @@ from syncd.errors import (
 )
 from syncd.names import CLAUDE_DIR
 from syncd.orders import Orders
+from syncd.patience import Patience
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
 from syncd.seen import Seen
 from syncd.store import DATABASE, Store
+
+_LOOK_S = 0.01
 
 
 @contextmanager
@@ -50,18 +52,17 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
             hint="Put a folder there that syncd's user may read and write.",
         ) from error
     try:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    raise BusyError(
-                        f"another syncd is working on {project}",
-                        hint="Try again when it has finished.",
-                    ) from error
-                time.sleep(0.01)
+        with Patience(wait_s, _LOOK_S) as patience:
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if not patience.wait():
+                        raise BusyError(
+                            f"another syncd is working on {project}",
+                            hint="Try again when it has finished.",
+                        ) from error
         yield
     finally:
         os.close(fd)

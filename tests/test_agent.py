@@ -13,15 +13,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
 
+from syncd.agent import WORKERS
 from syncd.config import load
-from syncd.errors import StaleReplica
+from syncd.errors import BusyError, StaleReplica
 from syncd.files import FileReplica
 from syncd.job import Job
 from syncd.markdown import Place, parse
@@ -653,6 +654,52 @@ def test_g15_a_first_cycle_that_has_to_wait_holds_up_no_other_project(tmp_path: 
     finally:
         agent.stop()
     assert not agent.is_ready
+
+
+def is_being_worked_on(folder: Path) -> bool:
+    try:
+        with turn(folder, 0.0):
+            return False
+    except BusyError:
+        return True
+
+
+def test_g15_projects_that_wait_for_a_lock_hold_up_no_other(tmp_path: Path) -> None:
+    tree, there = tmp_path / "tree", project(tmp_path / "there")
+    stuck = [project(tree / f"a{number}") for number in range(2 * WORKERS)]
+    here = project(tree / "z")
+    for folder in stuck:
+        NewClient(folder).send(there, "From SQL", "Words")
+    locked = "another program holds the lock"
+    agent = RunningAgent(tmp_path / "home", tree, options=("--recursive",))
+    with ExitStack() as locks:
+
+        def lock_all() -> None:
+            for folder in stuck:
+                database = folder / ".claude-mpm" / "messaging.db"
+                host = locks.enter_context(closing(sqlite3.connect(database, timeout=10.0)))
+                host.execute("BEGIN IMMEDIATE")
+
+        lock_all()
+        key = OldClient(there).send(here, "Hello", "Words")
+        agent.start()
+        try:
+            wait_for((here / ".claude-mpm" / "messaging.db").exists)
+            wait_for(lambda: body_in_sql(here, key) == "Words")
+            assert locked not in agent.log
+            locks.close()
+            wait_for(lambda: agent.is_ready and all(map(both_equal, stuck)), 60)
+            lock_all()
+            before = len(agent.log)
+            for folder in stuck:
+                OldClient(there).send(folder, "Hello", "Words")
+            wait_for(lambda: all(map(is_being_worked_on, stuck)))
+            key = OldClient(there).send(here, "Hello", "More words")
+            wait_for(lambda: body_in_sql(here, key) == "More words")
+            assert locked not in agent.log[before:]
+        finally:
+            locks.close()
+            agent.stop()
 
 
 def test_the_service_manager_hears_of_ready_and_stopping(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""The threads that run the agent's cycles: a few at once, and more where some only wait.
+
+Cycles take the interpreter from one another, so more than a few at once help nobody. But one that
+waits for a lock, for seconds where another program does not let go of it, must not have the others
+wait too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from syncd.job import Job
+from syncd.patience import tell_of_waits
+
+
+class Workers:
+    """Runs ``work`` for jobs: ``at_once`` of them, not counting those that wait; ``most`` in all.
+
+    ``on_wait`` is called, from any thread, when one begins to wait.
+    """
+
+    def __init__(
+        self, work: Callable[[Job], None], on_wait: Callable[[], None], *, at_once: int, most: int
+    ) -> None:
+        self._work = work
+        self._on_wait = on_wait
+        self._at_once = at_once
+        self._most = most
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="cycle")
+        self._lock = threading.Lock()
+        self._queue: deque[Job] = deque()
+        self._running = 0
+        self._waiting: set[str] = set()
+        self._is_stopping = False
+
+    def submit(self, job: Job) -> None:
+        """Have a job worked for as soon as a thread is free; it is claimed already."""
+        with self._lock:
+            self._queue.append(job)
+            self._start()
+
+    def is_waiting(self, job: Job) -> bool:
+        """Tell whether the work for a job waits for a lock just now."""
+        return job.folder in self._waiting
+
+    def stop(self) -> None:
+        """Finish what has begun, and begin nothing more."""
+        with self._lock:
+            self._is_stopping = True
+        self._pool.shutdown(wait=True)
+
+    def _start(self) -> None:
+        """Begin what may begin now, under the lock."""
+        while (
+            self._queue
+            and self._running < self._most
+            and self._running - len(self._waiting) < self._at_once
+            and not self._is_stopping
+        ):
+            self._running += 1
+            self._pool.submit(self._run, self._queue.popleft())
+
+    def _run(self, job: Job) -> None:
+        tell_of_waits(partial(self._note_wait, job))
+        try:
+            self._work(job)
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._start()
+
+    def _note_wait(self, job: Job, begins: bool) -> None:
+        with self._lock:
+            if begins:
+                self._waiting.add(job.folder)
+                self._start()
+            else:
+                self._waiting.discard(job.folder)
+        if begins:
+            self._on_wait()
