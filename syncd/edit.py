@@ -205,7 +205,8 @@ def _layouts(message: Message, head: FrontMatter, parts: Parts) -> list[Layout]:
         subject_key=subject_key,
         attachments_key=attachments_key,
     )
-    return [own] if own == best else [own, best]
+    mixed = own._replace(items=best.items, attachments_key=best.attachments_key)
+    return [own, *(other for other in (mixed, best) if other != own)]
 
 
 def _layout_keys(head: FrontMatter, layout: Layout) -> dict[str, Any]:

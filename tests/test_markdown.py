@@ -254,6 +254,20 @@ def test_a_key_that_is_missing_is_added_behind_the_others() -> None:
     assert HAND_MADE.replace(b":00Z\n", b":00Z\nstatus: read\n") == edited(HAND_MADE, status="read")
 
 
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+@pytest.mark.parametrize(
+    "changes", [{"attachments": '["a`b"]'}, {"body": "New.\n\n## Attachments\n\n- `x`"}]
+)
+def test_an_edit_that_takes_a_key_leaves_a_heading_alone_that_no_new_file_would_have(
+    separator: str, changes: dict[str, str]
+) -> None:
+    heading = f"# One{separator}two".encode()
+    data = HAND_MADE.replace(b"# Title", heading)
+    after = edited(data, **changes)
+    assert heading + b"\n" in after
+    assert data[: data.index(b"---", 5)] == after[: data.index(b"---", 5)]
+
+
 def test_an_edit_that_would_change_an_alias_too_is_refused() -> None:
     data = HAND_MADE.replace(b"owner: *me", b"from_project: *me")
     with pytest.raises(MessageError):
