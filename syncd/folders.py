@@ -175,6 +175,7 @@ class Folders:
                 raise MessageError(
                     f"it has {before.st_size:,} bytes; the limit is {self.max_bytes:,}",
                     hint="Raise max_bytes in syncd.toml, or shorten the file.",
+                    in_bytes=False,  # the limit may change too
                 )
             data = os.pread(fd, before.st_size + 1, 0)
             after = os.fstat(fd)

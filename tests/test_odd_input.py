@@ -232,6 +232,7 @@ def test_g14_a_file_over_the_limit_is_left_alone(tmp_path: Path) -> None:
     assert [AT_ONE, f"inbox/{TWO}.md"] == [entry.path for entry in report.quarantined]
     assert "2,000" in report.quarantined[0].problem.reason
     assert_quiet(project)
+    assert 1 == Project(tmp_path / "p", max_bytes=4000).sync(one_way=True).counts.rows_inserted
     project.receive(1, body="short")
     project.sync()
     assert "short" == project.row(ONE)["body"]
