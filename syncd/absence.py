@@ -15,7 +15,7 @@ from syncd.config import Config
 from syncd.files import FileReplica
 from syncd.found import Found
 from syncd.guard import Halt, guard, still_gone
-from syncd.look import Look, losses
+from syncd.look import Look, look_again, losses
 from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.report import Report
@@ -108,11 +108,7 @@ class Absence:
             return {key: path for key, path in look.vanished.items() if key not in fresh}
         if fresh:
             time.sleep(self._config.gone_s)
-            self._files.reopen()  # others may stand in their places by now
-        standing = self._files.listed(look.vanished[key] for key in fresh)
-        for key in sorted(fresh):
-            if look.vanished[key] in standing:
-                look.paths.append(look.vanished.pop(key))
+            look_again(self._store, self._files, look)
         return dict(look.vanished)
 
     def _displaced(self, look: Look) -> dict[str, str]:

@@ -118,6 +118,16 @@ def _compare_files(
             look.cleared.append(path)
 
 
+def look_again(store: Store, files: FileReplica, look: Look) -> None:
+    """Look at all files once more, a while later: some may be back, or stand elsewhere now."""
+    scan, again = files.scan(), Look()
+    _compare_files(store, scan, again, trust_stamps=True, fresh=frozenset())
+    for key in look.vanished.keys() - again.vanished.keys():
+        del look.vanished[key]
+    look.paths = _in_order({*look.paths, *again.paths})
+    look.folders = scan.folders
+
+
 def look_at(
     store: Store, files: FileReplica, paths: Iterable[str], ids: Iterable[str] = ()
 ) -> Look:

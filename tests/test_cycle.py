@@ -144,6 +144,24 @@ def test_a_deleted_row_deletes_the_file_and_the_history_keeps_its_bytes(synced: 
     assert_quiet(synced)
 
 
+def test_a_file_that_was_on_its_way_to_another_folder_at_the_first_look_is_no_delete(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced.sql("UPDATE messages SET task_injected = 1 WHERE id = ?", ONE)
+    synced.sync()
+    on_its_way = synced.path / "on its way"
+    synced.file(AT_ONE).rename(on_its_way)
+
+    def arrive(_: float) -> None:
+        on_its_way.rename(synced.file(f"inbox/.archive/{ONE}.md"))
+
+    monkeypatch.setattr("syncd.absence.time.sleep", arrive)
+    report = synced.sync()
+    assert 0 == report.counts.rows_deleted
+    assert ("archived", 1) == (synced.row(ONE)["status"], synced.row(ONE)["task_injected"])
+    assert_in_step(synced)
+
+
 def test_an_edit_of_the_row_wins_over_a_deleted_file(synced: Project) -> None:
     synced.file(AT_ONE).unlink()
     synced.new.update(ONE, body="Still needed.")
