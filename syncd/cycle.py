@@ -413,7 +413,11 @@ class _Cycle:
         if isinstance(read, Quarantined):
             self._set_file_aside(state, path, record, read)
         elif read is None:
-            if self.files.look(path) is None:
+            is_gone = self.files.look(path) is None
+            if is_gone and self.orders.one_way:
+                self.report.is_partial = True
+                return False
+            if is_gone:
                 self.report.vanished.add(path)
             self.report.unsettled.add(row_key(key))
             return False

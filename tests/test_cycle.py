@@ -1048,6 +1048,19 @@ def test_migrating_again_brings_edits_and_deletes_nothing(project: Project) -> N
     assert "By hand." == project.row(ONE)["body"]
 
 
+def test_a_migration_leaves_a_row_that_changed_while_its_file_went_to_a_sync(
+    project: Project,
+) -> None:
+    project.receive(1)
+    project.sync()
+    project.file(AT_ONE).unlink()
+    project.new.update(ONE, body="By SQL.")
+    report = project.sync(one_way=True)
+    assert (0, set(), True) == (report.counts.changes(), report.unsettled, report.is_partial)
+    project.sync()
+    assert "By SQL." == project.message_at(AT_ONE).body
+
+
 def test_what_sql_changed_before_a_migration_is_heard_by_a_later_cycle(project: Project) -> None:
     project.receive(1)
     project.sync()
