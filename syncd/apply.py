@@ -22,7 +22,7 @@ from syncd.edit import edit
 from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Found, place_of
-from syncd.journal import JournalEntry, entries_of
+from syncd.journal import LATE_REWRITE, JournalEntry, entries_of
 from syncd.markdown import Place, render
 from syncd.message import Mailbox, file_name, same_texts
 from syncd.names import in_utf8, is_utf8
@@ -383,18 +383,26 @@ class Applier:
             with self.store.writing():
                 self.store.keep_file(message_id, path, data, reason)
 
-    def remove(self, message_id: str, path: str, version: Version, reason: str) -> None:
-        """Take a file that is nobody's message into the history, and delete it."""
-        if self.dry_run:
-            return
-        self._keep_once(message_id, path, version.data, reason)
-        try:
-            self.files.delete(path, seen=version)
-            self.report.late += self.files.settle()
-        except StaleReplica:
-            self.report.unsettled.add(path)
-        except ReplicaError as error:
-            self.report.note_error(error)
+    def remove(self, message_id: str, path: str, version: Version) -> None:
+        """Take a late rewrite that stands beside its message into the history, and delete it."""
+        if not self.dry_run:
+            self._keep_once(message_id, path, version.data, LATE_REWRITE)
+            try:
+                self.files.delete(path, seen=version)
+                self.report.late += self.files.settle()
+            except StaleReplica:
+                self.report.unsettled.add(path)
+                return
+            except ReplicaError as error:
+                self.report.note_error(error)
+                return
+            told = JournalEntry(
+                now_text(), message_id, Side.FILE, Step.DELETE, why=LATE_REWRITE, path=path
+            )
+            with self.store.writing(durable=False, mute=False):
+                self.store.add_to_journal([told])
+        self.report.counts.files_deleted += 1
+        self.touched.add(message_id)
 
     def remove_stray(self, message_id: str, path: str, version: Version, reason: str) -> None:
         """Unlink a stray; its bytes go to the history first where nothing else holds them."""

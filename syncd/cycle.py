@@ -339,7 +339,10 @@ class _Cycle:
                 self.applier.twins[other] = (message.id, twin)
             return True
         if record is not None and is_left_behind(self.store, found, record):
-            self.applier.remove(message.id, found.path, found.version, "late rewrite")
+            if self.orders.one_way:
+                self.report.is_partial = True
+            else:
+                self.applier.remove(message.id, found.path, found.version)
             return False
         self.applier.quarantine_file(
             found.path,

@@ -12,7 +12,8 @@ from syncd.sides import Side
 FIRST_SYNC = "first sync"
 RESTORED = "restored"
 COMMANDED = "by a command"
-_OWN_CAUSES = frozenset({FIRST_SYNC, RESTORED, COMMANDED})
+LATE_REWRITE = "late rewrite"
+_OWN_CAUSES = frozenset({FIRST_SYNC, RESTORED, COMMANDED, LATE_REWRITE})
 _CONFLICT = "conflict: "
 _WAS_GONE = " was gone"
 

@@ -16,6 +16,7 @@ from syncd.apply import Applier
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Found, as_found
+from syncd.journal import LATE_REWRITE
 from syncd.markdown import legacy_view
 from syncd.message import (
     FIELDS,
@@ -29,7 +30,7 @@ from syncd.reconcile import FileState, Outcome, reconcile_late
 from syncd.record import Record
 from syncd.sides import Baseline, Side
 from syncd.snapshot import Version
-from syncd.store import Store
+from syncd.store import VERSION_MEMORY_S, Store
 from syncd.task import Task
 
 _SURE_S = 60.0
@@ -53,7 +54,7 @@ def rewritten_version(store: Store, found: Found, record: Record | None) -> Reco
     view, fields = legacy_view(message), _but_status(fingerprints(message))
     if _is_seen_as(record, view, fields):
         return record
-    for at, version in store.versions(record.id):
+    for at, version in _recent(store, record.id):
         if _is_seen_as(version, view, fields):
             was_unread = version.baseline.status_said != "read"
             return version if was_unread or time.time() - at < _SURE_S else None
@@ -89,8 +90,15 @@ def _but_status(fields: Fingerprints) -> Fingerprints:
 def is_left_behind(store: Store, found: Found, record: Record) -> bool:
     """Tell whether a second file is a rewrite under the name that the message was moved from."""
     version = rewritten_version(store, found, record)
-    moved_from = {found.path for _, was in store.versions(record.id) if was.path == found.path}
-    return version is not None and bool(moved_from)
+    return version is not None and any(
+        was.path == found.path for _, was in _recent(store, record.id)
+    )
+
+
+def _recent(store: Store, message_id: str) -> list[tuple[float, Record]]:
+    """Return the versions that a late writer may have started from; older ones may stand still."""
+    since = time.time() - VERSION_MEMORY_S
+    return [(at, version) for at, version in store.versions(message_id) if at >= since]
 
 
 def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefer: Side) -> None:
@@ -137,7 +145,7 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
     if task.dropped:
         applier.report.late.append(path)
     else:
-        applier.remove_stray(key, path, version, "late rewrite")
+        applier.remove_stray(key, path, version, LATE_REWRITE)
 
 
 def _origin(store: Store, message_id: str, version: Version) -> Record | None:

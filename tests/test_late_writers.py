@@ -111,6 +111,69 @@ def test_g4_a_file_that_is_saved_again_while_it_is_merged_is_in_conflict_with_no
     assert both_equal(here)
 
 
+def with_a_rewrite_under_the_old_name(tmp_path: Path) -> Path:
+    """Return a project whose message SQL archived while an old client was reading it."""
+    here, key, path = world(tmp_path)
+    late = stale_rewrite(path)
+    NewClient(here).update(key, status="archived")
+    run_pass(here, CONFIG, Orders())
+    path.write_bytes(late)
+    return here
+
+
+def files_in(here: Path) -> set[str]:
+    return {path.parent.name for path in (here / ".claude-mpm" / "inbox").rglob("*.md")}
+
+
+def test_a_migration_leaves_a_rewrite_under_the_old_name_to_a_sync(tmp_path: Path) -> None:
+    here = with_a_rewrite_under_the_old_name(tmp_path)
+    report = run_pass(here, CONFIG, Orders(one_way=True))
+    assert (0, True) == (report.counts.changes(), report.is_partial)
+    assert {"inbox", ".archive"} == files_in(here)
+
+
+def test_g16_a_dry_run_tells_of_a_rewrite_that_is_to_go_and_the_journal_that_it_went(
+    tmp_path: Path,
+) -> None:
+    here = with_a_rewrite_under_the_old_name(tmp_path)
+    dry = run_pass(here, CONFIG, Orders(dry_run=True))
+    assert {"inbox", ".archive"} == files_in(here)
+    report = run_pass(here, CONFIG, Orders())
+    assert 1 == report.counts.files_deleted
+    assert report.as_json() == dry.as_json()
+    assert {".archive"} == files_in(here)
+    with closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as opened:
+        sql = "SELECT side, step, why FROM syncd_journal ORDER BY seq DESC LIMIT 1"
+        assert ("file", "delete", "late rewrite") == opened.execute(sql).fetchone()
+
+
+def set_back(here: Path, seconds: float) -> None:
+    """Have all that syncd remembers of replaced versions be older."""
+    with closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as opened, opened:
+        opened.execute("UPDATE syncd_versions SET at = at - ?", (seconds,))
+
+
+def test_who_goes_back_to_a_version_of_days_ago_is_no_late_writer(tmp_path: Path) -> None:
+    here, key, path = world(tmp_path)
+    late = stale_rewrite(path)
+    NewClient(here).update(key, body="From SQL")
+    run_pass(here, CONFIG, Orders())
+    set_back(here, 3 * 86_400)
+    path.write_bytes(late)
+    run_pass(here, CONFIG, Orders())
+    assert "Words" == NewClient(here).rows()[key]["body"]
+    assert both_equal(here)
+
+
+def test_a_copy_at_the_place_that_a_message_left_days_ago_is_not_removed(tmp_path: Path) -> None:
+    here = with_a_rewrite_under_the_old_name(tmp_path)
+    set_back(here, 3 * 86_400)
+    report = run_pass(here, CONFIG, Orders())
+    (entry,) = report.quarantined
+    assert "is taken by" in entry.problem.reason
+    assert {"inbox", ".archive"} == files_in(here)
+
+
 def test_g8_a_stale_rewrite_under_the_old_name_does_not_undo_an_archive(tmp_path: Path) -> None:
     here, key, path = world(tmp_path)
     late = stale_rewrite(path)

@@ -342,7 +342,7 @@ def stale_rewrite(project: Project) -> None:
     project.write(path_of(1), late)
 
 
-@scenario(5)
+@scenario(5, files_deleted=1)
 def rewrite_under_the_old_name(project: Project) -> None:
     agreed(project)
     late = rewritten(project, path_of(1))
