@@ -202,9 +202,12 @@ def losses(
         Gone(Side.FILE, mailbox, number, lost[mailbox], troubles.get(mailbox, ""))
         for mailbox, number in in_mailbox.items()
     ]
-    counted = look.gone_rows - look.cleaned - both_gone
-    records = store.records(counted)
-    by_mailbox = Counter(mailbox_of(record.baseline.status) for record in records.values())
+    # Who archives all and then deletes what is archived has not only cleaned up.
+    by_mailbox = Counter(
+        mailbox_of(record.baseline.status)
+        for key, record in store.records(look.gone_rows - both_gone).items()
+        if not (key in look.cleaned and record.baseline.status == "archived")
+    )
     found += [
         Gone(Side.DB, mailbox, number, by_mailbox[Mailbox(mailbox)])
         for mailbox, number in in_mailbox.items()

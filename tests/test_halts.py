@@ -219,6 +219,12 @@ def test_g6_the_clean_up_of_archived_rows_is_no_halt(crowd: Project) -> None:
     assert_quiet(crowd)
 
 
+def test_g6_rows_that_are_archived_only_to_be_deleted_are_a_mass_delete(crowd: Project) -> None:
+    crowd.sql("UPDATE messages SET status = 'archived'")
+    crowd.sql("DELETE FROM messages WHERE status = 'archived'")
+    assert_halted(crowd, "40")
+
+
 def test_g6_archived_rows_that_nobody_saw_deleted_are_a_mass_delete(crowd: Project) -> None:
     drop_ours(crowd, triggers_only=True)
     crowd.sql("DELETE FROM messages WHERE status = 'archived'")
