@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
 _PRUNED = "journal_pruned_until"
+_ITS_CONFLICTS = "SELECT 1 FROM syncd_conflicts WHERE syncd_conflicts.id = syncd_history.id"
 DROPPED_AT_ONCE = 2000
 DROPPING_S = 0.02
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
@@ -221,15 +222,16 @@ class Chronicle(Database):
     def prune(self, history_days: float, journal_days: float) -> None:
         """Drop history and journal that are past their time; writes nothing where there is none.
 
-        The last copy of an open conflict's loser stays, however old; so does the last entry of
-        the journal for each side, which tells when it was last changed.
+        The versions of a message in conflict stay, however old: an earlier conflict's loser may be
+        among them. So does the last entry of the journal for each side, which tells when it was
+        last changed.
         """
         execute = self.connection.execute
         now = time.time()
         old = (
             (
                 "syncd_history",
-                "at < ? AND version NOT IN (SELECT version FROM syncd_conflicts)",
+                f"at < ? AND NOT EXISTS ({_ITS_CONFLICTS})",
                 history_days,
             ),
             (

@@ -371,6 +371,21 @@ def test_g3_the_same_field_changed_on_both_sides_keeps_both_and_lists_the_confli
     assert report.conflicts == project.sync().conflicts
 
 
+def test_g3_what_lost_a_conflict_is_kept_while_the_message_is_in_conflict(project: Project) -> None:
+    key = project.receive(1)
+    project.sync()
+    for number, said in ((1, "Body 1."), (2, "By hand 1.")):
+        project.edit(AT_ONE, said, f"By hand {number}.")
+        project.new.update(key, body=f"By SQL {number}.")
+        project.sync()
+    project.sql("UPDATE syncd_history SET at = '2001-01-01T00:00:00+00:00'")
+    project.sync()
+    assert {"By SQL 1.", "By SQL 2."} <= {row["body"] for row in project.history(key)}
+    project.sql("DELETE FROM syncd_conflicts")
+    project.sync()
+    assert [] == project.history(key)
+
+
 def test_g3_several_fields_in_conflict_have_one_winner_each(synced: Project) -> None:
     synced.edit(AT_ONE, "# Subject 1", "# By hand")
     synced.edit(AT_ONE, "priority: normal", "priority: high")
