@@ -305,7 +305,8 @@ class _Cycle:
         self.applier.quarantine_file(
             path, key, problem, stamp if isinstance(stamp, Stamp) else None
         )
-        state.done.add(key)
+        if record is not None:  # else the message of that id may stand elsewhere
+            state.done.add(key)
 
     def _is_first(self, state: _Pass, found: Found, record: Record | None) -> bool:
         """Tell whether a file stands for its id; a second one becomes a twin or is quarantined."""

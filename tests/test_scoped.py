@@ -27,6 +27,20 @@ from tests.projects import (
     moment,
 )
 
+
+def test_a_row_is_heard_also_when_another_file_has_the_name_that_its_own_could_have(
+    project: Project,
+) -> None:
+    project.receive(1)
+    project.move(AT_ONE, "inbox/by another name.md")
+    project.sync()
+    project.write(AT_ONE, "garbage")
+    project.new.update(ONE, subject="By SQL")
+    project.scoped(AT_ONE)
+    assert "By SQL" == project.message_at("inbox/by another name.md").subject
+    assert_quiet(project)
+
+
 # Scoped cycles -----------------------------------------------------------------------------------
 
 Deed = Callable[[Project], tuple[set[str], set[str]]]
