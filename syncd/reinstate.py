@@ -12,7 +12,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 
 from syncd import dump, tables
 from syncd.archive import Manifest, checked, dress_folders, tables_of, unpack
@@ -25,7 +24,16 @@ from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX, in_utf8
 from syncd.project import turn
 from syncd.retire import Reason, finish
-from syncd.retirement import ROOTS, Retirement, Stage, remove, retirement, save, sync_folder
+from syncd.retirement import (
+    ROOTS,
+    Retirement,
+    Stage,
+    remove,
+    retirement,
+    save,
+    sync_folder,
+    undoing,
+)
 from syncd.store import DATABASE, Store
 from syncd.trees import digest, look, merge
 
@@ -67,8 +75,7 @@ def reinstate(
         if known is not None and is_placing and known.sha256 != summed:
             raise UsageError(
                 f"{project} is being restored from {known.archive}",
-                hint="Finish that first: syncd retire --undo "
-                f"{quote(str(project / CLAUDE_DIR / known.archive))}",
+                hint=f"Finish that first: {undoing(project, known)}",
             )
         if known is not None and known.stage is Stage.RETIRING and not dry_run:
             finish(project, known)

@@ -50,6 +50,7 @@ from syncd.retirement import (
     retirement,
     save,
     sync_folder,
+    undoing,
 )
 from syncd.store import DATABASE, Store
 from syncd.trees import Node, digest, digest_of_stream, listing, look, merge, unlink_if
@@ -98,7 +99,7 @@ def retire(project: Path, config: Config, *, dry_run: bool = False) -> Retiring:
         if known is not None and known.stage is Stage.RESTORING:
             raise UsageError(
                 f"{project} is being restored from {known.archive}",
-                hint=f"Finish that first: syncd retire --undo {_archive_of(project, known)}",
+                hint=f"Finish that first: {undoing(project, known)}",
             )
         result = Retiring(project)
         if known is None:
@@ -121,10 +122,6 @@ def _tell_of(project: Path, result: Retiring) -> None:
     if archive.exists():
         result.archive_bytes = archive.stat().st_size
         result.manifest = manifest_of(archive)
-
-
-def _archive_of(project: Path, known: Retirement) -> Path:
-    return project / CLAUDE_DIR / known.archive
 
 
 # Before the marker ---------------------------------------------------------------------------

@@ -100,13 +100,21 @@ def retirement(project: Path) -> Retirement | None:
 
 def refusal(project: Path, known: Retirement) -> ReplicaError:
     """Return what is said to those who ask a retired project for what it has no more."""
-    from shlex import quote  # few projects are retired
-
-    archive = quote(str(project / CLAUDE_DIR / known.archive))
     return ReplicaError(
         f"{project} is retired: its files, its history and its journal are in an archive",
-        hint=f"Bring them back: syncd retire --undo {archive}",
+        hint=f"Bring them back: {undoing(project, known)}",
     )
+
+
+def undoing(project: Path, known: Retirement) -> str:
+    """Return the command that brings a project back from its archive, or goes on with that."""
+    from shlex import quote  # few projects are retired
+
+    archive = project / CLAUDE_DIR / known.archive
+    if archive.exists():
+        return f"syncd retire --undo {quote(str(archive))}"
+    # It was moved away, and may be undone from there.
+    return f"syncd retire {quote(str(project))} --undo FOLDER/{quote(known.archive)}"
 
 
 def _damaged(path: Path, reason: str) -> ReplicaError:

@@ -364,6 +364,27 @@ def test_an_archive_that_was_moved_away_is_undone_by_naming_the_project(
     assert files == tree(project)
 
 
+def test_an_undo_from_elsewhere_that_was_cut_off_names_no_archive_that_is_not_there(
+    project: Project, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tree(project)
+    project.retire()
+    archive = project.archive.rename(tmp_path / "kept.tar.xz")
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("syncd.reinstate._place", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        reinstate(project.path, archive, project.config)
+    monkeypatch.undo()
+    way = f"syncd retire {project.path} --undo FOLDER/kept.tar.xz"
+    assert f"→ Finish it: {way}" in call("status", project.path).out
+    assert way in call("retire", project.path).err
+    assert 0 == call(*way.replace("FOLDER", str(tmp_path)).split()[1:]).code
+    assert files == tree(project)
+
+
 def test_a_damaged_archive_changes_nothing(project: Project, call: Call) -> None:
     project.retire()
     data = bytearray(project.archive.read_bytes())

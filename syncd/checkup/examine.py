@@ -20,7 +20,7 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.files import FileReplica
 from syncd.heartbeat import agents
 from syncd.names import CLAUDE_DIR
-from syncd.retirement import Retirement, Stage, left_files, retirement
+from syncd.retirement import Retirement, Stage, left_files, retirement, undoing
 from syncd.store import DATABASE, Store
 from syncd.verify import patience_beside, verify
 
@@ -57,7 +57,7 @@ def examine(project: Path) -> Iterator[Check]:
 
 def retirement_check(project: Path, known: Retirement) -> Check:
     """Tell whether a project's retirement came to its end, and nobody has written files since."""
-    undo = f"syncd retire --undo {shlex.quote(str(project / CLAUDE_DIR / known.archive))}"
+    undo = undoing(project, known)
     if not known.is_done:
         retiring = known.stage is Stage.RETIRING
         mend = f"syncd retire {shlex.quote(str(project))}" if retiring else undo

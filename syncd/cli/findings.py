@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd.cli.output import Tone
-from syncd.names import CLAUDE_DIR
 from syncd.report import Counts, Report
 from syncd.report import number_of as number_of
 
@@ -83,20 +82,22 @@ def _retirement(report: Report, known: Retirement) -> Iterator[Line]:
     """Yield what is left to do in a retired project."""
     import shlex  # few projects are retired
 
-    archive = shlex.quote(str(Path(report.path) / CLAUDE_DIR / known.archive))
+    from syncd.retirement import undoing
+
+    undo = undoing(Path(report.path), known)
     if known.stage == "retiring":
         yield "  retiring it was cut off: not all that is packed is removed", Tone.ATTENTION
         yield f"  → Finish it: syncd retire {shlex.quote(report.path)}", Tone.HINT
     elif known.stage == "restoring":
         yield "  restoring it was cut off: not all is back", Tone.ATTENTION
-        yield f"  → Finish it: syncd retire --undo {archive}", Tone.HINT
+        yield f"  → Finish it: {undo}", Tone.HINT
     elif report.left:
         for path in report.left:
             yield f"  {path} stands there, and no new client sees it", Tone.ATTENTION
         project = shlex.quote(report.path)
         yield (
             "  → If an old client wrote it, bring the folders back and all in step: "
-            f"syncd retire --undo {archive} && syncd sync {project}",
+            f"{undo} && syncd sync {project}",
             Tone.HINT,
         )
         yield f"  → If it was only open somewhere, remove it: syncd retire {project}", Tone.HINT

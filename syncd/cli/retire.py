@@ -23,6 +23,7 @@ from syncd.find import is_project
 from syncd.names import CLAUDE_DIR
 from syncd.reinstate import Reinstating, reinstate
 from syncd.retire import Reason, Retiring
+from syncd.retirement import undoing
 
 app = typer.Typer()
 
@@ -111,16 +112,18 @@ def _details(found: Retiring, *, dry_run: bool) -> Iterator[Line]:
         verb = "would pack" if dry_run else "packed"
         yield f"  {verb} {files} into {_archive(found)}{size}", Tone.PLAIN
         kept = ", ".join(
-            number_of(manifest.tables.get(f"syncd_{name}", 0), noun)
-            for name, noun in (("history", "version"), ("journal", "journal entry"))
-        ).replace("entrys", "entries")
+            number_of(manifest.tables.get(f"syncd_{name}", 0), *nouns)
+            for name, *nouns in (
+                ("history", "version"),
+                ("journal", "journal entry", "journal entries"),
+            )
+        )
         verb = "would remove" if dry_run else "removed"
         yield f"  {verb} syncd's tables and triggers; the archive has their {kept}", Tone.PLAIN
     for path in found.left:
         yield f"  {path} stays: it is not in the archive, or open somewhere", Tone.ATTENTION
-    if not dry_run:
-        call = f"syncd retire --undo {shlex.quote(str(_archive(found)))}"
-        yield f"  → Bring it all back: {call}", Tone.HINT
+    if found.known is not None and not dry_run:
+        yield f"  → Bring it all back: {undoing(found.project, found.known)}", Tone.HINT
 
 
 def _print_reasons(reasons: list[Reason]) -> None:
