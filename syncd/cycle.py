@@ -24,7 +24,7 @@ from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED
 from syncd.look import Look, look_at, look_fully
-from syncd.message import Mailbox, Message, file_name, mailbox_at
+from syncd.message import Mailbox, Message, file_name, lost_field, mailbox_at
 from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
@@ -38,6 +38,7 @@ from syncd.task import Task
 
 _BATCH = 250
 _PATHS_AT_ONCE = 1000
+_LOST_HINT = "Set it again with SQL; the file has it still."
 _BATCH_BYTES = 8 * 1024 * 1024
 """How much of files or rows is in memory at once; a single one may be larger."""
 
@@ -448,6 +449,9 @@ class _Cycle:
         message: Message | Quarantined | None = None
         if row is not None:
             try:
+                lost = lost_field(row.values, record.baseline.fields) if record else None
+                if lost is not None:
+                    raise MessageError(f"its {lost} is NULL, and was not", hint=_LOST_HINT)
                 message = row.message()
                 self.applier.cleared.add(row_key(key))
             except MessageError as error:

@@ -244,6 +244,15 @@ _COLUMNS = ("id", *FIELDS)
 _NULLABLE = _COLUMNS.index("created_at")  # and all behind it have a meaning where they are NULL
 
 
+def lost_field(row: Sequence[object], agreed: Fingerprints) -> str | None:
+    """Return a field that is NULL in a row where the contract forbids that, and held something.
+
+    A column that was dropped and added again has lost what it held; nobody made that empty.
+    """
+    pairs = zip(FIELDS, row[1:_NULLABLE], agreed, strict=False)
+    return next((name for name, value, was in pairs if value is None and was), None)
+
+
 def _column_text(column: str, value: object) -> str | None:
     """Return a column's value as text; raises `MessageError` for what is none and not a number."""
     if value is None:

@@ -188,10 +188,14 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
             hint="Give the table that name, and the view another.",
         )
     elif missing := missing_columns(connection):
-        raise ReplicaError(
-            f"the table messages lacks the column {missing[0]!r}",
-            hint=f"Add it: ALTER TABLE messages ADD COLUMN {missing[0]} TEXT",
-        )
+        column = missing[0]
+        hint = f"Add it: ALTER TABLE messages ADD COLUMN {column} TEXT"
+        if column in COLUMNS:
+            hint = (
+                "Bring it back with what it held, from a backup or by its former name: "
+                f"ALTER TABLE messages RENAME COLUMN … TO {column}"
+            )
+        raise ReplicaError(f"the table messages lacks the column {column!r}", hint=hint)
 
 
 def create(connection: sqlite3.Connection, *, anew: bool = False) -> None:

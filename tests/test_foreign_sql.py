@@ -229,6 +229,26 @@ def test_g12_a_missing_column_is_said_and_nothing_is_harmed(synced: Project) -> 
     assert_in_step(synced)
 
 
+@pytest.mark.parametrize("column", ["subject", "body", "from_agent", "message_type"])
+def test_g12_a_column_that_was_dropped_and_added_again_empties_no_file(
+    synced: Project, column: str
+) -> None:
+    files, words = synced.files(), synced.sql(f"SELECT {column}, id FROM messages")
+    drop_ours(synced, triggers_only=True)
+    for index in ("status", "to_project", "priority", "created_at"):
+        synced.sql(f"DROP INDEX IF EXISTS idx_messages_{index}")
+    synced.sql(f"ALTER TABLE messages DROP COLUMN {column}")
+    assert "RENAME COLUMN" in synced.cycle().hint
+    synced.sql(f"ALTER TABLE messages ADD COLUMN {column} TEXT")
+    report = synced.sync()
+    assert (0, 5) == (report.counts.changes(), len(report.quarantined))
+    assert files == synced.files()
+    for value, key in words:
+        synced.sql(f"UPDATE messages SET {column} = ? WHERE id = ?", value, key)
+    assert (0, []) == (synced.sync().counts.changes(), synced.sync().quarantined)
+    assert_in_step(synced)
+
+
 def test_g12_the_triggers_never_fail_a_hosts_write(synced: Project) -> None:
     synced.sql("UPDATE messages SET body = x'00ff', metadata = 1.5 WHERE id = ?", ONE)
     synced.sql("UPDATE messages SET id = NULL WHERE id = ?", TWO)
