@@ -167,7 +167,7 @@ class Absence:
 
     def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
         orders = self._orders
-        if orders.one_way or orders.is_decision:
+        if orders.one_way:
             return None
         if not (gone_files or look.vanished or look.gone_rows):
             return None
@@ -175,6 +175,8 @@ class Absence:
 
         def trouble_of(folder: str) -> str:
             found = look.folders.get(folder) or self._files.folder_state(folder)
+            if orders.is_decision and not found.is_closed:
+                return ""
             if found.identity is None:
                 return found.trouble
             was = known.get(folder)
@@ -187,4 +189,7 @@ class Absence:
             if key not in gone_files and trouble_of(path.rpartition("/")[0])
         }
         found = losses(self._store, look, gone_files | in_trouble, trouble_of)
+        if orders.is_decision:
+            # Nobody can decide what becomes of messages of which nothing can be told.
+            found = [one for one in found if one.trouble]
         return guard(found) or (still_gone(found) if self._halted else None)
