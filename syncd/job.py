@@ -16,11 +16,12 @@ from typing import Any
 from syncd import config as settings
 from syncd.config import Config
 from syncd.database import state_of
-from syncd.errors import SyncdError
+from syncd.errors import ReplicaError, SyncdError
 from syncd.names import CLAUDE_DIR
 from syncd.orders import Orders
 from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
+from syncd.retirement import ROOTS
 from syncd.schedule import LONGEST_RETRY_S, Schedule
 from syncd.store import DATABASE, Store
 from syncd.wakes import Kind, Wake
@@ -183,6 +184,7 @@ class Job:
             if self.store is not None and not self.store.is_current():
                 self._make_way()
                 return None
+            self._refuse_emptied()
             if self.store is None:
                 self.store = Store.open(Path(self._database))
             done = self._pass(self.store, orders, is_early=is_early)
@@ -270,6 +272,21 @@ class Job:
         if self.database_gone_at is None:
             self.database_gone_at = now
         return now - self.database_gone_at < self.config.gone_s
+
+    def _refuse_emptied(self) -> None:
+        """Raise `ReplicaError` where the database is gone and the mailboxes with it.
+
+        That is what a place looks like at which nothing is mounted now. A database that is made
+        there is in the way of nobody, but it says that there are no messages.
+        """
+        if self.database_gone_at is None or not os.path.isdir(self.folder):
+            return
+        if not any(os.path.lexists(f"{self.folder}/{root}") for root in ROOTS):
+            raise ReplicaError(
+                f"{self.folder} is empty: the database is gone, and the mailboxes with it",
+                hint="Mount it again, or put back what was there; to begin anew, make a folder "
+                "'inbox' in it.",
+            )
 
     def heed(self, orders: Orders, report: Report) -> None:
         """Log what a cycle did, and arrange for what it left for later."""

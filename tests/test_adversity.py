@@ -777,6 +777,25 @@ def test_g11_a_queue_that_overflows_while_the_agent_is_stopped(world: World) -> 
 # The folder -------------------------------------------------------------------------------------
 
 
+def test_g6_g18_an_empty_folder_in_its_place_is_told_and_left_empty(
+    world: World, tmp_path: Path
+) -> None:
+    """As after an unmount of the folder itself."""
+    with RunningAgent(world.home, world.here, world.other) as agent:
+        world.fill(5)
+        world.base.rename(tmp_path / "kept")
+        world.base.mkdir()
+        wait_for(lambda: "is empty" in agent.log)
+        done = syncd(world.home, "status", world.here)
+        assert (1, True) == (done.returncode, "is empty" in done.stdout)
+        assert [] == os.listdir(world.base)
+        world.assert_the_other_goes_on()
+        world.base.rmdir()
+        (tmp_path / "kept").rename(world.base)
+        world.send()
+        world.assert_recovered()
+
+
 @pytest.mark.parametrize("back", ["all", "files", "database"])
 def test_g5_g15_a_folder_removed_and_made_again(world: World, tmp_path: Path, back: str) -> None:
     with RunningAgent(world.home, world.here, world.other) as agent:
