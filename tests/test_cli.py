@@ -25,8 +25,11 @@ import pytest
 from fixtures.make_world import WORLD
 from syncd.cli import main, output
 from syncd.cli.projects import worst
+from syncd.cli.status import Status
 from syncd.errors import ExitCode
+from syncd.heartbeat import AgentInfo
 from syncd.project import turn
+from syncd.report import Report
 from tests.projects import Project
 
 COMMANDS = [
@@ -414,6 +417,25 @@ def test_g16_a_dry_run_over_changes_on_both_sides_does_not_either(
     assert comparable(dry) == comparable(real)
     assert f"{project.path}: would insert 1 row, " in text
     assert ("delete 1 row" in text) == (command == "sync")
+
+
+def test_g16_a_dry_run_names_no_version_that_is_not_there(syncd: Call, tmp_path: Path) -> None:
+    project = Project(tmp_path / "shop")
+    key = project.receive(1)
+    syncd("sync", project.path)
+    project.edit(f"inbox/{key}.md", "Body 1.", "By hand.")
+    project.new.update(key, body="By SQL.")
+    words = f"conflict in {key}, body: the file's value stands, the row's"
+    assert f"{words} would go to the history\n" in syncd("sync", project.path, "-n").out
+    assert f"{words} is version " in syncd("sync", project.path).out
+
+
+def test_a_project_with_something_pending_is_not_called_in_sync() -> None:
+    agent = AgentInfo(1, "", "", True, True, ("/p",), False, {}, {}, "")
+    status = Status(Path("/p"), Report("/p"), agent, messages=2, pending=1)
+    assert ("catching up", ExitCode.IN_SYNC) == (status.word, status.code)
+    status.pending = 0
+    assert "in sync" == status.word
 
 
 def test_a_dry_run_with_nothing_to_do_says_so(syncd: Call, world: Path) -> None:

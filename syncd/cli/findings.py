@@ -115,9 +115,10 @@ def problems(report: Report) -> Iterator[Line]:
         yield f"  {quarantined(entry)}", Tone.ATTENTION
     for conflict in report.conflicts:
         winner, loser = ("file", "row") if conflict.winner == Side.FILE else ("row", "file")
+        kept = f"is version {conflict.version} in" if conflict.version else "would go to"
         yield (
             f"  conflict in {conflict.id}, {conflict.field}: the {winner}'s value stands, "
-            f"the {loser}'s is version {conflict.version} in the history",
+            f"the {loser}'s {kept} the history",
             Tone.ATTENTION,
         )
 

@@ -74,7 +74,10 @@ class Status:
     @property
     def word(self) -> str:
         """What it is, in a word or two."""
-        return "never synced" if self.is_new else _WORDS[self.state]
+        if self.is_new:
+            return "never synced"
+        is_behind = self.state is State.IN_SYNC and self.pending
+        return "catching up" if is_behind else _WORDS[self.state]
 
     @property
     def state(self) -> State:
