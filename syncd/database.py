@@ -53,7 +53,7 @@ class Database:
         if path.exists() and not os.access(path, os.W_OK):
             # Opened all the same, SQLite would make its -wal and -shm as unwritable as the file
             # is, and leave them so.
-            raise ReplicaError(f"{path} cannot be written", hint=_MAY_WRITE)
+            raise _unwritable(path)
         if create and os.geteuid() == 0:
             _create_for_owner(path)
         with translated(path):
@@ -331,13 +331,22 @@ def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
             f"another program holds the lock of {path} for more than {BUSY_TIMEOUT_S:.0f} s",
             hint="Try again when it has finished.",
         )
+    if name.startswith("SQLITE_READONLY"):
+        return _unwritable(path)
     for prefix, (sentence, hint) in _PROBLEMS.items():
         if name.startswith(prefix):
             return ReplicaError(f"{path} {sentence}", hint=hint)
     return ReplicaError(f"{path}: {error}")
 
 
-_MAY_WRITE = "Give syncd's user the right to write it and its folder."
+def _unwritable(path: Path) -> ReplicaError:
+    hint = "Give syncd's user the right to write it and its folder."
+    with suppress(OSError):
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            hint = "The file system is read-only; mount it writable."
+    return ReplicaError(f"{path} cannot be written", hint=hint)
+
+
 _PROBLEMS = {
     "SQLITE_CORRUPT": (
         "is damaged",
@@ -349,7 +358,6 @@ _PROBLEMS = {
         "Move it away; 'syncd migrate' builds a new one from the files.",
     ),
     "SQLITE_FULL": ("cannot grow: the disk is full", "Free some space; syncd goes on by itself."),
-    "SQLITE_READONLY": ("cannot be written", _MAY_WRITE),
     "SQLITE_CANTOPEN": ("cannot be opened", "Look whether it exists and who may read it."),
     "SQLITE_IOERR": ("cannot be read or written", "Look at the disk and its free space."),
 }

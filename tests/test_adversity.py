@@ -321,6 +321,7 @@ def test_g2_g15_g18_a_whole_read_only_project(tmp_path: Path) -> None:
         OldClient(world.there).send(behind, "Subject", world.text("behind the mount"))
         wait_for(lambda: "read-only" in agent.log or "cannot be written" in agent.log)
         world.assert_status_names("read-only", "cannot be written")
+        assert "mount it writable" in syncd(world.home, "status", world.here).stdout
         world.assert_the_other_goes_on()
         unmount(world.base)
         world.assert_recovered()
