@@ -9,19 +9,19 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, TypeAlias
 
-from syncd.apply import row_key
 from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
 from syncd.files import FileReplica
 from syncd.found import Found
 from syncd.guard import Halt, guard, still_gone
 from syncd.look import Look, look_again, losses
+from syncd.names import is_row_key, row_key
 from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.report import Report
 from syncd.sides import Quarantined
 from syncd.snapshot import Stamp
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 
 Twins: TypeAlias = dict[str, tuple[str, Stamp]]
 
@@ -66,7 +66,7 @@ class Absence:
         Before a message is deleted it is looked for everywhere; and nothing is done in a project
         that is halted, or whose folders are not those that they were, before that is understood.
         """
-        if any(not path.startswith(f"{DATABASE}#") for path in self._orders.gone):
+        if not all(map(is_row_key, self._orders.gone)):
             return True
         if self._halted:
             return True

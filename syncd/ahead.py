@@ -26,10 +26,10 @@ from syncd.divided import Answering, Answers, Divided, answer_lots, in_portions
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import arrival_of, as_found, each
-from syncd.names import CLAUDE_DIR, in_utf8
+from syncd.names import CLAUDE_DIR, DATABASE, in_utf8
 from syncd.second_process import Draw, SecondProcess
 from syncd.snapshot import Version
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 
 FEWEST = 2000
 """How many are worth a second process, which may take a tenth of a second to start."""

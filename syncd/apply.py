@@ -25,27 +25,15 @@ from syncd.found import Found, place_of
 from syncd.journal import LATE_REWRITE, JournalEntry, entries_of
 from syncd.markdown import Place, render
 from syncd.message import Mailbox, file_name, same_texts
-from syncd.names import in_utf8, is_utf8
+from syncd.names import in_utf8, is_utf8, row_key
 from syncd.reconcile import Outcome, Step
 from syncd.report import OpenConflict, Report
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import NO_STAMP, Stamp, Version
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from syncd.task import Task
 
 _LONGEST_NAME = 255
-
-
-def row_key(message_id: object) -> str:
-    """Return the name under which a row is quarantined."""
-    plain = isinstance(message_id, str) and is_utf8(message_id)
-    return f"{DATABASE}#{message_id if plain else repr(message_id)}"
-
-
-def id_in_row_key(key: str) -> str | None:
-    """Return the id in a name that `row_key` made of a plain one; None for a file's path."""
-    prefix, _, message_id = key.partition("#")
-    return message_id if prefix == DATABASE else None
 
 
 class Applier:

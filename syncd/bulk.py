@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from syncd.ahead import Ahead
-from syncd.apply import Applier, row_key
+from syncd.apply import Applier
 from syncd.chronicle import now_text
 from syncd.departure import Departure, departures_of
 from syncd.errors import ReplicaError, StaleReplica, SyncdError
@@ -19,6 +19,7 @@ from syncd.files import FileReplica
 from syncd.found import Arrival
 from syncd.journal import first_entry
 from syncd.message import file_name
+from syncd.names import row_key
 from syncd.record import Row
 from syncd.sides import Side
 from syncd.store import Store

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncd.apply import Applier, id_in_row_key, row_key
+from syncd.apply import Applier
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.files import FileReplica
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, halt_entry
 from syncd.look import Look
 from syncd.message import FOLDERS
+from syncd.names import id_in_row_key, row_key
 from syncd.orders import Orders
 from syncd.report import Report
 from syncd.sides import Side

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from syncd.absence import Absence
 from syncd.ahead import Ahead, reading_ahead, rendering_ahead
-from syncd.apply import Applier, id_in_row_key, row_key
+from syncd.apply import Applier
 from syncd.bulk import Bulk
 from syncd.chronicle import QuarantineEntry
 from syncd.condition import record_condition, record_findings, with_decision
@@ -25,6 +25,7 @@ from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED
 from syncd.look import Look, look_at, look_fully
 from syncd.message import Mailbox, Message, file_name, lost_field, mailbox_at
+from syncd.names import id_in_row_key, row_key
 from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile

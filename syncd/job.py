@@ -17,13 +17,13 @@ from syncd import config as settings
 from syncd.config import Config
 from syncd.database import state_of
 from syncd.errors import ReplicaError, SyncdError
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
 from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
 from syncd.retirement import ROOTS
 from syncd.schedule import LONGEST_RETRY_S, Schedule
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from syncd.wakes import Kind, Wake
 
 log = logging.getLogger("syncd.agent")

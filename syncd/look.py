@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from syncd.errors import DamagedBaseline
 from syncd.files import FileReplica
 from syncd.message import FOLDERS, Mailbox, mailbox_of
-from syncd.names import is_stray, is_utf8
+from syncd.names import is_row_key, is_stray, is_utf8
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import FolderState, Scan, Stamp, odd_file
-from syncd.store import DATABASE, FeedEntry, Store
+from syncd.store import FeedEntry, Store
 
 if TYPE_CHECKING:
     from syncd.guard import Gone
@@ -109,7 +109,7 @@ def _compare_files(
     )
     look.twins_gone = [path for path in twins if path not in scan.stamps]
     for path, entry in quarantine.items():
-        if path.startswith(f"{DATABASE}#"):
+        if is_row_key(path):
             if entry.id is not None:
                 look.ids.add(entry.id)
             else:

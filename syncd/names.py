@@ -1,4 +1,4 @@
-"""Names of files: what can be a message, and what is syncd's own for a moment."""
+"""Names: the database, files that can be messages, rows, and what is syncd's own for a moment."""
 
 from __future__ import annotations
 
@@ -7,14 +7,32 @@ from functools import cache
 from itertools import count
 
 CLAUDE_DIR = ".claude-mpm"
+DATABASE = "messaging.db"
 TEMP_PREFIX = ".syncd-"
 TEMP_SUFFIX = ".tmp"
+_ROW = f"{DATABASE}#"
 _numbers = count()
 
 
 def is_message_name(name: str) -> bool:
     """Tell whether a file of that name in a mailbox folder can be a message."""
     return name.endswith(".md")
+
+
+def row_key(message_id: object) -> str:
+    """Return the name of a row, beside the paths of files: ``messaging.db#id``."""
+    plain = isinstance(message_id, str) and is_utf8(message_id)
+    return f"{_ROW}{message_id if plain else repr(message_id)}"
+
+
+def is_row_key(name: str) -> bool:
+    """Tell whether a name is that of a row, and not a file's path."""
+    return name.startswith(_ROW)
+
+
+def id_in_row_key(name: str) -> str | None:
+    """Return the id in the name of a row; None for a file's path."""
+    return name.removeprefix(_ROW) if is_row_key(name) else None
 
 
 def is_stray(path: str) -> bool:

@@ -20,13 +20,13 @@ from syncd.errors import (
     UsageError,
     os_sentence,
 )
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
 from syncd.patience import Patience
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
 from syncd.seen import Seen
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 
 _LOOK_S = 0.01
 

@@ -21,7 +21,7 @@ from syncd.errors import ReplicaError, StaleReplica, UsageError
 from syncd.files import FileReplica
 from syncd.folders import changing
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR, TEMP_PREFIX, in_utf8
+from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, in_utf8
 from syncd.project import turn
 from syncd.retire import Reason, finish
 from syncd.retirement import (
@@ -34,7 +34,7 @@ from syncd.retirement import (
     sync_folder,
     undoing,
 )
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from syncd.trees import digest, look, merge
 
 _ASIDE = f"{TEMP_PREFIX}restoring"

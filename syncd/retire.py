@@ -37,7 +37,7 @@ from syncd.config import Config
 from syncd.database import Database, translated
 from syncd.errors import BusyError, ReplicaError, StaleReplica, UsageError
 from syncd.folders import changing
-from syncd.names import CLAUDE_DIR, TEMP_PREFIX, in_utf8
+from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, in_utf8
 from syncd.orders import Orders
 from syncd.project import turn
 from syncd.report import Report
@@ -52,7 +52,7 @@ from syncd.retirement import (
     sync_folder,
     undoing,
 )
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from syncd.trees import Node, digest, digest_of_stream, listing, look, merge, unlink_if
 from syncd.verify import verify
 

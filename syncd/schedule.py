@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass, field
 
 from syncd.config import Config
+from syncd.names import is_row_key
 from syncd.orders import Orders
 from syncd.report import Report
-from syncd.store import DATABASE
 from syncd.wakes import Kind, Wake
 
 LONGEST_RETRY_S = 30.0
@@ -195,7 +195,7 @@ class Schedule:
                 self.again_at = None
             if full:
                 return Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
-            paths |= {path for path in gone if not path.startswith(DATABASE)}
+            paths |= {path for path in gone if not is_row_key(path)}
             return Orders(paths=frozenset(paths), gone=gone, wait=False)
 
     def has_work(self, now: float) -> bool:
@@ -239,7 +239,7 @@ class Schedule:
                 self.retries = min(self.retries + 1, 10)
                 later = now + min(0.05 * 2**self.retries, 1.0)
                 for path in report.unsettled:
-                    if "#" in path and path.startswith(DATABASE):
+                    if is_row_key(path):
                         self.again_at = later
                     else:
                         self.quiet_at.setdefault(path, later)

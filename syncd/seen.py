@@ -17,10 +17,9 @@ from pathlib import Path
 from syncd.config import Config, state_folder
 from syncd.database import state_of
 from syncd.digest import blake2b
-from syncd.names import CLAUDE_DIR, in_utf8
+from syncd.names import CLAUDE_DIR, DATABASE, in_utf8
 from syncd.report import Report
 from syncd.snapshot import Scan
-from syncd.store import DATABASE
 from syncd.tables import VERSION
 
 FEWEST = 1000

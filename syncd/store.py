@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DATABASE = "messaging.db"
 VERSION_MEMORY_S = 600.0
 """How long a replaced version is known as what an old client's late rewrite started from."""
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from syncd.apply import row_key
 from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.inventory import Inventory
 from syncd.message import FIELDS, Message
-from syncd.names import CLAUDE_DIR, is_utf8
+from syncd.names import CLAUDE_DIR, is_utf8, row_key
 from syncd.record import Row
 from syncd.sides import Quarantined
 from syncd.store import Store

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncd.message import FOLDERS
-from syncd.names import is_message_name, is_utf8
+from syncd.names import DATABASE, is_message_name, is_utf8
 from syncd.retirement import MARKER
-from syncd.store import DATABASE
 
 _WAL = f"{DATABASE}-wal"
 

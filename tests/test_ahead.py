@@ -24,9 +24,10 @@ from syncd.errors import BusyError, SyncdError
 from syncd.files import FileReplica
 from syncd.folders import MAX_BYTES
 from syncd.found import arrival_of, as_found
+from syncd.names import DATABASE
 from syncd.record import RecordValues
 from syncd.second_process import SecondProcess
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from tests.projects import Project, assert_in_step, assert_quiet
 from tests.running import wait_for
 

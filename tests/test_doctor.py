@@ -23,7 +23,7 @@ import pytest
 import syncd
 from fixtures.make_world import WORLD
 from syncd.heartbeat import alive
-from syncd.store import DATABASE
+from syncd.names import DATABASE
 from tests.calls import Call
 from tests.projects import Project, nothing_written
 from tests.running import RunningAgent, as_anybody, environment, wait_for

@@ -9,7 +9,8 @@ import pytest
 from syncd import chronicle
 from syncd import store as store_module
 from syncd.journal import JournalEntry
-from syncd.store import DATABASE, Store
+from syncd.names import DATABASE
+from syncd.store import Store
 from tests.projects import Project
 
 ONE = "msg-20260220-000001-00000000"

@@ -13,8 +13,8 @@ import pytest
 
 from syncd import seen
 from syncd.files import FileReplica
+from syncd.names import DATABASE
 from syncd.seen import Seen
-from syncd.store import DATABASE
 from tests.projects import Project
 
 ONE = "msg-20260220-000001-00000000"

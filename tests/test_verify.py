@@ -18,7 +18,8 @@ import pytest
 from fixtures.make_world import WORLD
 from syncd.errors import StaleReplica
 from syncd.message import FIELDS
-from syncd.store import DATABASE, Store
+from syncd.names import DATABASE
+from syncd.store import Store
 from syncd.tables import COLUMNS
 from syncd.verify import Verification, verify
 from tests.projects import Project, nothing_written

@@ -13,11 +13,11 @@ from syncd.checkup.check import Check, Verdict, good, made, some
 from syncd.checkup.machine import seconds_ahead
 from syncd.guard import Halt
 from syncd.messaging.schema import INDEXES_DDL
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
 from syncd.report import number_of
 from syncd.sides import Side
 from syncd.snapshot import Scan
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from syncd.verify import Verification
 
 _SETTLED_S = 60.0
@@ -243,7 +243,7 @@ class DatabaseChecks:
         differing = {one.id for one in known.differences}
         standing, past = [], []
         for path, entry in self._store.quarantine().items():
-            is_row = path.startswith(f"{DATABASE}#")
+            is_row = is_row_key(path)
             if path in found_now:
                 continue  # another check tells of it
             if entry.id in differing and (is_row or path in scan.stamps):

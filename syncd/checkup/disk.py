@@ -11,8 +11,7 @@ from pathlib import Path
 
 from syncd.checkup.check import Check, Verdict, good, some
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR
-from syncd.store import DATABASE
+from syncd.names import CLAUDE_DIR, DATABASE
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(

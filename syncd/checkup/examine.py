@@ -19,9 +19,9 @@ from syncd.config import Config
 from syncd.errors import ConfigError, SyncdError
 from syncd.files import FileReplica
 from syncd.heartbeat import agents
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.retirement import Retirement, Stage, left_files, retirement, undoing
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from syncd.verify import patience_beside, verify
 
 

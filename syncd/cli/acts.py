@@ -20,13 +20,13 @@ from syncd.errors import ExitCode, UsageError
 from syncd.find import current_folder, project_around
 from syncd.history import in_step
 from syncd.journal import COMMANDED
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.report import Report, worst_exit_code
 from syncd.retirement import refusal, retirement
 from syncd.sides import Side
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 
 SIDES: dict[str, str] = {Side.FILE: "file", Side.DB: "row"}
 """What the sides are called towards people."""

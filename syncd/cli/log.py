@@ -22,10 +22,10 @@ from syncd.cli.when import moment
 from syncd.errors import SyncdError
 from syncd.follow import follow as follow_journal
 from syncd.journal import COMMANDED, HALTED, QUARANTINED, RELEASED, RESUMED, JournalEntry
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.reconcile import Step
 from syncd.sides import Side
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 
 app = typer.Typer()
 

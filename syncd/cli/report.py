@@ -30,10 +30,10 @@ from syncd.cli.progress_words import (
 )
 from syncd.cli.projects import chosen_projects, trouble_of, worst
 from syncd.errors import ExitCode, SyncdError, UsageError
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.progress import Figures, Progress, Survey, Window, Writer, progress_of
 from syncd.sides import Side
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 
 app = typer.Typer()
 

@@ -25,11 +25,11 @@ from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError, UsageErro
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
 from syncd.report import OpenConflict, Report, State, worst_exit_code
 from syncd.retirement import left_files, retirement
 from syncd.sides import Side
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 from syncd.tables import is_ready
 
 app = typer.Typer()
@@ -223,7 +223,7 @@ def _count_pending(store: Store, files: FileReplica) -> int:
     }
     ids.update(seen.vanished)
     ids.update(seen.odd_paths.keys() - quarantine.keys())
-    ids |= seen.ids - {quarantine[path].id for path in always if path.startswith(f"{DATABASE}#")}
+    ids |= seen.ids - {quarantine[path].id for path in always if is_row_key(path)}
     ids.update(entry.id for entry in seen.feed)
     return len(ids)
 

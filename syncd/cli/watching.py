@@ -24,10 +24,10 @@ from syncd.cli.status import Status, look, print_status
 from syncd.errors import ExitCode, UsageError
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.journal import JournalEntry
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.report import State
 from syncd.retirement import MARKER
-from syncd.store import DATABASE, Store
+from syncd.store import Store
 
 EVERY_S = 1.0
 MINUTES = 10
