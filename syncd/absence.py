@@ -91,22 +91,25 @@ class Absence:
         )
 
     def _confirmed(self, look: Look) -> dict[str, str]:
-        """Return the messages, with their path, whose file is still gone at a second look."""
+        """Return the messages, with their path, whose file is still gone at a second look.
+
+        What is missed for the first time waits for that: here, or as ``vanished`` in the report.
+        """
         if self._orders.one_way:
             return {}
         if self._halted:
             return dict(look.vanished)
-        fresh = {key for key, path in look.vanished.items() if path not in self._orders.gone}
+        first = {key for key, path in look.vanished.items() if path not in self._orders.gone}
         if not self._orders.wait:
             # Rows too are given a second look: the guard is to see all of a slow clean-out, and a
             # row that is written anew (deleted, then inserted) must not cost its file.
-            fresh_rows = {key for key in look.gone_rows if row_key(key) not in self._orders.gone}
-            self._report.vanished |= set(map(row_key, fresh_rows))
-            self._report.vanished |= {look.vanished[key] for key in fresh}
-            look.gone_rows -= fresh_rows
-            look.ids -= fresh_rows
-            return {key: path for key, path in look.vanished.items() if key not in fresh}
-        if fresh:
+            first_rows = {key for key in look.gone_rows if row_key(key) not in self._orders.gone}
+            self._report.vanished |= set(map(row_key, first_rows))
+            self._report.vanished |= {look.vanished[key] for key in first}
+            look.gone_rows -= first_rows
+            look.ids -= first_rows
+            return {key: path for key, path in look.vanished.items() if key not in first}
+        if first:
             time.sleep(self._config.gone_s)
             look_again(self._store, self._files, look)
         return dict(look.vanished)
@@ -121,9 +124,9 @@ class Absence:
             if isinstance(read, Found) and read.state.message.id != record.id:
                 lost[record.id] = record.path
         if not self._orders.wait and not self._halted:
-            fresh = {key for key, path in lost.items() if path not in self._orders.gone}
-            self._report.vanished |= {lost[key] for key in fresh}
-            lost = {key: path for key, path in lost.items() if key not in fresh}
+            first = {key for key, path in lost.items() if path not in self._orders.gone}
+            self._report.vanished |= {lost[key] for key in first}
+            lost = {key: path for key, path in lost.items() if key not in first}
         return lost
 
     def _elsewhere(

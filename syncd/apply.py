@@ -96,7 +96,7 @@ class Applier:
                     self._change_file(task)
             self.report.late += self.files.settle()
             self._in_one_transaction(self._record, ready)
-        self._keep_beside()
+        self.keep_beside()
         for task in ready:
             if not task.dropped:
                 self._count(task)
@@ -354,7 +354,7 @@ class Applier:
 
     # Files that stand beside the message's own
 
-    def _keep_beside(self) -> None:
+    def keep_beside(self) -> None:
         """Keep the words of files that no row holds: the next version would be their end."""
         beside, self.beside = self.beside, []
         records = self.store.records({found.state.message.id for found in beside})
@@ -392,12 +392,14 @@ class Applier:
         self.report.counts.files_deleted += 1
         self.touched.add(message_id)
 
-    def remove_stray(self, message_id: str, path: str, version: Version, reason: str) -> None:
-        """Unlink a stray; its bytes go to the history first where nothing else holds them."""
+    def remove_stray(
+        self, message_id: str, path: str, version: Version, *, keep_as: str | None
+    ) -> None:
+        """Unlink a stray; its bytes go to the history first, for this reason, if for any."""
         if self.dry_run:
             return
-        if reason:
-            self._keep_once(message_id, path, version.data, reason)
+        if keep_as is not None:
+            self._keep_once(message_id, path, version.data, keep_as)
         try:
             if not self.files.unlink_stray(path, version.digest):
                 self.report.late.append(path)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from syncd.absence import Absence
 from syncd.ahead import Ahead, reading_ahead, rendering_ahead
@@ -45,20 +46,20 @@ _BATCH_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class _Pass:
+class _Notes:
     """What one cycle knows while it runs.
 
     ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
     gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
     with, ``twins`` the recorded copies of own messages, ``second_names`` files with the names
     under which they stand too.
-    ``is_first`` says that the database knew of no message when files began to be read ahead.
+    ``was_empty`` says that the database knew of no message when files began to be read ahead.
     """
 
     look: Look
     quarantine: dict[str, QuarantineEntry]
     twins: dict[str, tuple[str, Stamp]]
-    is_first: bool = False
+    was_empty: bool = False
     claimed: dict[str, str] = field(default_factory=dict)
     second_names: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
@@ -117,8 +118,8 @@ class _Cycle:
         """Return what the journal says of all that this cycle does, where that needs saying."""
         if self.orders.restore:
             return RESTORED
-        is_first = self.store.state("folders") is None
-        return self.orders.cause or (FIRST_SYNC if is_first else "")
+        was_synced = self.store.state("folders") is not None
+        return self.orders.cause or ("" if was_synced else FIRST_SYNC)
 
     def run(
         self, is_known: Callable[[Scan], bool] | None, has_news: Callable[[], bool] | None
@@ -143,52 +144,52 @@ class _Cycle:
             # Rows that were gone at an earlier look: of some, no feed tells.
             ids = [key for path in orders.gone if (key := id_in_row_key(path)) is not None]
             look = look_at(self.store, self.files, paths, ids)
-        state = _Pass(look, quarantine, self.store.twins() if look.paths else {})
-        absent = absence.judge(look, state.quarantine, state.twins)
+        notes = _Notes(look, quarantine, self.store.twins() if look.paths else {})
+        absent = absence.judge(look, notes.quarantine, notes.twins)
         self.report.halt = absent.halt
         if absent.halt is None:
-            state.claimed |= absent.moved
-            state.unknown |= absent.unknown
-            state.fileless |= absent.gone.keys()
+            notes.claimed |= absent.moved
+            notes.unknown |= absent.unknown
+            notes.fileless |= absent.gone.keys()
             look.cleared += absent.gone.values()
-            self._apply(state)
+            self._apply(notes)
         if not orders.dry_run:
             record_condition(self.store, self.files, self.report, orders, look)
             if look.folders:
                 self.store.prune(self.config.history_days, self.config.journal_days)
                 self.store.prune_versions()
-        self._summarise(state)
+        self._summarise(notes)
         self.report.fresh = self.files.fresh
         return self.report
 
-    def _apply(self, state: _Pass) -> None:
+    def _apply(self, notes: _Notes) -> None:
         """Reconcile and apply all that the look found, in batches."""
-        look = state.look
+        look = notes.look
         self._set_odd_aside(look)
         if not (self.orders.one_way or self.orders.dry_run):
             for path in look.strays:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
         with reading_ahead(self.project, self.files, look.paths, self.config.max_bytes) as ahead:
-            state.is_first = ahead is not None and self.store.is_empty()
+            notes.was_empty = ahead is not None and self.store.is_empty()
             for start in range(0, len(look.paths), _PATHS_AT_ONCE):
                 paths = look.paths[start : start + _PATHS_AT_ONCE]
                 if ahead is not None:
-                    paths = self._take_ahead(state, ahead, paths)
-                self._take_paths(state, paths)
-        rest = sorted((look.ids | state.fileless) - state.done - state.unknown)
+                    paths = self._take_ahead(notes, ahead, paths)
+                self._take_paths(notes, paths)
+        rest = sorted((look.ids | notes.fileless) - notes.done - notes.unknown)
         told = [] if self.orders.dry_run or self.orders.one_way else rest
         with rendering_ahead(self.project, self.store, told) as ahead, self.bulk.recording():
             for start in range(0, len(rest), _BATCH):
                 self.files.reopen()  # others may stand in their places since they were looked at
                 new, left = self.bulk.rendered(ahead, rest[start : start + _BATCH])
                 for ids in self.store.in_portions(left, _BATCH_BYTES):
-                    self.bulk.send([*new, *self._take_ids(state, ids)])
+                    self.bulk.send([*new, *self._take_ids(notes, ids)])
                     new = []
                 self.bulk.send(new)
-        self._set_second_names_aside(state)
+        self._set_second_names_aside(notes)
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
-        record_findings(self.applier, look, state.quarantine)
+        record_findings(self.applier, look, notes.quarantine)
         self._wait_for_late_writers()
 
     def _wait_for_late_writers(self) -> None:
@@ -200,9 +201,9 @@ class _Cycle:
             for path in late:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
 
-    def _set_second_names_aside(self, state: _Pass) -> None:
+    def _set_second_names_aside(self, notes: _Notes) -> None:
         """Report each second name of a file, unless that was a move that had been cut off."""
-        for path, other in state.second_names.items():
+        for path, other in notes.second_names.items():
             if self.files.look(path) == self.files.look(other) is not None:
                 reason = f"it is {other} under another name"
                 self.applier.quarantine_file(
@@ -219,33 +220,33 @@ class _Cycle:
                 key, Quarantined(f"the id is {kind}", hint="Give the row an id that is text.")
             )
 
-    def _take_ahead(self, state: _Pass, ahead: Ahead, paths: list[str]) -> list[str]:
+    def _take_ahead(self, notes: _Notes, ahead: Ahead, paths: list[str]) -> list[str]:
         """Insert what is new in these files, as read ahead; return those that are left to read."""
         arrivals = self.bulk.read(ahead, paths)
         known: set[str] = set()
-        if not state.is_first:
+        if not notes.was_empty:
             ids = {arrival.id for arrival in arrivals}
             known = self.store.known(ids) | self.store.rows(ids).keys()
         new: dict[str, Arrival] = {}
         for arrival in arrivals:
             key = arrival.id
-            is_seen = key in known or key in new or key in state.claimed
-            if not (is_seen or arrival.path in state.twins):
+            is_seen = key in known or key in new or key in notes.claimed
+            if not (is_seen or arrival.path in notes.twins):
                 new[key] = arrival
         if 2 * len(new) < len(arrivals):
             ahead.give_up()  # what is not new is read once more
         inserted = self.bulk.insert(list(new.values()))
         if len(inserted) < len(new):
-            state.is_first = False  # somebody else inserts too
+            notes.was_empty = False  # somebody else inserts too
         taken = {key: new[key].path for key in inserted}
-        state.claimed |= taken
-        state.fileless -= inserted
-        state.done |= inserted
+        notes.claimed |= taken
+        notes.fileless -= inserted
+        notes.done |= inserted
         self.applier.cleared.update(taken.values())
         left = set(paths).difference(taken.values())
         return [path for path in paths if path in left]
 
-    def _take_paths(self, state: _Pass, paths: Sequence[str]) -> None:
+    def _take_paths(self, notes: _Notes, paths: Sequence[str]) -> None:
         """Read these files and carry out what they and their rows ask for."""
         at = {record.path: record for record in self.store.records_at(paths)}
         founds: list[Found] = []
@@ -253,20 +254,20 @@ class _Cycle:
         for path in paths:
             read = self.reader.read(path)
             if isinstance(read, Quarantined):
-                self._set_file_aside(state, path, at.get(path), read)
+                self._set_file_aside(notes, path, at.get(path), read)
             elif read is not None:
                 founds.append(read)
                 self.applier.cleared.add(path)
                 size += len(read.version.data)
                 if size > _BATCH_BYTES:
-                    self._take_founds(state, founds)
+                    self._take_founds(notes, founds)
                     founds, size = [], 0
             elif path in at:
                 self.report.unsettled.add(path)
-                state.done.add(at[path].id)
-        self._take_founds(state, founds)
+                notes.done.add(at[path].id)
+        self._take_founds(notes, founds)
 
-    def _take_founds(self, state: _Pass, founds: Sequence[Found]) -> None:
+    def _take_founds(self, notes: _Notes, founds: Sequence[Found]) -> None:
         ids = {found.state.message.id for found in founds}
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
@@ -274,10 +275,10 @@ class _Cycle:
         new: list[tuple[Found, Arrival]] = []
         for found in founds:
             key = found.state.message.id
-            if self._is_first(state, found, records.get(key)):
-                state.claimed[key] = found.path
-                state.fileless.discard(key)
-                state.done.add(key)
+            if self._stands_for_its_id(notes, found, records.get(key)):
+                notes.claimed[key] = found.path
+                notes.fileless.discard(key)
+                notes.done.add(key)
                 record, row = records.get(key), rows.get(key)
                 intent = intended.get((key, found.version.digest))
                 if record is None and row is None and intent is None:
@@ -285,20 +286,21 @@ class _Cycle:
                     if arrival is not None:
                         new.append((found, arrival))
                         continue
-                tasks.append(self._task(state, key, found, row, record, intent))
-            elif state.twins.get(found.path) != (key, found.version.stamp):
+                tasks.append(self._task(notes, key, found, row, record, intent))
+            elif notes.twins.get(found.path) != (key, found.version.stamp):
                 self.applier.beside.append(found)
         inserted = self.bulk.insert([arrival for _, arrival in new])
         left = [found for found, arrival in new if arrival.id not in inserted]
         tasks += [
-            self._task(state, found.state.message.id, found, None, None, None) for found in left
+            self._task(notes, found.state.message.id, found, None, None, None) for found in left
         ]
         wanted = [task for task in tasks if task is not None]
-        for start in range(0, max(1, len(wanted)), _BATCH):
+        for start in range(0, len(wanted), _BATCH):
             self.applier.apply(wanted[start : start + _BATCH])
+        self.applier.keep_beside()
 
     def _set_file_aside(
-        self, state: _Pass, path: str, record: Record | None, problem: Quarantined
+        self, notes: _Notes, path: str, record: Record | None, problem: Quarantined
     ) -> None:
         if path.rpartition("/")[2].startswith(".") and record is None:
             return  # an editor's or file manager's own file, not a message
@@ -308,22 +310,25 @@ class _Cycle:
             path, key, problem, stamp if isinstance(stamp, Stamp) else None
         )
         if record is not None:  # else the message of that id may stand elsewhere
-            state.done.add(key)
+            notes.done.add(key)
 
-    def _is_first(self, state: _Pass, found: Found, record: Record | None) -> bool:
-        """Tell whether a file stands for its id; a second one becomes a twin or is quarantined."""
+    def _stands_for_its_id(self, notes: _Notes, found: Found, record: Record | None) -> bool:
+        """Tell whether a file stands for its id; what does not is dealt with as what it is.
+
+        That is a twin, a late rewrite, or a second file, which is set aside.
+        """
         message = found.state.message
         to_oneself = message.from_project == message.to_project
         in_outbox = found.state.mailbox is Mailbox.OUTBOX
         stamp = found.version.stamp
         if (
-            found.path in state.twins
-            and state.twins[found.path][0] == message.id
+            found.path in notes.twins
+            and notes.twins[found.path][0] == message.id
             and (record is None or record.path != found.path)
         ):
             self.applier.twins[found.path] = (message.id, stamp)
             return False
-        other = self._other_file(state, found, record)
+        other = self._other_file(notes, found, record)
         if other is None:
             return True
         if self.files.look(other) == stamp:
@@ -331,7 +336,7 @@ class _Cycle:
             if other not in listed:
                 return True  # renamed to a name that, where case does not count, is the same
             if found.path in listed:
-                state.second_names[found.path] = other
+                notes.second_names[found.path] = other
             return False
         if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
             self.applier.twins[found.path] = (message.id, stamp)
@@ -358,10 +363,10 @@ class _Cycle:
         )
         return False
 
-    def _other_file(self, state: _Pass, found: Found, record: Record | None) -> str | None:
+    def _other_file(self, notes: _Notes, found: Found, record: Record | None) -> str | None:
         """Return the path of another file that has the same id, and came first."""
         key = found.state.message.id
-        claimed = state.claimed.get(key)
+        claimed = notes.claimed.get(key)
         if claimed is not None:
             return claimed if claimed != found.path else None
         if record is None or record.path == found.path:
@@ -375,7 +380,7 @@ class _Cycle:
                 return None
         return record.path
 
-    def _take_ids(self, state: _Pass, ids: Sequence[str]) -> list[Departure]:
+    def _take_ids(self, notes: _Notes, ids: Sequence[str]) -> list[Departure]:
         """Compare these messages, whose rows or whose files' absence gave the reason to look.
 
         Returns what becomes of those that are new in rows; of the others, all is done.
@@ -383,8 +388,8 @@ class _Cycle:
         records, rows = self.store.records(ids), self.store.rows(ids)
         intended = self.store.intended(ids)
         known = records.keys() | {key for key, _ in intended}
-        fresh = [] if self.orders.one_way else [key for key in rows if key not in known]
-        new = self.bulk.departures([rows[key] for key in fresh])
+        new_rows = [row for key, row in rows.items() if key not in known]
+        new = [] if self.orders.one_way else self.bulk.departures(new_rows)
         done = {departure.id for departure in new}
         tasks = []
         for key in ids:
@@ -392,33 +397,34 @@ class _Cycle:
             if row is None and record is None:
                 self.applier.cleared.add(row_key(key))
             elif key not in done:
-                found = self._file_of(state, key, record, row)
-                if isinstance(found, Found) or found is None:
+                found = self._file_of(notes, key, record, row)
+                if found is not False:
                     intent = intended.get((key, found.version.digest)) if found else None
-                    tasks.append(self._task(state, key, found, row, record, intent))
+                    tasks.append(self._task(notes, key, found, row, record, intent))
         self.applier.apply([task for task in tasks if task is not None])
         return new
 
     def _file_of(
-        self, state: _Pass, key: str, record: Record | None, row: Row | None
-    ) -> Found | Quarantined | bool | None:
+        self, notes: _Notes, key: str, record: Record | None, row: Row | None
+    ) -> Found | Literal[False] | None:
         """Return a message's file; None when it has none, False when that cannot be said now."""
-        if key in state.fileless:
+        if key in notes.fileless:
             return None
         path = record.path if record else self.files.standing(file_name(key))
         if path is None:
             return None
-        is_plain = row is not None and not row.is_one_of_many and key not in state.look.vanished
+        is_plain = row is not None and not row.is_one_of_many and key not in notes.look.vanished
         if is_plain and record and row and row.digest == record.row_digest:
             self.applier.cleared.add(row_key(key))
             return False
-        entry = state.quarantine.get(path)
+        entry = notes.quarantine.get(path)
         if entry is not None and path not in self.applier.cleared and entry.stamp is not None:
             return False
         read = self.reader.read(path)
         if isinstance(read, Quarantined):
-            self._set_file_aside(state, path, record, read)
-        elif read is None:
+            self._set_file_aside(notes, path, record, read)
+            return False
+        if read is None:
             is_gone = self.files.look(path) is None
             if is_gone and self.orders.one_way:
                 self.report.is_partial = True
@@ -427,7 +433,7 @@ class _Cycle:
                 self.report.vanished.add(path)
             self.report.unsettled.add(row_key(key))
             return False
-        elif read.state.message.id != key:
+        if read.state.message.id != key:
             if record is None:
                 return None
             # Another message stands there: this one's new place is not seen yet.
@@ -438,7 +444,7 @@ class _Cycle:
 
     def _task(
         self,
-        state: _Pass,
+        notes: _Notes,
         key: str,
         found: Found | None,
         row: Row | None,
@@ -488,15 +494,15 @@ class _Cycle:
                 return None if done else Task(key, rows_only, found, row, record, partial=True)
         if outcome is NOTHING:
             return None
-        if outcome.file is Step.DELETE and key not in state.look.gone_rows:
+        if outcome.file is Step.DELETE and key not in notes.look.gone_rows:
             # Its row went after the look, or unheard of: the guard has not seen that.
             self.report.vanished.add(row_key(key))
             return None
         return Task(key, outcome, found, row, record, was_intended=intended is not None)
 
-    def _summarise(self, state: _Pass) -> None:
+    def _summarise(self, notes: _Notes) -> None:
         if self.report.halt is not None or self.orders.dry_run:
-            entries = state.quarantine | self.applier.set_aside
+            entries = notes.quarantine | self.applier.set_aside
         else:
             entries = self.store.quarantine()
         self.report.quarantined = [entries[path] for path in sorted(entries)]

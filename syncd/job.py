@@ -28,7 +28,7 @@ from syncd.wakes import Kind, Wake
 
 log = logging.getLogger("syncd.agent")
 
-_COMMIT_S = (0.0001,) * 15
+_COMMIT_S, _COMMIT_LOOKS = 0.0001, 15
 _DEFECT_HINT = "The agent's log has the whole of it; the project is tried again by itself."
 
 
@@ -129,10 +129,10 @@ class Job:
         is for a cycle over all.
         """
         came = self.has_news()
-        for pause in _COMMIT_S:
+        for _ in range(_COMMIT_LOOKS):
             if came or self.schedule.paths or self.schedule.full:
                 break
-            time.sleep(pause)
+            time.sleep(_COMMIT_S)
             came = self.has_news()
         if not came:
             return False

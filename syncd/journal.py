@@ -44,11 +44,6 @@ class JournalEntry(NamedTuple):
     seq: int = 0
 
     @property
-    def is_by_a_client(self) -> bool:
-        """Tell whether a client's or person's change led to it, no first sync and no command."""
-        return bool(self.origins)
-
-    @property
     def origins(self) -> tuple[Side, ...]:
         """Return the sides on which clients or people made the change that led to it."""
         return origins_of(self.side, self.why)

@@ -9,9 +9,9 @@ class Orders(NamedTuple):
     """What a cycle is asked to do.
 
     ``paths`` limits it to these files and the ids in the feed (None: everything). ``gone`` are
-    vanished paths that were already gone at an earlier look; ``fresh`` are those that an earlier
-    look read too early to trust their stamps. ``one_way`` changes rows only and
-    deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
+    paths, and rows as ``messaging.db#id``, that were gone at an earlier look already; ``fresh`` are
+    paths that an earlier look read too early to trust their stamps. ``one_way`` changes rows only
+    and deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
     side; ``accept_deletes`` passes the guard. With ``wait`` the cycle itself looks twice, where
     the agent would come back later. ``cause`` is what the journal says of changes that a command
     asked for.

@@ -72,11 +72,11 @@ class OpenConflict(NamedTuple):
 class Report:
     """What one cycle did in one project.
 
-    ``unsettled`` are paths and ids to come back to soon, ``vanished`` paths to look at a second
-    time, ``fresh`` ones to read again at the next full compare, ``late`` displaced files that
-    somebody still had open. ``is_partial`` tells that a one-way cycle left something for one in
-    both directions. In a ``retired`` project nothing is done; ``left`` are files that stand in its
-    legacy folders all the same.
+    ``unsettled`` is to be come back to soon, ``vanished`` to be looked at a second time: paths and
+    rows as ``messaging.db#id``. ``fresh`` are paths that were read too early to trust their stamps,
+    ``late`` those of displaced files that somebody still had open. ``is_partial`` tells that a
+    one-way cycle left something for one in both directions. In a ``retired`` project nothing is
+    done; ``left`` are files that stand in its legacy folders all the same.
     """
 
     path: str

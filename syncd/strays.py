@@ -36,8 +36,11 @@ from syncd.task import Task
 _SURE_S = 60.0
 """How long a file that equals an earlier version to the letter counts as a late rewrite of it.
 
-Later it is taken for a person who went back to that version.
+Of a version that was ``read`` already a rewrite changes nothing; later it is taken for a person who
+went back to that version.
 """
+
+_LEFT_OVER = "left over"
 
 
 def rewritten_version(store: Store, found: Found, record: Record | None) -> Record | None:
@@ -112,7 +115,6 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
         return
     except MessageError:
         return
-    folder = path.rpartition("/")[0]
     try:
         late = as_found(path, version, applier.own_path)
         was = store.version_of(version) if "id" not in late.state.said else None
@@ -120,19 +122,21 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
             late = as_found(was.path, version, applier.own_path)
     except MessageError:
         # A writer was cut off, or syncd was before the file had its name.
-        applier.remove_stray(folder, path, version, "left over" if version.data else "")
+        applier.remove_stray(path, path, version, keep_as=_LEFT_OVER if version.data else None)
         return
     key = late.state.message.id
     record = store.records([key]).get(key)
     if (key, version.digest) in store.intended([key]):
-        applier.remove_stray(key, path, version, "")  # ours: a crash came before it had its name
+        # Ours: a crash came before it had its name.
+        applier.remove_stray(key, path, version, keep_as=None)
         return
     rewritten = rewritten_version(store, late, record)
     origin = rewritten or _origin(store, key, version)
     if record is None or origin is None or origin.digest == version.digest:
         known = record is not None and record.digest == version.digest
         unchanged = origin is not None and origin.digest == version.digest
-        applier.remove_stray(key, path, version, "" if known or unchanged else "left over")
+        keep_as = None if known or unchanged else _LEFT_OVER
+        applier.remove_stray(key, path, version, keep_as=keep_as)
         return
     outcome_of = partial(
         reconcile_late, origin.baseline, late.state, prefer=prefer, is_rewrite=rewritten is not None
@@ -145,7 +149,7 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
     if task.dropped:
         applier.report.late.append(path)
     else:
-        applier.remove_stray(key, path, version, LATE_REWRITE)
+        applier.remove_stray(key, path, version, keep_as=LATE_REWRITE)
 
 
 def _origin(store: Store, message_id: str, version: Version) -> Record | None:

@@ -44,7 +44,7 @@ def test_a_first_sync_is_told_as_such_with_the_sender_as_origin(project: Project
         entry.agent,
         entry.project,
     )
-    assert not entry.is_by_a_client
+    assert () == entry.origins
 
 
 SENDERS = {f"many-{number:03}": f"agent{number % 3}" for number in range(120)}
