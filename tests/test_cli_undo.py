@@ -106,6 +106,23 @@ def test_g3_a_conflict_is_listed_with_both_values_and_the_ways_to_settle_it(
     assert f"    → To take the row's value instead: syncd resolve {key} --take db" == lines[5]
 
 
+def test_a_conflict_in_a_message_that_went_names_the_ways_that_work(
+    call: Call, shop: Project
+) -> None:
+    key = in_conflict(shop)
+    shop.file(f"inbox/{key}.md").unlink()
+    shop.sync()
+    lines = call("conflicts").out.splitlines()
+    assert f"    file: the row of '{key}' is gone" == lines[2]
+    assert f"    → To leave it at that: syncd resolve {key} --take current" == lines[4]
+    assert f"    → To bring the message back: syncd restore {key}" == lines[5]
+    assert 6 == len(lines)
+    (conflict,) = call("conflicts", "--json").json["conflicts"]
+    assert [f"syncd resolve {key} --take current"] == conflict["resolve"]
+    assert 3 == call("restore", key).code  # it is in conflict still
+    assert f"inbox/{key}.md" in shop.files()
+
+
 def test_no_conflicts_end_with_0_and_open_ones_with_3(home: Path, shop: Project) -> None:
     none = syncd(home, "conflicts", shop.path, gone_s=0)
     in_conflict(shop)

@@ -45,8 +45,14 @@ class _Values:
     values: dict[Side, str | None]
     unknown: dict[Side, str]
 
+    @property
+    def is_past(self) -> bool:
+        """Whether the message is gone: there is nothing to put either value into."""
+        return Side(self.conflict.winner) in self.unknown
+
     def as_json(self, project: Path) -> dict[str, Any]:
         conflict = self.conflict
+        takes = [CURRENT] if self.is_past else [*map(str, Side), CURRENT]
         return {
             "id": conflict.id,
             "field": conflict.field,
@@ -56,10 +62,7 @@ class _Values:
             "file": self.values.get(Side.FILE),
             "db": self.values.get(Side.DB),
             "unknown": self.unknown.get(Side.FILE) or self.unknown.get(Side.DB),
-            "resolve": [
-                call(project, "resolve", conflict.id, "--take", take)
-                for take in (*map(str, Side), CURRENT)
-            ],
+            "resolve": [call(project, "resolve", conflict.id, "--take", take) for take in takes],
         }
 
 
@@ -114,7 +117,10 @@ def _print(project: Path, found: list[_Values]) -> None:
     for key, of_one in by_id.items():
         for conflict in of_one:
             _print_one(values[conflict])
-        _print_ways(project, key, {Side(conflict.winner) for conflict in of_one})
+        if any(values[conflict].is_past for conflict in of_one):
+            _print_ways_back(project, key)
+        else:
+            _print_ways(project, key, {Side(conflict.winner) for conflict in of_one})
     if len(by_id) > 1:
         way = call(project, "resolve", None, "--all", "--take", CURRENT)
         output.say(f"  → To keep what stands now in all of them: {way}", Tone.HINT)
@@ -131,8 +137,9 @@ def _print_one(one: _Values) -> None:
     texts = {side: value or "" for side, value in one.values.items()}
     start = _start(texts.values())
     for side, what in ((winner, "stands now"), (loser, f"version {conflict.version}")):
-        words = one.unknown.get(side) or _shortened(texts[side], start)
-        output.say(f"    {SIDES[side]} ({what}): {words}")
+        unknown = one.unknown.get(side)
+        where = f"{SIDES[side]}" if unknown else f"{SIDES[side]} ({what})"
+        output.say(f"    {where}: {unknown or _shortened(texts[side], start)}")
 
 
 def _start(texts: Collection[str]) -> int:
@@ -159,6 +166,12 @@ def _print_ways(project: Path, key: str, winners: set[Side]) -> None:
         if winners != {side}:
             take = call(project, "resolve", key, "--take", side)
             output.say(f"    → To take the {SIDES[side]}'s value instead: {take}", Tone.HINT)
+
+
+def _print_ways_back(project: Path, key: str) -> None:
+    leave = call(project, "resolve", key, "--take", CURRENT)
+    output.say(f"    → To leave it at that: {leave}", Tone.HINT)
+    output.say(f"    → To bring the message back: {call(project, 'restore', key)}", Tone.HINT)
 
 
 @app.command(cls=Command, epilog="Example: syncd resolve msg-20260220-201500 --take db")
