@@ -615,6 +615,18 @@ def test_status_changes_nothing(syncd: Call, tmp_path: Path) -> None:
     assert before == listing(project.path)
 
 
+def test_a_row_whose_file_cannot_be_read_is_not_pending(syncd: Call, tmp_path: Path) -> None:
+    project = Project(tmp_path / "shop")
+    ids = [project.receive(number) for number in (1, 2)]
+    syncd("sync", project.path)
+    project.write(f"inbox/{ids[0]}.md", "garbage")
+    syncd("sync", project.path)
+    project.new.update(ids[0], body="By SQL.")
+    assert (3, "needs attention, 2 messages") == _status(syncd, project)
+    project.new.update(ids[1], body="By SQL.")
+    assert (3, "needs attention, 2 messages, 1 pending") == _status(syncd, project)
+
+
 def test_g18_status_says_what_needs_a_person(syncd: Call, tmp_path: Path) -> None:
     project = Project(tmp_path / "shop")
     ids = [project.receive(number) for number in (1, 2)]

@@ -225,6 +225,9 @@ def _count_pending(store: Store, files: FileReplica) -> int:
     ids.update(seen.odd_paths.keys() - quarantine.keys())
     ids |= seen.ids - {quarantine[path].id for path in always if is_row_key(path)}
     ids.update(entry.id for entry in seen.feed)
+    # What became of a row whose file cannot be read waits for the file.
+    waiting = quarantine.keys() - set(seen.paths)
+    ids -= {quarantine[path].id for path in waiting if not is_row_key(path)}
     return len(ids)
 
 
