@@ -40,7 +40,8 @@ _NO_SPACE = re.compile(r"\S")
 _MAX_ITEMS = 10_000
 # A break of two characters is also two breaks, and nothing may try both for each: hence `?+`.
 _SECTION = re.compile(
-    r"(?:\r\n?+|\n)## Attachments(?:(?:[ \t]*+(?:\r\n?+|\n))+- `[^`\r\n]++`)+[ \t]*+\Z"
+    r"(?:\r\n?+|\n)## Attachments(?=[\r\n])"  # with blanks behind it is none to the old client
+    r"(?:(?:[ \t]*+(?:\r\n?+|\n))+- `[^`\r\n]++`)+[ \t]*+\Z"
 )
 _SECTION_HEADING = "## Attachments"
 _ITEM = re.compile(r"- `([^`\r\n]+)`")

@@ -268,6 +268,13 @@ def test_an_edit_that_takes_a_key_leaves_a_heading_alone_that_no_new_file_would_
     assert data[: data.index(b"---", 5)] == after[: data.index(b"---", 5)]
 
 
+def test_a_heading_of_attachments_with_blanks_behind_is_none_as_for_the_old_client() -> None:
+    data = render(_plain("Words."), place_of(Mailbox.INBOX)) + b"\n\n## Attachments \n\n- `a b`"
+    read, old = parse(data, place_of(Mailbox.INBOX)).message, parse_legacy(data)
+    assert (old.body, None) == (read.body, read.attachments)
+    assert [] == old.attachments
+
+
 def test_an_edit_that_would_change_an_alias_too_is_refused() -> None:
     data = HAND_MADE.replace(b"owner: *me", b"from_project: *me")
     with pytest.raises(MessageError):
