@@ -58,7 +58,7 @@ class Inventory:
         self.unreadable: dict[str, Quarantined] = {}
         self._first: dict[str, str] = {}
         self._more: dict[str, list[str]] = {}
-        self._recorded: set[str] = set()
+        self._recorded: dict[str, str] = {}
 
     def read_all(self) -> None:
         """Read every file there is."""
@@ -138,15 +138,18 @@ class Inventory:
         return Copies(main, twins, [path for path in others if path != main])
 
     def _is_twin(self, path: str, *, alone: bool) -> bool:
-        if mailbox_at(path) is not Mailbox.OUTBOX or not self.seen[path].to_oneself:
+        """Tell whether a file is a twin. What a cycle recorded as one stays one, as for a cycle."""
+        seen = self.seen[path]
+        if mailbox_at(path) is not Mailbox.OUTBOX:
             return False
-        return not alone or path in self._recorded
+        return self._recorded.get(path) == seen.id or (seen.to_oneself and not alone)
 
-    def _recorded_twins(self) -> set[str]:
-        """Return the copies that a cycle left alone, but for those that are the message by now."""
+    def _recorded_twins(self) -> dict[str, str]:
+        """Return path and id of the copies that a cycle left alone and that are no message now."""
         with self._store.reading():
-            recorded = set(self._store.twins())
-            return recorded - {record.path for record in self._store.records_at(recorded)}
+            recorded = {path: key for path, (key, _) in self._store.twins().items()}
+            now = {record.path for record in self._store.records_at(recorded)}
+            return {path: key for path, key in recorded.items() if path not in now}
 
     def _read(self, path: str) -> None:
         message = self.message_at(path)

@@ -239,6 +239,17 @@ def test_the_copies_of_a_message_to_oneself_are_twins(project: Project) -> None:
     assert (True, (f"outbox/{key}.md",)) == (result.is_equal, result.twins)
 
 
+def test_a_copy_that_a_cycle_left_alone_stays_a_twin_also_when_it_is_edited(
+    project: Project,
+) -> None:
+    key = project.old.send(project.path, "To me", "Do not forget.")
+    twin = f"outbox/{key}.md"
+    project.sync()
+    project.edit(twin, f"to_project: {project.path}", "to_project: /somebody/else")
+    assert (0, []) == (project.sync().counts.changes(), project.sync().quarantined)
+    assert (True, (twin,)) == (found(project).is_equal, found(project).twins)
+
+
 def test_an_outbox_copy_that_no_cycle_left_alone_is_a_message(project: Project) -> None:
     key = project.old.send(project.path, "To me", "Do not forget.")
     project.file(f"inbox/{key}.md").unlink()
