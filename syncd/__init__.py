@@ -28,6 +28,7 @@ keeps the arrows so.
     cycle           one cycle: look, reconcile, guard, apply, record
     condition       what is recorded beside messages: decision, halt, folders, quarantine
     absence         what is gone, told from what moved or cannot be read
+    copies          several files of one id: which of them stands for the message
     strays          what late writers left, merged against the version that they started from
     reader          reading files as messages, patiently
     bulk            messages that are new on one side, taken over many at a time

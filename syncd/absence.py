@@ -7,10 +7,11 @@ the guard agreed to the whole.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
+from syncd.copies import Twins
 from syncd.files import FileReplica
 from syncd.found import Found
 from syncd.guard import Halt, guard, still_gone
@@ -22,8 +23,6 @@ from syncd.report import Report
 from syncd.sides import Quarantined
 from syncd.snapshot import Stamp
 from syncd.store import Store
-
-Twins: TypeAlias = dict[str, tuple[str, Stamp]]
 
 
 class Absent(NamedTuple):

@@ -19,13 +19,14 @@ from syncd.bulk import Bulk
 from syncd.chronicle import QuarantineEntry
 from syncd.condition import record_condition, record_findings, with_decision
 from syncd.config import Config
+from syncd.copies import Copies
 from syncd.departure import Departure
 from syncd.errors import MessageError
 from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED
 from syncd.look import Look, look_at, look_fully
-from syncd.message import Mailbox, Message, file_name, lost_field, mailbox_at
+from syncd.message import Message, file_name, lost_field
 from syncd.names import id_in_row_key, row_key
 from syncd.orders import Orders
 from syncd.reader import Reader
@@ -35,7 +36,7 @@ from syncd.report import OpenConflict, Report
 from syncd.sides import Quarantined
 from syncd.snapshot import Scan, Stamp
 from syncd.store import Store
-from syncd.strays import is_left_behind, other_copy_of, rewritten_version, take_in
+from syncd.strays import other_copy_of, rewritten_version, take_in
 from syncd.task import Task
 
 _BATCH = 250
@@ -49,19 +50,14 @@ _BATCH_BYTES = 8 * 1024 * 1024
 class _Notes:
     """What one cycle knows while it runs.
 
-    ``claimed`` has the path that stands for an id, ``fileless`` ids whose file is known to be
-    gone, ``unknown`` ids whose file may be one that cannot be read, ``done`` ids that were dealt
-    with, ``twins`` the recorded copies of own messages, ``second_names`` files with the names
-    under which they stand too.
-    ``was_empty`` says that the database knew of no message when files began to be read ahead.
+    ``fileless`` are ids whose file is known to be gone, ``unknown`` ids whose file may be one that
+    cannot be read, ``done`` ids that were dealt with. ``was_empty`` says that the database knew of
+    no message when files began to be read ahead.
     """
 
     look: Look
     quarantine: dict[str, QuarantineEntry]
-    twins: dict[str, tuple[str, Stamp]]
     was_empty: bool = False
-    claimed: dict[str, str] = field(default_factory=dict)
-    second_names: dict[str, str] = field(default_factory=dict)
     fileless: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
@@ -113,6 +109,9 @@ class _Cycle:
             retry_s=config.retry_s,
             wait=orders.wait,
         )
+        self.copies = Copies(
+            store, files, self.reader, self.applier, self.report, one_way=orders.one_way
+        )
 
     def _cause(self) -> str:
         """Return what the journal says of all that this cycle does, where that needs saying."""
@@ -144,11 +143,13 @@ class _Cycle:
             # Rows that were gone at an earlier look: of some, no feed tells.
             ids = [key for path in orders.gone if (key := id_in_row_key(path)) is not None]
             look = look_at(self.store, self.files, paths, ids)
-        notes = _Notes(look, quarantine, self.store.twins() if look.paths else {})
-        absent = absence.judge(look, notes.quarantine, notes.twins)
+        notes = _Notes(look, quarantine)
+        if look.paths or look.vanished:
+            self.copies.twins = self.store.twins()
+        absent = absence.judge(look, notes.quarantine, self.copies.twins)
         self.report.halt = absent.halt
         if absent.halt is None:
-            notes.claimed |= absent.moved
+            self.copies.claimed |= absent.moved
             notes.unknown |= absent.unknown
             notes.fileless |= absent.gone.keys()
             look.cleared += absent.gone.values()
@@ -186,7 +187,7 @@ class _Cycle:
                     self.bulk.send([*new, *self._take_ids(notes, ids)])
                     new = []
                 self.bulk.send(new)
-        self._set_second_names_aside(notes)
+        self.copies.set_second_names_aside()
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
         record_findings(self.applier, look, notes.quarantine)
@@ -200,15 +201,6 @@ class _Cycle:
             late, self.report.late = self.report.late, []
             for path in late:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
-
-    def _set_second_names_aside(self, notes: _Notes) -> None:
-        """Report each second name of a file, unless that was a move that had been cut off."""
-        for path, other in notes.second_names.items():
-            if self.files.look(path) == self.files.look(other) is not None:
-                reason = f"it is {other} under another name"
-                self.applier.quarantine_file(
-                    path, None, Quarantined(reason, hint="Delete one of the two names."), None
-                )
 
     def _set_odd_aside(self, look: Look) -> None:
         for path, problem in look.odd_paths.items():
@@ -230,8 +222,8 @@ class _Cycle:
         new: dict[str, Arrival] = {}
         for arrival in arrivals:
             key = arrival.id
-            is_seen = key in known or key in new or key in notes.claimed
-            if not (is_seen or arrival.path in notes.twins):
+            is_seen = key in known or key in new or key in self.copies.claimed
+            if not (is_seen or arrival.path in self.copies.twins):
                 new[key] = arrival
         if 2 * len(new) < len(arrivals):
             ahead.give_up()  # what is not new is read once more
@@ -239,7 +231,7 @@ class _Cycle:
         if len(inserted) < len(new):
             notes.was_empty = False  # somebody else inserts too
         taken = {key: new[key].path for key in inserted}
-        notes.claimed |= taken
+        self.copies.claimed |= taken
         notes.fileless -= inserted
         notes.done |= inserted
         self.applier.cleared.update(taken.values())
@@ -275,8 +267,8 @@ class _Cycle:
         new: list[tuple[Found, Arrival]] = []
         for found in founds:
             key = found.state.message.id
-            if self._stands_for_its_id(notes, found, records.get(key)):
-                notes.claimed[key] = found.path
+            if self.copies.stands_for_its_id(found, records.get(key)):
+                self.copies.claimed[key] = found.path
                 notes.fileless.discard(key)
                 notes.done.add(key)
                 record, row = records.get(key), rows.get(key)
@@ -287,7 +279,7 @@ class _Cycle:
                         new.append((found, arrival))
                         continue
                 tasks.append(self._task(notes, key, found, row, record, intent))
-            elif notes.twins.get(found.path) != (key, found.version.stamp):
+            elif self.copies.twins.get(found.path) != (key, found.version.stamp):
                 self.applier.beside.append(found)
         inserted = self.bulk.insert([arrival for _, arrival in new])
         left = [found for found, arrival in new if arrival.id not in inserted]
@@ -311,74 +303,6 @@ class _Cycle:
         )
         if record is not None:  # else the message of that id may stand elsewhere
             notes.done.add(key)
-
-    def _stands_for_its_id(self, notes: _Notes, found: Found, record: Record | None) -> bool:
-        """Tell whether a file stands for its id; what does not is dealt with as what it is.
-
-        That is a twin, a late rewrite, or a second file, which is set aside.
-        """
-        message = found.state.message
-        to_oneself = message.from_project == message.to_project
-        in_outbox = found.state.mailbox is Mailbox.OUTBOX
-        stamp = found.version.stamp
-        if (
-            found.path in notes.twins
-            and notes.twins[found.path][0] == message.id
-            and (record is None or record.path != found.path)
-        ):
-            self.applier.twins[found.path] = (message.id, stamp)
-            return False
-        other = self._other_file(notes, found, record)
-        if other is None:
-            return True
-        if self.files.look(other) == stamp:
-            listed = self.files.listed([other, found.path])
-            if other not in listed:
-                return True  # renamed to a name that, where case does not count, is the same
-            if found.path in listed:
-                notes.second_names[found.path] = other
-            return False
-        if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
-            self.applier.twins[found.path] = (message.id, stamp)
-            return False
-        if to_oneself and not in_outbox and mailbox_at(other) is Mailbox.OUTBOX:
-            twin = self.files.look(other)
-            if isinstance(twin, Stamp):
-                self.applier.twins[other] = (message.id, twin)
-            return True
-        if record is not None and is_left_behind(self.store, found, record):
-            if self.orders.one_way:
-                self.report.is_partial = True
-            else:
-                self.applier.remove(message.id, found.path, found.version)
-            return False
-        self.applier.quarantine_file(
-            found.path,
-            message.id,
-            Quarantined(
-                f"its id {message.id!r} is taken by {other}",
-                hint="Give one of the two another id, or delete one.",
-            ),
-            None,
-        )
-        return False
-
-    def _other_file(self, notes: _Notes, found: Found, record: Record | None) -> str | None:
-        """Return the path of another file that has the same id, and came first."""
-        key = found.state.message.id
-        claimed = notes.claimed.get(key)
-        if claimed is not None:
-            return claimed if claimed != found.path else None
-        if record is None or record.path == found.path:
-            return None
-        stamp = self.files.look(record.path)
-        if stamp is None:
-            return None
-        if stamp != record.stamp:
-            read = self.reader.read(record.path)
-            if isinstance(read, Found) and read.state.message.id != key:
-                return None
-        return record.path
 
     def _take_ids(self, notes: _Notes, ids: Sequence[str]) -> list[Departure]:
         """Compare these messages, whose rows or whose files' absence gave the reason to look.

@@ -1,0 +1,121 @@
+"""Several files of one id: which of them stands for the message, and what becomes of the others.
+
+The first one that a cycle meets does, or the one in which the message stood last. Others are twins
+(the outbox copy of a message to oneself), late rewrites under a name that the message was moved
+away from, further names of the same file, or files that somebody gave an id that is taken.
+"""
+
+from __future__ import annotations
+
+from syncd.apply import Applier
+from syncd.files import FileReplica
+from syncd.found import Found
+from syncd.message import Mailbox, mailbox_at
+from syncd.reader import Reader
+from syncd.record import Record
+from syncd.report import Report
+from syncd.sides import Quarantined
+from syncd.snapshot import Stamp
+from syncd.store import Store
+from syncd.strays import is_left_behind
+
+Twins = dict[str, tuple[str, Stamp]]
+"""Path, and id and stamp, of each twin that a cycle recorded."""
+
+
+class Copies:
+    """Tells the files of one id apart, and deals with those that stand for none.
+
+    ``twins`` are those that were recorded by earlier cycles; ``claimed`` has the path that stands
+    for an id in this one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        files: FileReplica,
+        reader: Reader,
+        applier: Applier,
+        report: Report,
+        *,
+        one_way: bool,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._reader = reader
+        self._applier = applier
+        self._report = report
+        self._one_way = one_way
+        self._second_names: dict[str, str] = {}
+        self.twins: Twins = {}
+        self.claimed: dict[str, str] = {}
+
+    def stands_for_its_id(self, found: Found, record: Record | None) -> bool:
+        """Tell whether a file stands for its id; one that does not is dealt with as what it is."""
+        message = found.state.message
+        to_oneself = message.from_project == message.to_project
+        in_outbox = found.state.mailbox is Mailbox.OUTBOX
+        stamp = found.version.stamp
+        if (
+            found.path in self.twins
+            and self.twins[found.path][0] == message.id
+            and (record is None or record.path != found.path)
+        ):
+            self._applier.twins[found.path] = (message.id, stamp)
+            return False
+        other = self._other_file(found, record)
+        if other is None:
+            return True
+        if self._files.look(other) == stamp:
+            listed = self._files.listed([other, found.path])
+            if other not in listed:
+                return True  # renamed to a name that, where case does not count, is the same
+            if found.path in listed:
+                self._second_names[found.path] = other
+            return False
+        if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
+            self._applier.twins[found.path] = (message.id, stamp)
+            return False
+        if to_oneself and not in_outbox and mailbox_at(other) is Mailbox.OUTBOX:
+            twin = self._files.look(other)
+            if isinstance(twin, Stamp):
+                self._applier.twins[other] = (message.id, twin)
+            return True
+        if record is not None and is_left_behind(self._store, found, record):
+            if self._one_way:
+                self._report.is_partial = True
+            else:
+                self._applier.remove(message.id, found.path, found.version)
+            return False
+        problem = Quarantined(
+            f"its id {message.id!r} is taken by {other}",
+            hint="Give one of the two another id, or delete one.",
+        )
+        self._applier.quarantine_file(found.path, message.id, problem, None)
+        return False
+
+    def _other_file(self, found: Found, record: Record | None) -> str | None:
+        """Return the path of another file that has the same id, and came first."""
+        key = found.state.message.id
+        claimed = self.claimed.get(key)
+        if claimed is not None:
+            return claimed if claimed != found.path else None
+        if record is None or record.path == found.path:
+            return None
+        stamp = self._files.look(record.path)
+        if stamp is None:
+            return None
+        if stamp != record.stamp:
+            read = self._reader.read(record.path)
+            if isinstance(read, Found) and read.state.message.id != key:
+                return None
+        return record.path
+
+    def set_second_names_aside(self) -> None:
+        """Report each second name of a file, unless that was a move that had been cut off."""
+        for path, other in self._second_names.items():
+            if self._files.look(path) == self._files.look(other) is not None:
+                problem = Quarantined(
+                    f"it is {other} under another name", hint="Delete one of the two names."
+                )
+                self._applier.quarantine_file(path, None, problem, None)
