@@ -41,7 +41,6 @@ from syncd.task import Task
 
 _BATCH = 250
 _PATHS_AT_ONCE = 1000
-_LOST_HINT = "Set it again with SQL; the file has it still."
 _BATCH_BYTES = 8 * 1024 * 1024
 """How much of files or rows is in memory at once; a single one may be larger."""
 
@@ -375,30 +374,21 @@ class _Cycle:
         record: Record | None,
         intended: Record | None,
     ) -> Task | None:
-        """Return what is to be done with a message; ``intended`` is the version that was to be
-        written when its file's bytes are those of it, and a crash may have come in between."""
-        message: Message | Quarantined | None = None
+        """Return what is to be done with a message; None for nothing.
+
+        ``intended`` is the version that was to be written when its file's bytes are those of it,
+        and a crash may have come in between.
+        """
+        try:
+            message = _message_in(row, record)
+        except MessageError as error:
+            self.applier.quarantine_row(key, error)
+            if found is not None:
+                self.applier.beside.append(found)
+            return None
         if row is not None:
-            try:
-                lost = lost_field(row.values, record.baseline.fields) if record else None
-                if lost is not None:
-                    raise MessageError(f"its {lost} is NULL, and was not", hint=_LOST_HINT)
-                message = row.message()
-                self.applier.cleared.add(row_key(key))
-            except MessageError as error:
-                self.applier.quarantine_row(key, error)
-                if found is not None:
-                    self.applier.beside.append(found)
-                return None
-        rewritten, agreed = None, record
-        if found is not None and (record is None or record.digest != found.version.digest):
-            if intended is None:
-                rewritten = rewritten_version(self.store, found, record)
-                agreed = other_copy_of(self.store, found, record) or record
-            else:
-                # Where the bytes came to be but not the move, it is still to be done.
-                base = replace(intended.baseline, mailbox=found.state.mailbox)
-                agreed = replace(intended, baseline=base)
+            self.applier.cleared.add(row_key(key))
+        agreed, rewritten = self._versions_behind(found, record, intended)
         outcome = reconcile(
             agreed.baseline if agreed else None,
             found.state if found else None,
@@ -424,6 +414,19 @@ class _Cycle:
             return None
         return Task(key, outcome, found, row, record, was_intended=intended is not None)
 
+    def _versions_behind(
+        self, found: Found | None, record: Record | None, intended: Record | None
+    ) -> tuple[Record | None, Record | None]:
+        """Return the version that both sides agreed on, and the one that a file is a rewrite of."""
+        if found is None or (record is not None and record.digest == found.version.digest):
+            return record, None
+        if intended is not None:
+            # Where the bytes came to be but not the move, it is still to be done.
+            base = replace(intended.baseline, mailbox=found.state.mailbox)
+            return replace(intended, baseline=base), None
+        agreed = other_copy_of(self.store, found, record) or record
+        return agreed, rewritten_version(self.store, found, record)
+
     def _summarise(self, notes: _Notes) -> None:
         if self.report.halt is not None or self.orders.dry_run:
             entries = notes.quarantine | self.applier.set_aside
@@ -440,3 +443,15 @@ class _Cycle:
                 total += counts.rows_inserted - counts.rows_deleted
             deleted = counts.rows_deleted + counts.files_deleted
             counts.unchanged = max(0, total - (len(self.applier.touched) - deleted))
+
+
+def _message_in(row: Row | None, record: Record | None) -> Message | None:
+    """Return the message that a row holds; raises `MessageError` where that cannot be said."""
+    if row is None:
+        return None
+    lost = lost_field(row.values, record.baseline.fields) if record is not None else None
+    if lost is not None:
+        raise MessageError(
+            f"its {lost} is NULL, and was not", hint="Set it again with SQL; the file has it still."
+        )
+    return row.message()
