@@ -137,7 +137,7 @@ class Applier:
                     hint="Raise max_bytes in syncd.toml, or shorten the row.",
                 )
         except MessageError as error:
-            self._refuse(task, error)
+            self._refuse(task, error, of_a_row="cannot be written as a file: ")
             return False
         return True
 
@@ -159,7 +159,7 @@ class Applier:
                 says_date="created_at" in outcome.file_fields,
             )
 
-    def _refuse(self, task: Task, error: MessageError) -> None:
+    def _refuse(self, task: Task, error: MessageError, of_a_row: str = "") -> None:
         """Quarantine what cannot be written: the file that cannot be edited, or else the row."""
         problem = Quarantined(error.sentence, error.line, error.hint)
         if task.found is not None:
@@ -169,8 +169,7 @@ class Applier:
                 task.found.path, task.id, Quarantined(problem.reason, problem.line, hint), None
             )
         else:
-            reason = f"cannot be written as a file: {problem.reason}"
-            self.quarantine_row(task.id, Quarantined(reason, hint=problem.hint))
+            self.quarantine_row(task.id, replace(problem, reason=f"{of_a_row}{problem.reason}"))
         task.dropped = True
 
     def _free_path(

@@ -46,6 +46,7 @@ _SELECT_ROW = ", ".join(COLUMNS)
 _ROW_MARKS = ", ".join("?" * len(COLUMNS))
 _INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({_ROW_MARKS})"
 _ROW_SIZE = " + ".join(f"coalesce(length({column}), 0)" for column in COLUMNS)
+_THE_ROW, _TO_DELETE = "the row", "to delete the row"
 _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 50  # of 14 values each: older versions of SQLite take 999 in a statement
 
@@ -232,7 +233,7 @@ class Store(Chronicle):
         except sqlite3.IntegrityError as error:
             raise _refusal(error) from error
         if done.rowcount != 1:
-            raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+            raise self._unchanged(seen)
         return Row(values)
 
     def delete_row(self, seen: Row) -> None:
@@ -241,9 +242,17 @@ class Store(Chronicle):
         try:
             done = self.connection.execute(f"DELETE FROM messages WHERE {same}", values)
         except sqlite3.IntegrityError as error:
-            raise _refusal(error) from error
+            raise _refusal(error, _TO_DELETE) from error
         if done.rowcount != 1:
-            raise StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+            raise self._unchanged(seen, _TO_DELETE)
+
+    def _unchanged(self, seen: Row, what: str = _THE_ROW) -> StaleReplica | MessageError:
+        """Return why nothing came of a change to a row."""
+        same, values = _same_row(seen.values)
+        sql = f"SELECT EXISTS (SELECT 1 FROM messages WHERE {same})"
+        if self.connection.execute(sql, values).fetchone()[0]:
+            return _refusal("it was ignored", what)
+        return StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
 
     def changed_by_host(self, written: Mapping[str, bytes]) -> set[str]:
         """Return the ids of rows that are not what was written, by digest, but a trigger's."""
@@ -488,8 +497,8 @@ def _same_row(seen: RowValues) -> tuple[str, RowValues]:
     return " AND ".join(marks), tuple(values)
 
 
-def _refusal(error: sqlite3.IntegrityError | str) -> MessageError:
+def _refusal(error: sqlite3.IntegrityError | str, what: str = _THE_ROW) -> MessageError:
     return MessageError(
-        f"the database refuses the row: {error}",
+        f"the database refuses {what}: {error}",
         hint="A constraint or trigger that a host added to messages forbids it.",
     )

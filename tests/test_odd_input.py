@@ -762,6 +762,40 @@ def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) ->
     assert State.IN_SYNC is not report.state
 
 
+def test_g18_an_update_that_a_trigger_ignores_is_reported(synced: Project) -> None:
+    synced.sql(
+        "CREATE TRIGGER lax BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "
+        "BEGIN SELECT RAISE(IGNORE); END"
+    )
+    synced.edit(AT_ONE, "priority: normal", "priority: whenever")
+    for _ in range(2):
+        report = synced.sync()
+        (entry,) = report.quarantined
+        assert (AT_ONE, set()) == (entry.path, report.unsettled)
+        assert "the database refuses the row: it was ignored" == entry.problem.reason
+    synced.sql("DROP TRIGGER lax")
+    synced.sync()
+    assert "whenever" == synced.row(ONE)["priority"]
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("how", ["ABORT, 'kept'", "IGNORE"])
+def test_g18_a_delete_that_a_trigger_refuses_is_reported(synced: Project, how: str) -> None:
+    synced.sql(
+        f"CREATE TRIGGER keep BEFORE DELETE ON messages BEGIN SELECT RAISE({how}); END",
+    )
+    synced.file(AT_ONE).unlink()
+    for _ in range(2):
+        report = synced.sync()
+        (entry,) = report.quarantined
+        assert (f"messaging.db#{ONE}", set()) == (entry.path, report.unsettled)
+        assert entry.problem.reason.startswith("the database refuses to delete the row: ")
+    synced.sql("DROP TRIGGER keep")
+    synced.sync()
+    assert ONE not in synced.rows()
+    assert_quiet(synced)
+
+
 def test_g15_a_stray_that_cannot_be_removed_holds_up_nothing_else(
     synced: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
