@@ -10,13 +10,14 @@ import sys
 import tarfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncd.archive import checked
+from syncd.database import Database
 from syncd.errors import BusyError, ReplicaError
 from syncd.project import turn
 from syncd.reinstate import reinstate
@@ -362,6 +363,25 @@ def test_an_archive_that_was_moved_away_is_undone_by_naming_the_project(
     archive = project.archive.rename(tmp_path / "kept.tar.xz")
     assert 0 == call("retire", project.path, "--undo", archive).code
     assert files == tree(project)
+
+
+def test_g9_large_tables_are_removed_in_short_transactions(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 950)"
+    project.sql(f"INSERT INTO syncd_journal (at, id) {numbers} SELECT '2026-01-01', i FROM n")
+    monkeypatch.setattr("syncd.retire.DROPPING_S", 0.0)
+    begun = []
+    transaction = Database.transaction
+
+    def counted(database: Database) -> AbstractContextManager[None]:
+        begun.append(database)
+        return transaction(database)
+
+    monkeypatch.setattr(Database, "transaction", counted)
+    project.retire()
+    assert len(begun) > 10 + 2 * 9
+    assert {"messages", "sessions"} == set(project.tables())
 
 
 def test_an_undo_from_elsewhere_that_was_cut_off_names_no_archive_that_is_not_there(
