@@ -19,6 +19,7 @@ from syncd.report import Report
 from syncd.wakes import Kind, Wake
 
 LONGEST_RETRY_S = 30.0
+_LONGEST_BUSY_S = 5.0
 _HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
 _LISTEN_S = 5.0
@@ -236,7 +237,9 @@ class Schedule:
             self.fresh |= report.fresh
             if report.error is not None:
                 self.retries = min(self.retries + 1, 10)
-                self.rest_until = now + min(0.5 * 2**self.retries, LONGEST_RETRY_S)
+                # Nobody tells when a lock is free again.
+                longest = _LONGEST_BUSY_S if report.busy else LONGEST_RETRY_S
+                self.rest_until = now + min(0.5 * 2**self.retries, longest)
                 self.full = True
                 return
             if in_trouble and orders.paths is not None:

@@ -544,6 +544,19 @@ def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
     job.close()
 
 
+@pytest.mark.parametrize(("busy", "longest"), [(True, 5.0), (False, 30.0)])
+def test_a_locked_project_rests_less_long_than_one_with_another_error(
+    busy: bool, longest: float
+) -> None:
+    schedule = Schedule(load(environment={}))
+    for _ in range(10):
+        report = Report("/p", error="it cannot be used", busy=busy)
+        before = time.monotonic()
+        schedule.heed(Orders(wait=False), report, before, in_trouble=True)
+    rest = schedule.rest_until - before
+    assert longest <= rest < longest + 1.0
+
+
 def test_a_rest_after_an_error_ends_early_where_somebody_changed_the_database(
     tmp_path: Path,
 ) -> None:
