@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.names import in_utf8
@@ -34,6 +34,7 @@ VERSION = 1
 _MANIFEST = "syncd/manifest.json"
 _TABLES = "syncd/tables.jsonl"
 _CHUNK = 1 << 20
+_PRESET: Final = 1  # of xz: ten times as fast as its usual 6, for a third more bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ class _Measured:
 def pack(base: Path, manifest: Manifest, tables: IO[bytes], into: IO[bytes]) -> None:
     """Write an archive; raises `StaleReplica` where a file is no longer as the manifest says."""
     text = json.dumps(manifest.as_json(), indent=1).encode()
-    with tarfile.open(fileobj=into, mode="w:xz", format=tarfile.PAX_FORMAT, preset=6) as archive:
+    with tarfile.open(
+        fileobj=into, mode="w:xz", format=tarfile.PAX_FORMAT, preset=_PRESET
+    ) as archive:
         archive.addfile(_member(_MANIFEST, size=len(text)), BytesIO(text))
         archive.addfile(_member(_TABLES, size=manifest.tables_size), tables)
         for entry in manifest.entries:
