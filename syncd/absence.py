@@ -193,5 +193,7 @@ class Absence:
         found = losses(self._store, look, gone_files | in_trouble, trouble_of)
         if orders.is_decision:
             # Nobody can decide what becomes of messages of which nothing can be told.
-            found = [one for one in found if one.trouble]
+            halt = guard(one for one in found if one.trouble)
+            end = "; nothing can be decided before that is mended"
+            return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
         return guard(found) or (still_gone(found) if self._halted else None)

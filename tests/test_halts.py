@@ -154,7 +154,9 @@ def test_g6_a_folder_that_is_no_folder_any_more_halts(crowd: Project, instead: s
     if instead != "a link to nowhere":
         # Of what is in it nothing can be told, so nobody can give it up.
         for decision in ({"accept_deletes": True}, {"restore": True}):
-            assert State.HALTED is crowd.cycle(**decision).state
+            report = crowd.cycle(**decision)
+            assert State.HALTED is report.state
+            assert "before that is mended" in report.halt.cause
             assert rows == crowd.rows()
     inbox.unlink()
     aside.rename(inbox)
