@@ -238,7 +238,15 @@ class Agent:
             _notify("WATCHDOG=1")
 
     def _close_idle_stores(self, now: float) -> None:
-        stores = [job for job in self._jobs.values() if job.store is not None and not job.running]
+        stores = []
+        for project in list(self._open):
+            # RACE: a worker may open it meanwhile. It notes that before it lets go of the job.
+            self._open.discard(project)
+            job = self._jobs.get(project)
+            if job is not None and (job.running or job.store is not None):
+                self._open.add(project)
+                if not job.running:
+                    stores.append(job)
         stores.sort(key=lambda job: job.used)
         surplus = len(stores) - MAX_OPEN_STORES
         for number, job in enumerate(stores):
@@ -290,13 +298,11 @@ class Agent:
                 self._attend(job)
 
     def _note_open(self, job: Job) -> None:
-        """Close the database of a job that has just worked where too many are open."""
-        self._open.add(job.project)
-        if len(self._open) > MAX_OPEN_STORES:
-            found = [self._jobs.get(project) for project in list(self._open)]
-            self._open = {other.project for other in found if other is not None and other.store}
-            if len(self._open) > MAX_OPEN_STORES:
-                job.close()
+        """Note that a job that has just worked may be open; close it where too many are."""
+        if len(self._open) < MAX_OPEN_STORES:
+            self._open.add(job.project)
+        elif job.project not in self._open:
+            job.close()
 
     def _run_cycles(self, job: Job) -> None:
         now = time.monotonic()

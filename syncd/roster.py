@@ -25,7 +25,7 @@ from syncd.watch import Watcher
 
 log = logging.getLogger("syncd.agent")
 
-_CHECKED_AT_ONCE = 100
+_CHECKED_AT_ONCE, _CHECKING_S = 100, 0.0005
 _SEARCH_SHARE = 400
 
 
@@ -119,13 +119,18 @@ class Roster:
     def look_after(self, now: float) -> None:
         """Check those that gave a reason to, some of the others, and search when it is time."""
         self.check_suspects()
+        until = time.monotonic() + _CHECKING_S
         for _ in range(min(_CHECKED_AT_ONCE, len(self.jobs))):
             if not self._round:
                 self._round.extend(self.jobs.values())
             self._check(self._round.popleft())
+            if time.monotonic() >= until:
+                break
         if now >= self._next_search:
             self.search()
+            began = time.monotonic()
             self._check_watches()
+            self._next_search += _SEARCH_SHARE * (time.monotonic() - began)
 
     def check_suspects(self) -> None:
         for _ in range(len(self._suspects)):
