@@ -426,7 +426,8 @@ def legacy_view(message: Message) -> bytes:
     names = attachment_names(message.attachments) or []
     if not _is_seen_as_it_is(message):
         subject, body, names = _as_the_old_client_reads(layout_of(message), body)
-    seen = [*_seen_as_they_are(message), subject, body, *names]
+    # A heading may hold separators that a new file would not have: then its view is as coarse.
+    seen = [*_seen_as_they_are(message), _rendition(subject), body, *names]
     return blake2b(marshal.dumps(seen, 2), digest_size=16).digest()
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from syncd.edit import edit
@@ -67,6 +67,14 @@ def test_the_old_client_reads_what_syncd_writes(message: Message) -> None:
         assert (attachment_names(message.attachments) or []) == legacy.attachments
 
 
+def _plain(body: str) -> Message:
+    return Message(
+        *("id", "/a", "pm", "/b", "pm", "task", "normal", "Subject", body, "unread"),
+        *("2026-02-20T00:00:00+00:00", None, None, None),
+    )
+
+
+@example(_plain("# x\x850")._replace(subject=""))
 @given(messages(Mailbox.INBOX))
 def test_a_rewrite_by_the_old_client_has_the_view_of_what_it_read(message: Message) -> None:
     # The old client itself breaks a file by writing a value that ends a line in "---".
@@ -100,13 +108,6 @@ def test_a_section_may_have_line_ends_of_two_characters() -> None:
     text = render(_plain("words"), place_of(Mailbox.INBOX)).decode()
     data = f"{text}\n\n## Attachments\n\n- `a`\n- `b`\n".replace("\n", "\r\n").encode()
     assert parse(data, place_of(Mailbox.INBOX)).message.attachments == '["a", "b"]'
-
-
-def _plain(body: str) -> Message:
-    return Message(
-        *("id", "/a", "pm", "/b", "pm", "task", "normal", "Subject", body, "unread"),
-        *("2026-02-20T00:00:00+00:00", None, None, None),
-    )
 
 
 def test_a_number_beyond_all_floats_counts_as_nothing() -> None:
