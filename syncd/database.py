@@ -14,7 +14,7 @@ from typing import Self
 from syncd import tables
 from syncd.attributes import give_to_owner_of
 from syncd.errors import BusyError, ReplicaError, StaleReplica
-from syncd.patience import Patience
+from syncd.patience import patience
 from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
@@ -302,14 +302,14 @@ def _patiently(connection: sqlite3.Connection, do: Callable[[], object]) -> None
     """
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        with Patience(BUSY_TIMEOUT_S, _LOOK_S) as patience:
+        with patience(BUSY_TIMEOUT_S, _LOOK_S) as wait:
             while True:
                 try:
                     do()
                     return
                 except sqlite3.OperationalError as error:
                     is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                    if not (is_busy and patience.wait()):
+                    if not (is_busy and wait()):
                         raise
     finally:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")

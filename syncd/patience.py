@@ -9,63 +9,39 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Self
+from contextlib import contextmanager
 
 _MOMENT_S = 0.05
 _OFTEN_S = 1.0
 _here = threading.local()
 
 
-class Patience:
-    """Waits for something, for so many seconds in all, with looks at it.
+@contextmanager
+def patience(longest_s: float, look_s: float) -> Iterator[Callable[[], bool]]:
+    """Give a function that waits until the next look is due; it returns False when time is over.
 
-    They come less often after a second: then somebody holds it, and many may be waiting.
+    Looks come less often after a second: then somebody holds it, and many may be waiting.
     """
+    tell: Callable[[bool], None] | None = getattr(_here, "tell", None)
+    began = time.monotonic()
+    is_told = False
 
-    def __init__(self, longest_s: float, look_s: float) -> None:
-        self._longest_s = longest_s
-        self._look_s = look_s
-        self._began = time.monotonic()
-        self._is_told = False
-        self._told = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._told.close()
-
-    def wait(self) -> bool:
-        """Wait until the next look is due; False when the time is over."""
-        waited = time.monotonic() - self._began
-        if waited >= self._longest_s:
+    def wait() -> bool:
+        nonlocal is_told
+        waited = time.monotonic() - began
+        if waited >= longest_s:
             return False
-        if waited > _MOMENT_S and not self._is_told:
-            self._is_told = True
-            self._told.enter_context(waiting())
-        time.sleep(self._look_s if waited < _OFTEN_S else 5 * self._look_s)
+        if waited > _MOMENT_S and tell is not None and not is_told:
+            is_told = True
+            tell(True)
+        time.sleep(look_s if waited < _OFTEN_S else 5 * look_s)
         return True
 
-
-@contextmanager
-def waiting() -> Iterator[None]:
-    """Tell that this thread may do nothing but wait inside."""
-    tell: Callable[[bool], None] | None = getattr(_here, "tell", None)
-    if tell is None:
-        yield
-        return
-    tell(True)
     try:
-        yield
+        yield wait
     finally:
-        tell(False)
+        if is_told and tell is not None:
+            tell(False)
 
 
 def tell_of_waits(tell: Callable[[bool], None]) -> None:

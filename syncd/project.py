@@ -22,7 +22,7 @@ from syncd.errors import (
 )
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
-from syncd.patience import Patience
+from syncd.patience import patience
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
 from syncd.seen import Seen
@@ -52,13 +52,13 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
             hint="Put a folder there that syncd's user may read and write.",
         ) from error
     try:
-        with Patience(wait_s, _LOOK_S) as patience:
+        with patience(wait_s, _LOOK_S) as wait:
             while True:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
-                    if not patience.wait():
+                    if not wait():
                         raise BusyError(
                             f"another syncd is working on {project}",
                             hint="Try again when it has finished.",
