@@ -8,15 +8,12 @@ away from, further names of the same file, or files that somebody gave an id tha
 from __future__ import annotations
 
 from syncd.apply import Applier
-from syncd.files import FileReplica
 from syncd.found import Found
 from syncd.message import Mailbox, mailbox_at
 from syncd.reader import Reader
 from syncd.record import Record
-from syncd.report import Report
 from syncd.sides import Quarantined
 from syncd.snapshot import Stamp
-from syncd.store import Store
 from syncd.strays import is_left_behind
 
 Twins = dict[str, tuple[str, Stamp]]
@@ -30,21 +27,11 @@ class Copies:
     for an id in this one.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        files: FileReplica,
-        reader: Reader,
-        applier: Applier,
-        report: Report,
-        *,
-        one_way: bool,
-    ) -> None:
-        self._store = store
-        self._files = files
-        self._reader = reader
+    def __init__(self, applier: Applier, reader: Reader, *, one_way: bool) -> None:
         self._applier = applier
-        self._report = report
+        self._store = applier.store
+        self._files = applier.files
+        self._reader = reader
         self._one_way = one_way
         self._second_names: dict[str, str] = {}
         self.twins: Twins = {}
@@ -83,7 +70,7 @@ class Copies:
             return True
         if record is not None and is_left_behind(self._store, found, record):
             if self._one_way:
-                self._report.is_partial = True
+                self._applier.report.is_partial = True
             else:
                 self._applier.remove(message.id, found.path, found.version)
             return False

@@ -108,9 +108,7 @@ class _Cycle:
             retry_s=config.retry_s,
             wait=orders.wait,
         )
-        self.copies = Copies(
-            store, files, self.reader, self.applier, self.report, one_way=orders.one_way
-        )
+        self.copies = Copies(self.applier, self.reader, one_way=orders.one_way)
 
     def _cause(self) -> str:
         """Return what the journal says of all that this cycle does, where that needs saying."""
