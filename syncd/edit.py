@@ -206,7 +206,9 @@ def _layouts(message: Message, head: FrontMatter, parts: Parts) -> list[Layout]:
         attachments_key=attachments_key,
     )
     mixed = own._replace(items=best.items, attachments_key=best.attachments_key)
-    return [own, *(other for other in (mixed, best) if other != own)]
+    layouts = [own]
+    layouts += [other for other in (mixed, best) if other not in layouts]
+    return layouts
 
 
 def _layout_keys(head: FrontMatter, layout: Layout) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _print_one(one: _Values) -> None:
     start = _start(texts.values())
     for side, what in ((winner, "stands now"), (loser, f"version {conflict.version}")):
         unknown = one.unknown.get(side)
-        where = f"{SIDES[side]}" if unknown else f"{SIDES[side]} ({what})"
+        where = SIDES[side] if unknown else f"{SIDES[side]} ({what})"
         output.say(f"    {where}: {unknown or _shortened(texts[side], start)}")
 
 
