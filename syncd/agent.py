@@ -238,19 +238,14 @@ class Agent:
             _notify("WATCHDOG=1")
 
     def _close_idle_stores(self, now: float) -> None:
-        stores = []
         for project in list(self._open):
             # RACE: a worker may open it meanwhile. It notes that before it lets go of the job.
             self._open.discard(project)
             job = self._jobs.get(project)
-            if job is not None and (job.running or job.store is not None):
-                self._open.add(project)
-                if not job.running:
-                    stores.append(job)
-        stores.sort(key=lambda job: job.used)
-        surplus = len(stores) - MAX_OPEN_STORES
-        for number, job in enumerate(stores):
-            if (number < surplus or now - job.used > job.config.idle_close_s) and job.claim():
+            if job is None or not (job.running or job.store is not None):
+                continue
+            self._open.add(project)
+            if now - job.used > job.config.idle_close_s and job.claim():
                 job.close()
                 job.release()
                 self._news.append(job)
