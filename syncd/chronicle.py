@@ -25,8 +25,6 @@ _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
 _PRUNED = "journal_pruned_until"
 _ITS_CONFLICTS = "SELECT 1 FROM syncd_conflicts WHERE syncd_conflicts.id = syncd_history.id"
-DROPPED_AT_ONCE = 2000
-DROPPING_S = 0.02
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -247,26 +245,7 @@ class Chronicle(Database):
             if oldest is None or oldest[0] >= kept_since:
                 continue
             until = (_PRUNED, kept_since) if table == "syncd_journal" else None
-            self._drop(table, condition, kept_since, state=until)
-
-    def _drop(
-        self, table: str, condition: str, value: object, *, state: tuple[str, str] | None = None
-    ) -> None:
-        """Delete what meets a condition, and set a state if there is any.
-
-        Some are deleted at once, of large ones fewer: in between, the lock is left to others.
-        """
-        execute = self.connection.execute
-        met = f"SELECT rowid FROM {table} WHERE {condition} LIMIT {DROPPED_AT_ONCE}"
-        while execute(met, (value,)).fetchone():
-            with self.writing():
-                ends = time.monotonic() + DROPPING_S
-                for number in execute(met, (value,)).fetchall():
-                    execute(f"DELETE FROM {table} WHERE rowid = ?", number)
-                    if time.monotonic() >= ends:
-                        break
-                if state is not None:
-                    execute("INSERT OR REPLACE INTO syncd_state VALUES (?, ?)", state)
+            self.drop_rows(table, condition, [kept_since], state=until)
 
 
 def _history_entry(values: Sequence[Any]) -> HistoryEntry:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
@@ -18,6 +18,8 @@ from syncd.patience import patience
 from syncd.syscalls import no_checkpoint
 
 BUSY_TIMEOUT_S = 5.0
+DROPPED_AT_ONCE = 2000
+DROPPING_S = 0.02
 _SHORTEST_REST_S = 0.001
 _LOOK_S = 0.001  # some 15 µs are spent on a look
 
@@ -226,6 +228,30 @@ class Database:
                 raise self._replaced()
             with self._immediate():
                 yield
+
+    def drop_rows(
+        self,
+        table: str,
+        condition: str = "1",
+        values: Sequence[object] = (),
+        *,
+        state: tuple[str, str] | None = None,
+    ) -> None:
+        """Delete of one of our tables what meets a condition, and set a state if there is any.
+
+        Some are deleted at once, of large ones fewer: in between, the lock is left to others.
+        """
+        execute = self.connection.execute
+        met = f'SELECT rowid FROM "{table}" WHERE {condition} LIMIT {DROPPED_AT_ONCE}'
+        while execute(met, values).fetchone():
+            with self.writing(mute=False):
+                ends = time.monotonic() + DROPPING_S
+                for number in execute(met, values).fetchall():
+                    execute(f'DELETE FROM "{table}" WHERE rowid = ?', number)
+                    if time.monotonic() >= ends:
+                        break
+                if state is not None:
+                    execute("INSERT OR REPLACE INTO syncd_state VALUES (?, ?)", state)
 
     @contextmanager
     def _immediate(self) -> Iterator[None]:

@@ -20,7 +20,6 @@ No trigger ever names a table that is gone, so a host's write never fails (G17).
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from typing import IO
 
 from syncd import cycle, dump, tables
 from syncd.archive import SUFFIX, Entry, Manifest, checked, manifest_of, pack, survey
-from syncd.chronicle import DROPPING_S, QuarantineEntry, now_text
+from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.database import Database, translated
 from syncd.errors import BusyError, ReplicaError, StaleReplica, UsageError
@@ -365,20 +364,6 @@ def _drop_tables(database: Database) -> None:
     with database.transaction():
         tables.drop_triggers(database.connection)
     for name in tables.names(database.connection):
-        _empty(database, name)
+        database.drop_rows(name)  # with many, to drop the table would hold the lock for long
         with database.transaction():
             database.connection.execute(f'DROP TABLE "{name}"')
-
-
-def _empty(database: Database, table: str) -> None:
-    """Delete all rows of a table; to drop it with many would keep others from the lock for long."""
-    execute = database.connection.execute
-    some = f'DELETE FROM "{table}" WHERE rowid IN (SELECT rowid FROM "{table}" LIMIT 100)'
-    is_left = True
-    while is_left:
-        with database.transaction():
-            ends = time.monotonic() + DROPPING_S
-            while is_left:
-                is_left = execute(some).rowcount > 0
-                if time.monotonic() >= ends:
-                    break

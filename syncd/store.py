@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from syncd.chronicle import DROPPED_AT_ONCE, Chronicle, now_text
-from syncd.database import translated
+from syncd.chronicle import Chronicle, now_text
+from syncd.database import DROPPED_AT_ONCE, translated
 from syncd.errors import DamagedBaseline, LostTransaction, MessageError, StaleReplica
 from syncd.message import FIELDS, Message
 from syncd.names import is_utf8
@@ -364,7 +364,7 @@ class Store(Chronicle):
             "SELECT at FROM syncd_versions ORDER BY seq LIMIT 1"
         ).fetchone()
         if oldest is not None and oldest[0] < since:
-            self._drop("syncd_versions", "at < ?", since)
+            self.drop_rows("syncd_versions", "at < ?", [since])
 
     def forget_damaged(self) -> None:
         """Forget each baseline that makes no sense; its message is synced as in a first sync."""

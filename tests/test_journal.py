@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from syncd import chronicle
 from syncd import store as store_module
 from syncd.journal import JournalEntry
 from syncd.names import DATABASE
@@ -162,9 +161,9 @@ def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
 def test_g9_what_is_past_its_time_goes_in_portions_and_leaves_the_lock_free_in_between(
     project: Project, monkeypatch: pytest.MonkeyPatch, seconds: float, portions: int
 ) -> None:
-    monkeypatch.setattr(chronicle, "DROPPED_AT_ONCE", 10)
+    monkeypatch.setattr("syncd.database.DROPPED_AT_ONCE", 10)
     monkeypatch.setattr(store_module, "DROPPED_AT_ONCE", 10)
-    monkeypatch.setattr(chronicle, "DROPPING_S", seconds)
+    monkeypatch.setattr("syncd.database.DROPPING_S", seconds)
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 45)"
     long_ago = "'2001-01-01T00:00:00+00:00'"
     for sql in (

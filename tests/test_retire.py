@@ -370,15 +370,15 @@ def test_g9_large_tables_are_removed_in_short_transactions(
 ) -> None:
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 950)"
     project.sql(f"INSERT INTO syncd_journal (at, id) {numbers} SELECT '2026-01-01', i FROM n")
-    monkeypatch.setattr("syncd.retire.DROPPING_S", 0.0)
+    monkeypatch.setattr("syncd.database.DROPPING_S", 0.0)
     begun = []
-    transaction = Database.transaction
+    immediate = Database._immediate
 
     def counted(database: Database) -> AbstractContextManager[None]:
         begun.append(database)
-        return transaction(database)
+        return immediate(database)
 
-    monkeypatch.setattr(Database, "transaction", counted)
+    monkeypatch.setattr(Database, "_immediate", counted)
     project.retire()
     assert len(begun) > 10 + 2 * 9
     assert {"messages", "sessions"} == set(project.tables())
