@@ -43,8 +43,11 @@ keeps the arrows so.
     retirement      the word that a project is retired
     look            what changed since the baseline, found without reading what did not
     dump            syncd's own tables as lines of JSON, and back
-    store           the replica of SQLite: rows, baseline, feed, state
+    store           the replica of SQLite: its parts, the feed, the state, pruning
+    rows            the table messages
+    records         the baselines of messages, and versions of files written lately
     chronicle       what is kept for people: history, conflicts, quarantine, journal
+    queries         what the parts of a database share: queries for many values at once
     database        a project's database as a file: opening, transactions, errors
     tables          syncd's own tables and triggers
     departure       what becomes of a message that is new in a row

@@ -118,7 +118,7 @@ class Absence:
         if self._orders.one_way:
             return {}
         lost: dict[str, str] = {}
-        for record in self._store.records_at(look.paths):
+        for record in self._store.records.at(look.paths):
             read = self._reader.read(record.path, keep=True)
             if isinstance(read, Found) and read.state.message.id != record.id:
                 lost[record.id] = record.path
@@ -154,7 +154,7 @@ class Absence:
                 key = read.state.message.id
                 if path not in twins or twins[path][0] != key:
                     found.setdefault(key, path)
-        records = self._store.records(gone)
+        records = self._store.records.of(gone)
         for key, path in gone.items():
             inodes = {records[key].stamp.inode} if key in records else set()
             entry = quarantine.get(path)

@@ -171,8 +171,8 @@ def _rendering(project: str, identity: tuple[int, int]) -> Iterator[Answering]:
 def _departures(store: Store, project: str, ids: Sequence[str]) -> Answers:
     """Render rows as new files; None for what is left to the usual way."""
     answers: dict[str, tuple[Any, ...] | None] = dict.fromkeys(ids)
-    for portion in store.in_portions(ids, _LARGEST_ROWS):
-        rows = store.rows(portion)
+    for portion in store.rows.in_portions(ids, _LARGEST_ROWS):
+        rows = store.rows.of(portion)
         departures = departures_of(list(rows.values()), project)
         for key, departure in zip(rows, departures, strict=True):
             if departure is not None and len(departure.data) <= _LARGEST:

@@ -217,15 +217,15 @@ class Applier:
                 if task.dropped:
                     continue  # its row never held this, so no rewrite may be measured by it
                 if task.record is not None:
-                    self.store.save_version(task.record)
+                    self.store.versions.save(task.record)
                 if task.changes_both and task.outcome.heard is not None:
                     # The row has what the file said. Whatever the file says next, to this very
                     # exchange already, is news against that, and the row's words are no one else's.
                     as_found = task.record_as_found()
-                    self.store.save_version(as_found)
-                    self.store.save_records([as_found])
+                    self.store.versions.save(as_found)
+                    self.store.records.save([as_found])
                 intended = replace(task.new_record(), stamp=NO_STAMP)
-                self.store.save_version(intended, intent=True)
+                self.store.versions.save(intended, intent=True)
 
     def _kept_file(self, task: Task) -> bool:
         return task.found is not None and any(keep.side is Side.FILE for keep in task.outcome.kept)
@@ -236,14 +236,16 @@ class Applier:
             if keep.side is not side:
                 continue
             if side is Side.DB:
-                version = self.store.keep_row(task.id, keep.reason)
+                version = self.store.chronicle.keep_row(task.id, keep.reason)
             else:
                 assert task.found is not None
                 found = task.found
-                version = self.store.keep_file(task.id, found.path, found.version.data, keep.reason)
+                version = self.store.chronicle.keep_file(
+                    task.id, found.path, found.version.data, keep.reason
+                )
             for conflict in task.outcome.conflicts:
                 if conflict.winner is not side:
-                    self.store.save_conflict(task.id, conflict, version)
+                    self.store.chronicle.save_conflict(task.id, conflict, version)
 
     def _change_row(self, task: Task) -> None:
         outcome = task.outcome
@@ -251,15 +253,15 @@ class Applier:
             with self.store.all_or_nothing():
                 if outcome.row is Step.CREATE:
                     assert outcome.message is not None
-                    task.written_row = self.store.insert_row(outcome.message)
+                    task.written_row = self.store.rows.insert(outcome.message)
                 elif outcome.row is not Step.NONE:
                     assert task.row is not None
                     self._keep(task, Side.DB)
                     if outcome.row is Step.DELETE:
-                        self.store.delete_row(task.row)
+                        self.store.rows.delete(task.row)
                     else:
                         assert outcome.message is not None
-                        task.written_row = self.store.update_row(
+                        task.written_row = self.store.rows.update(
                             task.row, outcome.message, outcome.row_fields
                         )
             if self.store.has_host_triggers and task.written_row is not None:
@@ -273,7 +275,7 @@ class Applier:
 
     def note_written(self, rows: Mapping[str, bytes]) -> None:
         """Come back to those of these rows that are not, by digest, what was written just now."""
-        self.report.unsettled.update(map(row_key, self.store.changed_by_host(rows)))
+        self.report.unsettled.update(map(row_key, self.store.rows.changed_by_host(rows)))
 
     def _drop(self, task: Task) -> None:
         task.dropped = True
@@ -322,12 +324,12 @@ class Applier:
                 if not task.changes_both:
                     self._change_row(task)
             done = [task for task in work if not task.dropped]
-            self.store.save_records(
+            self.store.records.save(
                 task.new_record() for task in done if not (task.partial or task.outcome.forget)
             )
             for task in done:
                 self._settle(task)
-            self.store.add_to_journal(self._told(done))
+            self.store.chronicle.add_to_journal(self._told(done))
 
     def _told(self, tasks: Iterable[Task]) -> Iterator[JournalEntry]:
         """Yield what was done to these messages as entries of the journal."""
@@ -347,16 +349,19 @@ class Applier:
     def _settle(self, task: Task) -> None:
         outcome = task.outcome
         if outcome.forget:
-            self.store.forget_record(task.id)
+            self.store.records.forget(task.id)
         if outcome.file in (Step.CREATE, Step.UPDATE) or task.was_intended:
-            self.store.settle_intents(task.id, drop=outcome.file is not Step.UPDATE)
+            if outcome.file is Step.UPDATE:
+                self.store.versions.settle_intent(task.id)
+            else:
+                self.store.versions.drop_intents([task.id])
 
     # Files that stand beside the message's own
 
     def keep_beside(self) -> None:
         """Keep the words of files that no row holds: the next version would be their end."""
         beside, self.beside = self.beside, []
-        records = self.store.records({found.state.message.id for found in beside})
+        records = self.store.records.of({found.state.message.id for found in beside})
         for found in beside:
             message = found.state.message
             record = records.get(message.id)
@@ -366,9 +371,9 @@ class Applier:
 
     def _keep_once(self, message_id: str, path: str, data: bytes, reason: str) -> None:
         """Take a file's bytes into the history, unless that holds them."""
-        if not self.store.has_version(message_id, data):
+        if not self.store.chronicle.has_version(message_id, data):
             with self.store.writing():
-                self.store.keep_file(message_id, path, data, reason)
+                self.store.chronicle.keep_file(message_id, path, data, reason)
 
     def remove(self, message_id: str, path: str, version: Version) -> None:
         """Take a late rewrite that stands beside its message into the history, and delete it."""
@@ -387,7 +392,7 @@ class Applier:
                 now_text(), message_id, Side.FILE, Step.DELETE, why=LATE_REWRITE, path=path
             )
             with self.store.writing(durable=False, mute=False):
-                self.store.add_to_journal([told])
+                self.store.chronicle.add_to_journal([told])
         self.report.counts.files_deleted += 1
         self.touched.add(message_id)
 

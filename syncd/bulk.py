@@ -152,7 +152,7 @@ class Bulk:
             with self._store.writing(durable=False, mute=False):
                 if sent:
                     self._store.save_intended([one.record for one in sent], entry)
-                self._store.intend([one.record for one in intended])
+                self._store.versions.intend([one.record for one in intended])
             self._unrecorded = []
 
     def _sent(self, departure: Departure) -> Departure | None:

@@ -6,13 +6,12 @@ and how to get back what went.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syncd.database import Database
 from syncd.messaging.schema import MESSAGE_COLUMNS
+from syncd.queries import Queries
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import Stamp
 from syncd.tables import COLUMNS
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 
 _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
-_PRUNED = "journal_pruned_until"
-_ITS_CONFLICTS = "SELECT 1 FROM syncd_conflicts WHERE syncd_conflicts.id = syncd_history.id"
+PRUNED_UNTIL = "journal_pruned_until"
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -60,8 +58,8 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat()
 
 
-class Chronicle(Database):
-    """A project's database, with what is kept in it for people."""
+class Chronicle(Queries):
+    """What a project's database keeps for people."""
 
     # Quarantine
 
@@ -78,13 +76,13 @@ class Chronicle(Database):
                 Quarantined(reason, line, hint),
                 Stamp(size, mtime_ns, inode) if size is not None else None,
             )
-            for path, key, line, reason, hint, size, mtime_ns, inode in self.connection.execute(sql)
+            for path, key, line, reason, hint, size, mtime_ns, inode in self._execute(sql)
         }
 
     def save_quarantine(self, entry: QuarantineEntry) -> None:
         stamp, problem = entry.stamp, entry.problem
         numbers = (stamp.size, stamp.mtime_ns, stamp.inode) if stamp else (None, None, None)
-        self.connection.execute(
+        self._execute(
             "INSERT OR REPLACE INTO syncd_quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(entry.path, entry.id, problem.line, problem.reason, problem.hint),
@@ -93,13 +91,13 @@ class Chronicle(Database):
         )
 
     def forget_quarantine(self, path: str) -> None:
-        self.connection.execute("DELETE FROM syncd_quarantine WHERE path = ?", (path,))
+        self._execute("DELETE FROM syncd_quarantine WHERE path = ?", (path,))
 
     # History and conflicts
 
     def keep_file(self, message_id: str, path: str, data: bytes, reason: str) -> int:
         """Add a file's bytes to the history; return the version's number."""
-        done = self.connection.execute(
+        done = self._execute(
             "INSERT INTO syncd_history (id, at, side, reason, path, data) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             (message_id, now_text(), Side.FILE, reason, path, data),
@@ -109,7 +107,7 @@ class Chronicle(Database):
     def keep_row(self, message_id: str, reason: str) -> int:
         """Add the row as it stands to the history; return the version's number."""
         others = ", ".join(MESSAGE_COLUMNS[1:])
-        done = self.connection.execute(
+        done = self._execute(
             f"INSERT INTO syncd_history (id, at, side, reason, {others}) "
             f"SELECT id, ?, ?, ?, {others} FROM messages WHERE id = ?",
             (now_text(), Side.DB, reason, message_id),
@@ -119,36 +117,34 @@ class Chronicle(Database):
     def has_version(self, message_id: str, data: bytes) -> bool:
         """Tell whether the history of a message holds a file of exactly these bytes."""
         sql = "SELECT 1 FROM syncd_history WHERE id = ? AND data = ? LIMIT 1"
-        return self.connection.execute(sql, (message_id, data)).fetchone() is not None
+        return self._execute(sql, (message_id, data)).fetchone() is not None
 
     def kept(self, version: int) -> HistoryEntry | None:
         """Return one version of the history."""
         sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
-        values = self.connection.execute(f"{sql} WHERE version = ?", (version,)).fetchone()
+        values = self._execute(f"{sql} WHERE version = ?", (version,)).fetchone()
         return _history_entry(values) if values is not None else None
 
     def save_conflict(self, message_id: str, conflict: Conflict, version: int) -> None:
-        self.connection.execute(
+        self._execute(
             "INSERT OR REPLACE INTO syncd_conflicts VALUES (?, ?, ?, ?, ?)",
             (message_id, conflict.field, now_text(), conflict.winner, version),
         )
 
     def forget_conflict(self, message_id: str, field: str) -> None:
-        self.connection.execute(
-            "DELETE FROM syncd_conflicts WHERE id = ? AND field = ?", (message_id, field)
-        )
+        self._execute("DELETE FROM syncd_conflicts WHERE id = ? AND field = ?", (message_id, field))
 
     def conflicts(self) -> list[tuple[str, str, str, str, int]]:
         """Return id, field, time, winner and the loser's version of each open conflict."""
         sql = "SELECT id, field, at, winner, version FROM syncd_conflicts ORDER BY at, id, field"
-        return self.connection.execute(sql).fetchall()
+        return self._execute(sql).fetchall()
 
     # Journal
 
     def add_to_journal(self, entries: Iterable[JournalEntry]) -> None:
         marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, 0)"
         sql = f"INSERT INTO syncd_journal ({_JOURNAL}, seq) VALUES ({marks})"
-        self.connection.executemany(sql, entries)
+        self._executemany(sql, entries)
 
     def journal(
         self,
@@ -172,7 +168,7 @@ class Chronicle(Database):
         values = (after, since, message_id, message_id, -1 if most is None else most)
         from syncd.journal import JournalEntry  # what only looks at a project does without
 
-        found = self.connection.execute(sql, values).fetchall()
+        found = self._execute(sql, values).fetchall()
         return [JournalEntry(*entry) for entry in (reversed(found) if order else found)]
 
     def each_entry(
@@ -189,7 +185,7 @@ class Chronicle(Database):
     def last_entry_until(self, at: str) -> int:
         """Return the ``seq`` of the last entry that is not later than a time; 0 for none."""
         sql = "SELECT max(seq) FROM syncd_journal WHERE at <= ?"
-        return int(self.connection.execute(sql, (at,)).fetchone()[0] or 0)
+        return int(self._execute(sql, (at,)).fetchone()[0] or 0)
 
     def journal_counts(self, first_moment: str) -> Iterator[JournalCount]:
         """Yield how many entries there are by day, side, reason and author.
@@ -205,47 +201,15 @@ class Chronicle(Database):
         )
         from syncd.journal import JournalCount
 
-        for values in self.connection.execute(sql, (first_moment,)):
+        for values in self._execute(sql, (first_moment,)):
             yield JournalCount(*values)
 
     def journal_since(self) -> str | None:
         """Return the time from which on the journal is whole; None when it has no entry."""
         first = "SELECT at FROM syncd_journal ORDER BY seq LIMIT 1"
-        pruned = f"SELECT value FROM syncd_state WHERE key = '{_PRUNED}'"
-        found = [self.connection.execute(sql).fetchone() for sql in (first, pruned)]
+        pruned = f"SELECT value FROM syncd_state WHERE key = '{PRUNED_UNTIL}'"
+        found = [self._execute(sql).fetchone() for sql in (first, pruned)]
         return max((str(one[0]) for one in found if one is not None), default=None)
-
-    # Pruning
-
-    def prune(self, history_days: float, journal_days: float) -> None:
-        """Drop history and journal that are past their time; writes nothing where there is none.
-
-        The versions of a message in conflict stay, however old: an earlier conflict's loser may be
-        among them. So does the last entry of the journal for each side, which tells when it was
-        last changed.
-        """
-        execute = self.connection.execute
-        now = time.time()
-        old = (
-            (
-                "syncd_history",
-                f"at < ? AND NOT EXISTS ({_ITS_CONFLICTS})",
-                history_days,
-            ),
-            (
-                "syncd_journal",
-                "at < ? AND seq NOT IN (SELECT max(seq) FROM syncd_journal GROUP BY side)",
-                journal_days,
-            ),
-        )
-        for table, condition, days in old:
-            kept_since = datetime.fromtimestamp(max(0.0, now - days * 86_400), UTC).isoformat()
-            first = f"SELECT at FROM {table} WHERE typeof(at) = 'text' ORDER BY rowid LIMIT 1"
-            oldest = execute(first).fetchone()
-            if oldest is None or oldest[0] >= kept_since:
-                continue
-            until = (_PRUNED, kept_since) if table == "syncd_journal" else None
-            self.drop_rows(table, condition, [kept_since], state=until)
 
 
 def _history_entry(values: Sequence[Any]) -> HistoryEntry:

@@ -61,7 +61,7 @@ def record_condition(
                 and folder in known
                 and seen is not None
                 and seen.trouble == MISSING
-                and folder not in store.count_by_folder()
+                and folder not in store.records.count_by_folder()
             ):
                 # It held nothing when it went. As long as it is known, each look is a full one.
                 del folders[folder]
@@ -76,7 +76,7 @@ def record_condition(
             for name, value in changes.items():
                 store.set_state(name, value)
             if "halt" in changes:
-                store.add_to_journal([halt_entry(now_text(), halt[0] if halt else None)])
+                store.chronicle.add_to_journal([halt_entry(now_text(), halt[0] if halt else None)])
 
 
 def _standing_halt(
@@ -92,15 +92,15 @@ def _standing_halt(
     is_undone = report.error is not None or (orders.restore and bool(report.unsettled))
     if not (orders.is_decision and is_undone):
         return None
-    records = store.records(look.vanished.keys() | look.gone_rows)
+    records = store.records.of(look.vanished.keys() | look.gone_rows)
     standing = files.listed(record.path for record in records.values())
     gone_files = {key for key, record in records.items() if record.path not in standing}
-    gone = len(gone_files.union(store.gone_rows(records)))
+    gone = len(gone_files.union(store.rows.gone_ids(records)))
     if not gone:
         return None
     step = "brought back" if orders.restore else "deleted on the other side"
     side = Side.FILE if gone_files else Side.DB
-    return [f"what is gone could not all be {step}", side, gone, store.count_rows()]
+    return [f"what is gone could not all be {step}", side, gone, store.rows.count()]
 
 
 def record_findings(applier: Applier, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:
@@ -131,9 +131,9 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
     # None of it is more than a next look would find again.
     with store.writing(durable=False, mute=False):
         for path in cleared:
-            store.forget_quarantine(path)
+            store.chronicle.forget_quarantine(path)
         for entry in news:
-            store.save_quarantine(entry)
+            store.chronicle.save_quarantine(entry)
         for path in lost_twins:
             store.forget_twin(path)
         for path, (message_id, stamp) in new_twins.items():
@@ -141,7 +141,7 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
         store.consume_feed(heard)
         for key in unheard:
             store.add_to_feed(key)
-        store.add_to_journal(
+        store.chronicle.add_to_journal(
             JournalEntry(now_text(), entry.id, None, step, why=why, path=entry.path)
             for step, entry, why in (
                 *((QUARANTINED, entry, entry.problem.reason) for entry in news),

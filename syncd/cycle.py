@@ -125,7 +125,7 @@ class _Cycle:
         paths = orders.paths
         if paths is not None and absence.needs_full_look():
             paths = None
-        quarantine = self.store.quarantine()
+        quarantine = self.store.chronicle.quarantine()
         if has_news is not None and not has_news():
             return self.report
         if paths is None:
@@ -155,7 +155,6 @@ class _Cycle:
             record_condition(self.store, self.files, self.report, orders, look)
             if look.folders:
                 self.store.prune(self.config.history_days, self.config.journal_days)
-                self.store.prune_versions()
         self._summarise(notes)
         self.report.fresh = self.files.fresh
         return self.report
@@ -180,7 +179,7 @@ class _Cycle:
             for start in range(0, len(rest), _BATCH):
                 self.files.reopen()  # others may stand in their places since they were looked at
                 new, left = self.bulk.rendered(ahead, rest[start : start + _BATCH])
-                for ids in self.store.in_portions(left, _BATCH_BYTES):
+                for ids in self.store.rows.in_portions(left, _BATCH_BYTES):
                     self.bulk.send([*new, *self._take_ids(notes, ids)])
                     new = []
                 self.bulk.send(new)
@@ -215,7 +214,7 @@ class _Cycle:
         known: set[str] = set()
         if not notes.was_empty:
             ids = {arrival.id for arrival in arrivals}
-            known = self.store.known(ids) | self.store.rows(ids).keys()
+            known = self.store.known(ids) | self.store.rows.of(ids).keys()
         new: dict[str, Arrival] = {}
         for arrival in arrivals:
             key = arrival.id
@@ -237,7 +236,7 @@ class _Cycle:
 
     def _take_paths(self, notes: _Notes, paths: Sequence[str]) -> None:
         """Read these files and carry out what they and their rows ask for."""
-        at = {record.path: record for record in self.store.records_at(paths)}
+        at = {record.path: record for record in self.store.records.at(paths)}
         founds: list[Found] = []
         size = 0
         for path in paths:
@@ -258,8 +257,8 @@ class _Cycle:
 
     def _take_founds(self, notes: _Notes, founds: Sequence[Found]) -> None:
         ids = {found.state.message.id for found in founds}
-        records, rows = self.store.records(ids), self.store.rows(ids)
-        intended = self.store.intended(ids)
+        records, rows = self.store.records.of(ids), self.store.rows.of(ids)
+        intended = self.store.versions.intended(ids)
         tasks: list[Task | None] = []
         new: list[tuple[Found, Arrival]] = []
         for found in founds:
@@ -306,8 +305,8 @@ class _Cycle:
 
         Returns what becomes of those that are new in rows; of the others, all is done.
         """
-        records, rows = self.store.records(ids), self.store.rows(ids)
-        intended = self.store.intended(ids)
+        records, rows = self.store.records.of(ids), self.store.rows.of(ids)
+        intended = self.store.versions.intended(ids)
         known = records.keys() | {key for key, _ in intended}
         new_rows = [row for key, row in rows.items() if key not in known]
         new = [] if self.orders.one_way else self.bulk.departures(new_rows)
@@ -429,14 +428,16 @@ class _Cycle:
         if self.report.halt is not None or self.orders.dry_run:
             entries = notes.quarantine | self.applier.set_aside
         else:
-            entries = self.store.quarantine()
+            entries = self.store.chronicle.quarantine()
         self.report.quarantined = [entries[path] for path in sorted(entries)]
-        self.report.conflicts = [OpenConflict(*values) for values in self.store.conflicts()]
+        self.report.conflicts = [
+            OpenConflict(*values) for values in self.store.chronicle.conflicts()
+        ]
         if self.orders.dry_run:
             self.report.conflicts += self.applier.would_conflict
         if self.orders.paths is None:
             counts = self.report.counts
-            total = self.store.count_rows()
+            total = self.store.rows.count()
             if self.orders.dry_run:
                 total += counts.rows_inserted - counts.rows_deleted
             deleted = counts.rows_deleted + counts.files_deleted

@@ -32,7 +32,7 @@ def follow(
     while True:
         try:
             with Store.open_readonly(path) as store, translated(path):
-                after = store.last_entry_until(seen_until) if seen_until else 0
+                after = store.chronicle.last_entry_until(seen_until) if seen_until else 0
                 for entry in _entries(store, message_id, since, after):
                     told, seen_until = "", max(seen_until, str(entry.at))
                     yield entry
@@ -53,7 +53,9 @@ def _entries(
     version = -1
     while store.is_current() and store.schema_version() == schema:
         if version != (version := store.data_version()):
-            for entry in store.each_entry(message_id=message_id, since=since, after=after):
+            for entry in store.chronicle.each_entry(
+                message_id=message_id, since=since, after=after
+            ):
                 after = entry.seq
                 yield entry
         time.sleep(POLL_S)

@@ -100,7 +100,7 @@ def each_version(store: Store, message_id: str | None = None) -> Iterator[Histor
     """Yield the versions of one message or of all, oldest first, with one at a time in memory."""
     sql = "SELECT version FROM syncd_history WHERE :id IS NULL OR id = :id ORDER BY version"
     for (number,) in store.connection.execute(sql, {"id": message_id}).fetchall():
-        kept = store.kept(number)
+        kept = store.chronicle.kept(number)
         if kept is not None:
             yield kept
 
@@ -115,7 +115,7 @@ def version_of(store: Store, message_id: str, version: int | None) -> HistoryEnt
                 f"the history has nothing of {message_id!r}",
                 hint="'syncd history' lists what it has.",
             )
-    kept = store.kept(version) if 0 <= version <= _MOST else None
+    kept = store.chronicle.kept(version) if 0 <= version <= _MOST else None
     if kept is None or kept.id != message_id:
         raise UsageError(
             f"the history has no version {version} of {message_id!r}",
@@ -149,9 +149,9 @@ def file_now(
     last. Raises `MessageError` when it is too large or no regular file, `StaleReplica` when it is
     being written.
     """
-    record = store.records([message_id]).get(message_id)
+    record = store.records.of([message_id]).get(message_id)
     last = record.path if record else None
-    known = {path: stamp for path, _, stamp in store.stamps()}
+    known = {path: stamp for path, _, stamp in store.records.stamps()}
     scan = files.scan()
     new = [path for path, stamp in scan.stamps.items() if known.get(path) != stamp]
     stands = last is not None and (last in scan.stamps or last in scan.odd)
@@ -176,8 +176,8 @@ def file_now(
 
 def in_step(store: Store, message_id: str) -> bool:
     """Tell whether a message's file and row agreed on what the row says at the last cycle."""
-    row = store.rows([message_id]).get(message_id)
-    record = store.records([message_id]).get(message_id)
+    row = store.rows.of([message_id]).get(message_id)
+    record = store.records.of([message_id]).get(message_id)
     return row is not None and record is not None and row.digest == record.row_digest
 
 
@@ -241,7 +241,7 @@ def restore(project: Path, store: Store, files: FileReplica, kept: HistoryEntry)
 
 def _known_date(store: Store, message: Message) -> str:
     """Return the date of a message whose file states none: the row's, or that of its last one."""
-    row = store.rows([message.id]).get(message.id)
+    row = store.rows.of([message.id]).get(message.id)
     rows = [kept.row for kept in each_version(store, message.id) if kept.data is None]
     for values in ([row.values] if row else []) + rows[::-1]:
         with suppress(MessageError):
@@ -273,7 +273,7 @@ def _put_file(
     Returns the version that was kept of the file that stood there.
     """
     path, data = path_of(kept), bytes_of(kept)
-    record = store.records([kept.id]).get(kept.id)
+    record = store.records.of([kept.id]).get(kept.id)
     if path is None or data is None:
         return None
     number: int | None = None
@@ -287,7 +287,9 @@ def _put_file(
             same = (found.id, found.status) == (message.id, message.status)
             if same and now.digest == record.digest and now.data != data:
                 with store.writing():
-                    number = store.keep_file(kept.id, record.path, now.data, _BEFORE_RESTORE)
+                    number = store.chronicle.keep_file(
+                        kept.id, record.path, now.data, _BEFORE_RESTORE
+                    )
                 files.replace(record.path, data, seen=now)
         files.settle()
     return number
@@ -298,7 +300,7 @@ def _put_file(
 
 def standing_value(store: Store, conflict: OpenConflict) -> str | None:
     """Return a conflict's field as it stands now; raises `MessageError` when that is not known."""
-    row = store.rows([conflict.id]).get(conflict.id)
+    row = store.rows.of([conflict.id]).get(conflict.id)
     if row is None:
         raise MessageError(f"the row of {conflict.id!r} is gone")
     value: str | None = getattr(row.message(), conflict.field)
@@ -307,7 +309,7 @@ def standing_value(store: Store, conflict: OpenConflict) -> str | None:
 
 def lost_value(project: Path, store: Store, conflict: OpenConflict) -> str | None:
     """Return the value that lost a conflict; raises `MessageError` when that is not known."""
-    kept = store.kept(conflict.version)
+    kept = store.chronicle.kept(conflict.version)
     if kept is None or kept.id != conflict.id:
         raise MessageError(f"the history has no version {conflict.version} any more")
     value: str | None = getattr(message_of(kept, project), conflict.field)
@@ -325,7 +327,7 @@ def resolve(
     lost = [conflict for conflict in conflicts if take not in (CURRENT, conflict.winner)]
     before = None
     if lost:
-        row = store.rows([message_id]).get(message_id)
+        row = store.rows.of([message_id]).get(message_id)
         if row is None:
             raise UsageError(
                 f"{message_id!r} stands nowhere any more",
@@ -342,7 +344,7 @@ def resolve(
         _, before = _set_row(store, message, values, _BEFORE_RESOLVE)
     with store.writing():
         for conflict in conflicts:
-            store.forget_conflict(message_id, conflict.field)
+            store.chronicle.forget_conflict(message_id, conflict.field)
     return Resolved(message_id, tuple(conflict.field for conflict in conflicts), before)
 
 
@@ -359,18 +361,18 @@ def _set_row(
     Tells whether there was a row, and the version that the history kept of it if it changed.
     """
     with store.writing():
-        row = store.rows([message.id]).get(message.id)
+        row = store.rows.of([message.id]).get(message.id)
         store.add_to_feed(message.id)
         if row is None:
-            store.insert_row(message)
-            store.add_to_journal([_entry(message, Step.CREATE, ())])
+            store.rows.insert(message)
+            store.chronicle.add_to_journal([_entry(message, Step.CREATE, ())])
             return False, None
         differing = _differing(row, message, fields)
         if not differing:
             return True, None
-        before = store.keep_row(message.id, reason)
-        store.update_row(row, message, differing)
-        store.add_to_journal([_entry(message, Step.UPDATE, differing)])
+        before = store.chronicle.keep_row(message.id, reason)
+        store.rows.update(row, message, differing)
+        store.chronicle.add_to_journal([_entry(message, Step.UPDATE, differing)])
         return True, before
 
 

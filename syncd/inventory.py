@@ -131,7 +131,7 @@ class Inventory:
         others = [path for path in in_order(paths) if path not in twins]
         if not others:
             return Copies(None, twins)
-        record = self._store.records([key]).get(key) if len(others) > 1 else None
+        record = self._store.records.of([key]).get(key) if len(others) > 1 else None
         last = [path for path in others if record is not None and path == record.path]
         same = [path for path in others if row is not None and self.is_equal(path, row)]
         main = (last or same or others)[0]
@@ -148,7 +148,7 @@ class Inventory:
         """Return path and id of the copies that a cycle left alone and that are no message now."""
         with self._store.reading():
             recorded = {path: key for path, (key, _) in self._store.twins().items()}
-            now = {record.path for record in self._store.records_at(recorded)}
+            now = {record.path for record in self._store.records.at(recorded)}
             return {path: key for path, key in recorded.items() if path not in now}
 
     def _read(self, path: str) -> None:

@@ -80,8 +80,8 @@ def look_fully(
     _compare_files(store, scan, look, trust_stamps=trust_stamps, fresh=fresh)
     with store.reading():
         _note_feed(store, look)
-        _note_rows(look, store.doubled_ids().union(store.changed_rows()))
-        look.gone_rows = set(store.gone_rows())
+        _note_rows(look, store.rows.doubled_ids().union(store.rows.changed_ids()))
+        look.gone_rows = set(store.rows.gone_ids())
         look.ids |= look.gone_rows
     return look
 
@@ -90,7 +90,7 @@ def _compare_files(
     store: Store, scan: Scan, look: Look, *, trust_stamps: bool, fresh: frozenset[str]
 ) -> None:
     known: dict[str, Stamp | None] = {}
-    for path, key, stamp in store.stamps():
+    for path, key, stamp in store.records.stamps():
         # Two messages may have changed places, and one end of that was not seen.
         known[path] = None if path in known else stamp
         if path not in scan.stamps and path not in scan.odd:
@@ -98,7 +98,7 @@ def _compare_files(
                 raise DamagedBaseline(f"the baseline has {key!r} in no mailbox: {path!r}")
             look.vanished[key] = path
     twins = store.twins()
-    quarantine = store.quarantine()
+    quarantine = store.chronicle.quarantine()
     seen: dict[str, Stamp | None] = {path: stamp for path, (_, stamp) in twins.items()}
     seen |= known
     seen |= {path: entry.stamp for path, entry in quarantine.items()}
@@ -136,8 +136,8 @@ def look_at(
     with store.reading():
         _note_feed(store, look)
         _note_rows(look, {entry.id for entry in look.feed}.union(ids))
-        look.gone_rows = set(store.gone_rows(look.ids))
-        for record in store.records_at(paths):
+        look.gone_rows = set(store.rows.gone_ids(look.ids))
+        for record in store.records.at(paths):
             if files.look(record.path) is None:
                 look.vanished[record.id] = record.path
     left = set(look.vanished.values())
@@ -183,7 +183,7 @@ def losses(
     """
     from syncd.guard import Gone  # most looks miss nothing
 
-    expected = store.count_by_folder()
+    expected = store.records.count_by_folder()
     both_gone = gone_files.keys() & look.gone_rows
     by_folder = Counter(
         path.rpartition("/")[0] for key, path in gone_files.items() if key not in both_gone
@@ -205,7 +205,7 @@ def losses(
     # Who archives all and then deletes what is archived has not only cleaned up.
     by_mailbox = Counter(
         mailbox_of(record.baseline.status)
-        for key, record in store.records(look.gone_rows - both_gone).items()
+        for key, record in store.records.of(look.gone_rows - both_gone).items()
         if not (key in look.cleaned and record.baseline.status == "archived")
     )
     found += [

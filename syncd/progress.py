@@ -230,9 +230,9 @@ def progress_of(project: Path, store: Store, window: Window, config: Config) -> 
         result.stage, result.reasons = Stage.RETIRED, [f"since {known.at[:10]}"]
         return result
     with store.reading():
-        for found in store.journal_counts(window.first_moment):
+        for found in store.chronicle.journal_counts(window.first_moment):
             result.figures.count(found)
-        result.since = store.journal_since()
+        result.since = store.chronicle.journal_since()
         result.stage = _stage(result, window, is_new=_is_new(store))
         obstacles = list(_obstacles(store))
     if result.stage is Stage.TOO_EARLY:
@@ -284,7 +284,7 @@ def _obstacles(store: Store) -> Iterable[str]:
     """Yield what a person has to decide before the files can go."""
     if store.state("halt") is not None:
         yield "it is halted"
-    conflicts, odd = len(store.conflicts()), len(store.quarantine())
+    conflicts, odd = len(store.chronicle.conflicts()), len(store.chronicle.quarantine())
     if conflicts:
         yield f"it has {conflicts:,} open conflict{'s' if conflicts > 1 else ''}"
     if odd:
@@ -295,7 +295,7 @@ def _untaken(project: Path, store: Store, config: Config) -> Iterable[str]:
     """Yield what has changed since the last cycle, of which the journal cannot know."""
     with FileReplica(project, max_bytes=config.max_bytes) as files:
         look = look_fully(store, files)
-    quarantine = store.quarantine()
+    quarantine = store.chronicle.quarantine()
     paths = {*look.paths, *look.vanished.values()} - quarantine.keys()
     ids = look.ids - {entry.id for entry in quarantine.values()}
     numbers = ((len(paths), "file"), (len(ids), "row"))

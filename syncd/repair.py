@@ -50,16 +50,16 @@ def repair_files(
         if problem is None:
             continue
         try:
-            record = store.records([message.id]).get(message.id)
+            record = store.records.of([message.id]).get(message.id)
             agreed = record.baseline.fields[FIELDS.index("created_at")] if record else None
             data = repair(version.data, place, created_at=agreed)
             if not dry_run:
                 with store.writing():
-                    store.keep_file(message.id, path, version.data, "before a repair")
+                    store.chronicle.keep_file(message.id, path, version.data, "before a repair")
                 files.replace(path, data, seen=version)
                 files.settle()
                 with store.writing():
-                    store.add_to_journal([_entry(message.id, path)])
+                    store.chronicle.add_to_journal([_entry(message.id, path)])
         except (MessageError, StaleReplica) as error:
             yield Repair(path, problem.sentence, error.sentence)
         else:

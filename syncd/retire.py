@@ -275,7 +275,7 @@ def _manifest(project: Path, nodes: dict[str, Node], rows: IO[bytes]) -> Manifes
     base = project / CLAUDE_DIR
     with Store.open_readonly(base / DATABASE) as store:
         counts = dump.write_tables(store, rows)
-        ids = {path: key for path, key, _ in store.stamps()}
+        ids = {path: key for path, key, _ in store.records.stamps()}
         ids |= {path: key for path, (key, _) in store.twins().items()}
     size = rows.tell()
     rows.seek(0)

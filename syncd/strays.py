@@ -76,7 +76,7 @@ def other_copy_of(store: Store, found: Found, record: Record | None) -> Record |
     if found.state.mailbox is Mailbox.OUTBOX or message.from_project != message.to_project:
         return None
     mine = _but_status(fingerprints(message))
-    versions = (record, *(version for _, version in store.versions(record.id)))
+    versions = (record, *(version for _, version in store.versions.of(record.id)))
     return next((one for one in versions if _but_status(one.baseline.fields) == mine), None)
 
 
@@ -101,7 +101,7 @@ def is_left_behind(store: Store, found: Found, record: Record) -> bool:
 def _recent(store: Store, message_id: str) -> list[tuple[float, Record]]:
     """Return the versions that a late writer may have started from; older ones may stand still."""
     since = time.time() - VERSION_MEMORY_S
-    return [(at, version) for at, version in store.versions(message_id) if at >= since]
+    return [(at, version) for at, version in store.versions.of(message_id) if at >= since]
 
 
 def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefer: Side) -> None:
@@ -117,7 +117,7 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
         return
     try:
         late = as_found(path, version, applier.own_path)
-        was = store.version_of(version) if "id" not in late.state.said else None
+        was = store.versions.of_file(version) if "id" not in late.state.said else None
         if was is not None:  # it has its id from a name, which was not the stray's
             late = as_found(was.path, version, applier.own_path)
     except MessageError:
@@ -125,8 +125,8 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
         applier.remove_stray(path, path, version, keep_as=_LEFT_OVER if version.data else None)
         return
     key = late.state.message.id
-    record = store.records([key]).get(key)
-    if (key, version.digest) in store.intended([key]):
+    record = store.records.of([key]).get(key)
+    if (key, version.digest) in store.versions.intended([key]):
         # Ours: a crash came before it had its name.
         applier.remove_stray(key, path, version, keep_as=None)
         return
@@ -154,7 +154,7 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
 
 def _origin(store: Store, message_id: str, version: Version) -> Record | None:
     """Return the version that a stray was before it was displaced: it still has that inode."""
-    for _, was in store.versions(message_id):
+    for _, was in store.versions.of(message_id):
         if was.stamp.inode == version.stamp.inode:
             return was
     return None
@@ -168,7 +168,7 @@ def _merge(
     outcome_of: Callable[[Baseline, FileState, Message], Outcome],
 ) -> Task | None:
     """Return the task that merges into the file and row as they stand, None when not just now."""
-    row = store.rows([record.id]).get(record.id)
+    row = store.rows.of([record.id]).get(record.id)
     if row is None:
         return None
     try:

@@ -164,7 +164,7 @@ class _Verifier:
     def _compare_all(self) -> None:
         alone = self._files.ids()
         with self._store.reading():
-            for values in self._store.all_rows():
+            for values in self._store.rows.each():
                 self._rows += 1
                 key = values[0]
                 if not (isinstance(key, str) and is_utf8(key)):
@@ -175,7 +175,7 @@ class _Verifier:
                     self._equal += 1
                 else:
                     self._doubts[key] = _Doubt()
-            doubled = {key for key in self._store.doubled_ids() if isinstance(key, str)}
+            doubled = {key for key in self._store.rows.doubled_ids() if isinstance(key, str)}
         self._doubts |= {key: _Doubt() for key in alone if not self._agrees(key, None)}
         self._doubts |= {key: _Doubt() for key in doubled}
 
@@ -201,7 +201,7 @@ class _Verifier:
         for start in range(0, len(wanted), _AT_ONCE):
             batch = wanted[start : start + _AT_ONCE]
             with self._store.reading():
-                rows = self._store.rows(batch)
+                rows = self._store.rows.of(batch)
             yield from ((key, rows.get(key)) for key in batch)
 
     def _agrees(self, key: str, row: Row | None) -> bool:
@@ -248,7 +248,7 @@ class _Told:
         self._files = files
         self._base = project / CLAUDE_DIR
         self._quoted = shlex.quote(str(project))
-        self._quarantine = store.quarantine()
+        self._quarantine = store.chronicle.quarantine()
         self._is_halted = store.state("halt") is not None
         self.differences: list[Difference] = []
         self.unreadable_rows: list[QuarantineEntry] = []
@@ -289,7 +289,7 @@ class _Told:
     def tell_odd_ids(self) -> None:
         """Tell of the rows whose id is no text."""
         with self._store.reading():
-            for key in self._store.all_row_ids():
+            for key in self._store.rows.each_id():
                 if not (isinstance(key, str) and is_utf8(key)):
                     problem = Quarantined("the id is no text", hint="Give the row such an id.")
                     self.unreadable_rows.append(QuarantineEntry(row_key(key), None, problem, None))
@@ -317,7 +317,7 @@ class _Told:
             entry = self._quarantine.get(place) if place is not None else None
             if entry is not None:
                 return f"{entry.path} is quarantined: {entry.problem.reason}. {entry.problem.hint}"
-        record = self._store.records([key]).get(key) if row is not None else None
+        record = self._store.records.of([key]).get(key) if row is not None else None
         if record is not None and path is None and record.path in self._files.unreadable:
             return f"Its file may be {record.path}, which cannot be read: mend that one."
         if record is not None and row is not None and path == record.path:

@@ -33,7 +33,7 @@ from syncd.report import Report
 from syncd.roster import Roster
 from syncd.schedule import Schedule
 from syncd.snapshot import Stamp
-from syncd.store import COLUMNS
+from syncd.tables import COLUMNS
 from syncd.wakes import Kind, Wake
 from tests.clients import SCHEMA, NewClient, OldClient, random_message
 from tests.running import RunningAgent, syncd, wait_for

@@ -26,6 +26,7 @@ from syncd.folders import MAX_BYTES
 from syncd.found import arrival_of, as_found
 from syncd.names import DATABASE
 from syncd.record import RecordValues
+from syncd.records import Versions
 from syncd.second_process import SecondProcess
 from syncd.store import Store
 from tests.projects import Project, assert_in_step, assert_quiet
@@ -383,7 +384,7 @@ def test_what_is_rendered_ahead_is_what_is_rendered_as_usual(
         rendering.close()
         left = {ids[2], ids[3], ids[4]}
         assert left == {key for key, found in taken.items() if found is None}
-        for key, row in store.rows(set(ids) - left).items():
+        for key, row in store.rows.of(set(ids) - left).items():
             assert departures_of([row], str(project.path)) == [taken[key]]
         other = Ahead(("rows", str(project.path), (0, 0)), ids, not_here)
         assert [None] * 12 == [other.take(key) for key in ids], "that is another database"
@@ -464,9 +465,9 @@ def test_what_was_written_is_recorded_where_the_next_batch_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cycle, "_BATCH", 10)
-    intend, calls = Store.intend, []
+    intend, calls = Versions.intend, []
 
-    def refuse_once(self: Store, records: Sequence[RecordValues]) -> None:
+    def refuse_once(self: Versions, records: Sequence[RecordValues]) -> None:
         calls.append(len(records))
         if len(calls) == 2:
             raise BusyError("another program holds the lock")
@@ -475,7 +476,7 @@ def test_what_was_written_is_recorded_where_the_next_batch_fails(
     project = Project(tmp_path / "p")
     project.sync()
     sent(project, 40)
-    monkeypatch.setattr(Store, "intend", refuse_once)
+    monkeypatch.setattr(Versions, "intend", refuse_once)
     assert "another program holds the lock" == project.scoped().error
     assert [(10,)] == project.sql("SELECT count(*) FROM syncd_baseline")
     assert [(10,)] == project.sql("SELECT count(*) FROM syncd_journal")

@@ -1190,12 +1190,12 @@ def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
     ids = ["row-1", "none", "row-2", "row-3"]
     with Store.open(project.new.database) as store:
         store.prepare()
-        assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.in_portions(ids, 5_000))
-        assert [ids] == list(store.in_portions(ids, 50_000))
+        assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.rows.in_portions(ids, 5_000))
+        assert [ids] == list(store.rows.in_portions(ids, 50_000))
     project.sync()
     project.sql("DELETE FROM messages")
     with Store.open(project.new.database) as store:
-        assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.in_portions(ids, 5_000))
+        assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.rows.in_portions(ids, 5_000))
 
 
 def test_a_row_changed_by_sql_between_two_cycles_is_never_touched_in_other_columns(

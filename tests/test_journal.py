@@ -30,13 +30,13 @@ def database(project: Project) -> Path:
 def told(project: Project, after: int = 1) -> list[tuple[str | None, str | None, str, str, str]]:
     """Return what the journal has after the first sync of the one message."""
     with Store.open_readonly(database(project)) as store:
-        entries = store.journal(after=after)
+        entries = store.chronicle.journal(after=after)
     return [(entry.id, entry.side, entry.step, entry.fields, entry.why) for entry in entries]
 
 
 def test_a_first_sync_is_told_as_such_with_the_sender_as_origin(project: Project) -> None:
     with Store.open_readonly(database(project)) as store:
-        (entry,) = store.journal()
+        (entry,) = store.chronicle.journal()
     assert (ONE, "db", "create", "first sync") == (entry.id, entry.side, entry.step, entry.why)
     assert (f"inbox/{ONE}.md", "pm", str(project.other)) == (
         entry.path,
@@ -51,7 +51,7 @@ SENDERS = {f"many-{number:03}": f"agent{number % 3}" for number in range(120)}
 
 def assert_each_is_told_of(project: Project, folder: str, side: str, why: str) -> None:
     with Store.open_readonly(database(project)) as store:
-        entries = store.journal(after=1)
+        entries = store.chronicle.journal(after=1)
     assert list(SENDERS.items()) == [(entry.id, entry.agent) for entry in entries]
     assert {(side, "create", "", why)} == {
         (entry.side, entry.step, entry.fields, entry.why) for entry in entries
@@ -113,7 +113,7 @@ def test_a_deletion_is_told_with_the_path_and_as_its_mailboxes_owners(project: P
     project.file(f"inbox/{ONE}.md").unlink()
     project.sync(accept_deletes=True)
     with Store.open_readonly(database(project)) as store:
-        entries = [entry for entry in store.journal() if entry.step == "delete"]
+        entries = [entry for entry in store.chronicle.journal() if entry.step == "delete"]
     assert {
         (f"outbox/{key}.md", "ops", str(project.path)),
         (f"inbox/{ONE}.md", "pm", str(project.path)),
@@ -177,7 +177,6 @@ def test_g9_what_is_past_its_time_goes_in_portions_and_leaves_the_lock_free_in_b
     with Store.open(database(project)) as store:
         store.connection.set_trace_callback(statements.append)
         store.prune(1.0, 1.0)
-        store.prune_versions()
         store.forget_damaged()
         left = [
             store.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -189,13 +188,15 @@ def test_g9_what_is_past_its_time_goes_in_portions_and_leaves_the_lock_free_in_b
 
 def test_the_journal_can_be_asked_by_message_time_and_number(project: Project) -> None:
     with Store.open(database(project)) as store, store.writing():
-        store.add_to_journal(
+        store.chronicle.add_to_journal(
             JournalEntry(f"2026-01-0{day}T00:00:00+00:00", f"m{day % 2}", "db", "update")
             for day in range(1, 7)
         )
     with Store.open_readonly(database(project)) as store:
-        days = [entry.at[8:10] for entry in store.journal(message_id="m1", since="2026-01-02")]
+        days = [
+            entry.at[8:10] for entry in store.chronicle.journal(message_id="m1", since="2026-01-02")
+        ]
         assert ["03", "05"] == days
-        assert ["05", "06"] == [entry.at[8:10] for entry in store.journal(last=2)]
-        (last,) = store.journal(last=1)
-        assert [] == store.journal(after=last.seq)
+        assert ["05", "06"] == [entry.at[8:10] for entry in store.chronicle.journal(last=2)]
+        (last,) = store.chronicle.journal(last=1)
+        assert [] == store.chronicle.journal(after=last.seq)

@@ -18,9 +18,9 @@ from syncd.files import FileReplica
 from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.record import Row
+from syncd.rows import Rows
 from syncd.sides import Side
 from syncd.snapshot import Stamp, Version
-from syncd.store import Store
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent, wait_for
 from tests.test_agent import both_equal, project
@@ -67,15 +67,15 @@ def test_g8_what_was_only_meant_to_be_written_is_nothing_to_measure_a_rewrite_by
     run_pass(here, CONFIG, Orders())
     path.write_bytes(path.read_bytes().replace(b"# Hello", b"# By a person"))
     NewClient(here).update(key, status="unread")
-    read_rows = Store.rows
+    read_rows = Rows.of
 
-    def rows_and_then_sql_writes(store: Store, ids: Iterable[str]) -> dict[str, Row]:
-        found = read_rows(store, ids)
+    def rows_and_then_sql_writes(rows: Rows, ids: Iterable[str]) -> dict[str, Row]:
+        found = read_rows(rows, ids)
         monkeypatch.undo()
         NewClient(here).update(key, status="read")
         return found
 
-    monkeypatch.setattr(Store, "rows", rows_and_then_sql_writes)
+    monkeypatch.setattr(Rows, "of", rows_and_then_sql_writes)
     run_pass(here, CONFIG, Orders())
     run_pass(here, CONFIG, Orders())
     row = NewClient(here).rows()[key]

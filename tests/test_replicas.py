@@ -189,12 +189,12 @@ def test_g4_a_row_that_changed_since_it_was_read_stays(project: Project) -> None
     key = project.receive()
     project.sync()
     with Store.open(project.new.database) as store:
-        seen = store.rows([key])[key]
+        seen = store.rows.of([key])[key]
         project.new.update(key, priority="urgent")
         with pytest.raises(StaleReplica), store.writing():
-            store.update_row(seen, message_from_row(seen.values), ["body"])
+            store.rows.update(seen, message_from_row(seen.values), ["body"])
         with pytest.raises(StaleReplica), store.writing():
-            store.delete_row(seen)
+            store.rows.delete(seen)
     assert "urgent" == project.row(key)["priority"]
 
 
@@ -222,7 +222,7 @@ def test_g12_a_database_that_was_copied_over_is_another_and_keeps_every_byte(
     with Store.open(project.new.database) as store:
         with store.writing():
             for number in range(200):
-                store.keep_file(f"id-{number}", PATH, b"x" * 1_000, "to fill the -wal")
+                store.chronicle.keep_file(f"id-{number}", PATH, b"x" * 1_000, "to fill the -wal")
         # By other processes: to close the file here would drop SQLite's locks.
         subprocess.run(["cp", backup, project.new.database], check=True)
         subprocess.run(["rm", f"{project.new.database}-wal", f"{project.new.database}-shm"])

@@ -146,7 +146,7 @@ def test_a_commit_rings_the_bell_and_opening_a_database_does_not(heard: Heard) -
         heard.wait_for(Kind.BELL)
         heard.drain()
         with Store.open(path) as other:
-            assert 0 == other.count_rows()
+            assert 0 == other.rows.count()
         (heard.base / PATH).write_text("x")
         heard.wait_for(Kind.CLOSED, PATH)
         assert Wake(Kind.BELL) not in heard.wakes
@@ -165,7 +165,7 @@ def test_closing_the_database_is_no_reason_to_open_it_again(heard: Heard) -> Non
     with Store.open(heard.base / "messaging.db") as store:
         store.prepare()
     heard.job.store = Store.open(heard.base / "messaging.db")
-    heard.job.store.count_rows()
+    heard.job.store.rows.count()
     heard.drain()
     assert not heard.job.schedule.bell
     heard.job.close()

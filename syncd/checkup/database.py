@@ -135,7 +135,7 @@ class DatabaseChecks:
             cause, side, gone, expected = halt
             ways = Halt(cause, Side(side), gone, expected).ways_out(str(self._base.parent))
             return Check("state", Verdict.PROBLEM, f"it is halted: {cause}", ways[-1], ways[:-1])
-        conflicts = self._store.conflicts()
+        conflicts = self._store.chronicle.conflicts()
         if conflicts:
             told = some([f"{key}, {field}" for key, field, *_ in conflicts])
             found = f"{number_of(len(conflicts), 'conflict')} without a decision"
@@ -179,10 +179,10 @@ class DatabaseChecks:
 
     def baseline(self, scan: Scan) -> Check:
         """Look for messages that the baseline knows and a side does not have any more."""
-        rows = self._store.gone_rows()
+        rows = self._store.rows.gone_ids()
         files, places, total = [], set(), 0
         doubled = 0
-        for path, key, _ in self._store.stamps():
+        for path, key, _ in self._store.records.stamps():
             total += 1
             doubled += path in places
             places.add(path)
@@ -242,7 +242,7 @@ class DatabaseChecks:
         found_now = {entry.path for entry in known.quarantined}
         differing = {one.id for one in known.differences}
         standing, past = [], []
-        for path, entry in self._store.quarantine().items():
+        for path, entry in self._store.chronicle.quarantine().items():
             is_row = is_row_key(path)
             if path in found_now:
                 continue  # another check tells of it

@@ -82,7 +82,7 @@ def conflicts(path: OnePath = None, json: Json = False) -> int:
 
 
 def _open_conflicts(store: Store) -> list[OpenConflict]:
-    return [OpenConflict(*values) for values in store.conflicts()]
+    return [OpenConflict(*values) for values in store.chronicle.conflicts()]
 
 
 def _by_id(conflicts: Iterable[OpenConflict]) -> dict[str, list[OpenConflict]]:

@@ -61,7 +61,7 @@ def log(
             store.close()
             return _follow(project, key, start, json=json)
         # No snapshot is held: the entries may go to a pager, which takes its time.
-        entries = store.each_entry(message_id=key, since=start)
+        entries = store.chronicle.each_entry(message_id=key, since=start)
         if json:
             found = [_as_json(entry) for entry in entries]
             output.print_json(time.monotonic() - started, project=str(project), journal=found)

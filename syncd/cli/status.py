@@ -188,13 +188,13 @@ def _read_retired(result: Status) -> None:
     """Look at a retired project: of syncd's nothing stands in its database any more."""
     result.found.left = left_files(result.project)
     with Store.open_readonly(result.project / CLAUDE_DIR / DATABASE) as store:
-        result.messages = store.count_rows()
+        result.messages = store.rows.count()
 
 
 def _read(result: Status, store: Store) -> None:
     found = result.found
-    found.quarantined = list(store.quarantine().values())
-    found.conflicts = [OpenConflict(*values) for values in store.conflicts()]
+    found.quarantined = list(store.chronicle.quarantine().values())
+    found.conflicts = [OpenConflict(*values) for values in store.chronicle.conflicts()]
     halt = store.state("halt")
     if halt is not None:
         from syncd.guard import Halt  # needed by few
@@ -203,7 +203,7 @@ def _read(result: Status, store: Store) -> None:
         found.halt = Halt(cause, Side(side), gone, expected)
     result.never_synced = not is_ready(store.connection) and store.state("folders") is None
     result.last_cycle = store.state("last_cycle")
-    result.messages = store.count_rows()
+    result.messages = store.rows.count()
 
 
 def _count_pending(store: Store, files: FileReplica) -> int:
@@ -213,8 +213,8 @@ def _count_pending(store: Store, files: FileReplica) -> int:
     message that is new on both sides counts once.
     """
     seen = look_fully(store, files)
-    known = {path: key for path, key, _ in store.stamps()}
-    quarantine = store.quarantine()
+    known = {path: key for path, key, _ in store.records.stamps()}
+    quarantine = store.chronicle.quarantine()
     always = {path for path, entry in quarantine.items() if entry.stamp is None}
     ids: set[object] = {
         known[path] if path in known else path.rpartition("/")[2].removesuffix(".md")

@@ -93,16 +93,16 @@ class Watched:
     def _read_journal(self, store: Store) -> None:
         inode = store.identity[1] if store.identity else 0
         if self._seq is None:
-            found = store.journal(last=_FIRST)
+            found = store.chronicle.journal(last=_FIRST)
             earliest = time.time() - MINUTES * 60
             if len(found) == _FIRST and (_seconds(found[0].at) or 0) > earliest:
-                found = store.journal(last=_MOST)
+                found = store.chronicle.journal(last=_MOST)
             entries: Iterable[JournalEntry] = found
             self._seq = 0
         else:
             if inode != self._inode:  # another database stands there now
-                self._seq = store.last_entry_until(self._until)
-            entries = store.each_entry(after=self._seq)
+                self._seq = store.chronicle.last_entry_until(self._until)
+            entries = store.chronicle.each_entry(after=self._seq)
         self._inode = inode
         for entry in entries:
             self._seq = entry.seq

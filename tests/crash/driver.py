@@ -30,7 +30,7 @@ from syncd.errors import ExitCode, MessageError
 from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, TEXT_FIELDS, Message, mailbox_at, message_from_row
 from syncd.retirement import MARKER, ROOTS, aside
-from syncd.store import COLUMNS
+from syncd.tables import COLUMNS
 from tests.clients import Row
 from tests.crash.scenarios import RETIRE, SCENARIOS, SYNC, Scenario
 from tests.projects import Project

@@ -1,0 +1,189 @@
+"""The table ``messages``: reading rows, and changing them only where they still are as seen."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from syncd.chronicle import now_text
+from syncd.errors import MessageError, StaleReplica
+from syncd.message import FIELDS, Message
+from syncd.names import is_utf8
+from syncd.queries import Queries
+from syncd.record import Row, RowValues, row_digest
+from syncd.tables import COLUMNS
+
+_SELECT_ROW = ", ".join(COLUMNS)
+_ROW_MARKS = ", ".join("?" * len(COLUMNS))
+_INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({_ROW_MARKS})"
+_ROW_SIZE = " + ".join(f"coalesce(length({column}), 0)" for column in COLUMNS)
+_THE_ROW, _TO_DELETE = "the row", "to delete the row"
+
+
+class Rows(Queries):
+    """The rows of the table ``messages``."""
+
+    def of(self, ids: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of these ids that are there."""
+        found: dict[str, Row] = {}
+        sql = f"SELECT {_SELECT_ROW}, read_at FROM messages WHERE id IN "
+        for values in self._select_in(sql, ids):
+            found[values[0]] = Row(values[:-1], values[-1], values[0] in found)
+        return found
+
+    def each(self) -> Iterator[RowValues]:
+        """Yield every row, with one at a time in memory."""
+        return self._execute(f"SELECT {_SELECT_ROW} FROM messages")
+
+    def each_id(self) -> Iterator[object]:
+        """Yield the id of every row."""
+        return (found[0] for found in self._execute("SELECT id FROM messages"))
+
+    def count(self) -> int:
+        found: int = self._execute("SELECT count(*) FROM messages").fetchone()[0]
+        return found
+
+    def doubled_ids(self) -> set[object]:
+        """Return the ids that several rows have; a table that somebody rebuilt may permit that."""
+        only_id = "(SELECT group_concat(name) FROM pragma_index_info(indexes.name)) = 'id'"
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM pragma_index_list('messages') AS indexes "
+            f'WHERE indexes."unique" AND NOT indexes.partial AND {only_id})'
+        )
+        if self._execute(sql).fetchone()[0]:
+            return set()
+        sql = "SELECT id FROM messages GROUP BY id HAVING count(*) > 1"
+        return {key for (key,) in self._execute(sql)}
+
+    def changed_ids(self) -> list[object]:
+        """Return the ids of all rows that differ from the baseline; any type, also NULL."""
+        columns = ", ".join(f"m.{column}" for column in COLUMNS)
+        sql = (
+            f"SELECT {columns}, b.row_digest FROM messages m LEFT JOIN syncd_baseline b USING (id)"
+        )
+        return self._decoded(
+            lambda: [row[0] for row in self._execute(sql) if row_digest(row[:-1]) != row[-1]]
+        )
+
+    def gone_ids(self, ids: Iterable[str] | None = None) -> list[str]:
+        """Return the ids, of these or of all, that the baseline knows and that have no row."""
+        sql = (
+            "SELECT id FROM syncd_baseline b "
+            "WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = b.id)"
+        )
+        if ids is None:
+            return [found[0] for found in self._execute(sql)]
+        return [found[0] for found in self._select_in(f"{sql} AND id IN ", ids)]
+
+    def in_portions(self, ids: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
+        """Yield these ids in portions whose rows together are about ``most_bytes`` at most.
+
+        Of those without a row, their files count.
+        """
+        if len(ids) == 1:
+            yield list(ids)  # however large
+            return
+        sql = f"SELECT id, {_ROW_SIZE} FROM messages WHERE id IN "
+        sizes: dict[str, int] = dict(self._select_in(sql, ids))
+        gone = [key for key in ids if key not in sizes]
+        sizes.update(self._select_in("SELECT id, size FROM syncd_baseline WHERE id IN ", gone))
+        portion: list[str] = []
+        total = 0
+        for key in ids:
+            size = sizes.get(key, 0)
+            if portion and total + size > most_bytes:
+                yield portion
+                portion, total = [], 0
+            portion.append(key)
+            total += size
+        if portion:
+            yield portion
+
+    def insert(self, message: Message) -> Row:
+        """Insert a row; raises `StaleReplica` when one of that id came in between."""
+        values = tuple(message)
+        try:
+            done = self._execute(_INSERT_ROW, values)
+        except sqlite3.IntegrityError as error:
+            if message.id in self.of([message.id]):
+                raise StaleReplica(f"a row {message.id!r} exists already") from error
+            raise _refusal(error) from error
+        if done.rowcount != 1:
+            raise _refusal("it was ignored")
+        return Row(values)
+
+    def insert_all(self, rows: Sequence[RowValues]) -> None:
+        """Insert many rows.
+
+        Raises `StaleReplica` when one of them exists already or is refused: the transaction must
+        then be given up.
+        """
+        try:
+            inserted = self._insert_many(_INSERT_ROW, _ROW_MARKS, rows)
+        except sqlite3.IntegrityError as error:
+            raise StaleReplica("one of the rows exists already, or is refused") from error
+        if inserted != len(rows):
+            raise StaleReplica("one of the rows was ignored by a trigger")
+
+    def update(self, seen: Row, message: Message, fields: Iterable[str]) -> Row:
+        """Set these fields where the row is still as seen, else raise `StaleReplica`.
+
+        A row that becomes read and has no ``read_at`` gets one.
+        """
+        changes = {COLUMNS[1 + FIELDS.index(name)]: getattr(message, name) for name in fields}
+        values = tuple(
+            changes.get(column, old) for column, old in zip(COLUMNS, seen.values, strict=True)
+        )
+        if changes.get("status") == "read" and seen.read_at is None:
+            changes["read_at"] = now_text()
+        sets = ", ".join(f"{column} = ?" for column in changes)
+        same, same_values = _same_row(seen.values)
+        try:
+            done = self._execute(
+                f"UPDATE messages SET {sets} WHERE {same}", (*changes.values(), *same_values)
+            )
+        except sqlite3.IntegrityError as error:
+            raise _refusal(error) from error
+        if done.rowcount != 1:
+            raise self._unchanged(seen)
+        return Row(values)
+
+    def delete(self, seen: Row) -> None:
+        """Delete the row where it is still as seen, else raise `StaleReplica`."""
+        same, values = _same_row(seen.values)
+        try:
+            done = self._execute(f"DELETE FROM messages WHERE {same}", values)
+        except sqlite3.IntegrityError as error:
+            raise _refusal(error, _TO_DELETE) from error
+        if done.rowcount != 1:
+            raise self._unchanged(seen, _TO_DELETE)
+
+    def _unchanged(self, seen: Row, what: str = _THE_ROW) -> StaleReplica | MessageError:
+        """Return why nothing came of a change to a row."""
+        same, values = _same_row(seen.values)
+        sql = f"SELECT EXISTS (SELECT 1 FROM messages WHERE {same})"
+        if self._execute(sql, values).fetchone()[0]:
+            return _refusal("it was ignored", what)
+        return StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+
+    def changed_by_host(self, written: Mapping[str, bytes]) -> set[str]:
+        """Return the ids of rows that are not what was written, by digest, but a trigger's."""
+        rows = self.of(written)
+        return {key for key, row in rows.items() if row.digest != written[key]}
+
+
+def _same_row(seen: RowValues) -> tuple[str, RowValues]:
+    """Return the condition for a row to be as seen, and its values; text may be no UTF-8."""
+    marks, values = [], []
+    for column, value in zip(COLUMNS, seen, strict=True):
+        is_odd = isinstance(value, str) and not is_utf8(value)
+        marks.append(f"{column} IS {'CAST(? AS TEXT)' if is_odd else '?'}")
+        values.append(value.encode("utf-8", "surrogateescape") if is_odd else value)
+    return " AND ".join(marks), tuple(values)
+
+
+def _refusal(error: sqlite3.IntegrityError | str, what: str = _THE_ROW) -> MessageError:
+    return MessageError(
+        f"the database refuses {what}: {error}",
+        hint="A constraint or trigger that a host added to messages forbids it.",
+    )
