@@ -13,7 +13,7 @@ from pathlib import Path
 from syncd.digest import blake2b
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
-from syncd.markdown import Place, parse
+from syncd.markdown import ParsedFile, Place, parse
 from syncd.message import FIELDS, Mailbox, Message, mailbox_at
 from syncd.names import in_utf8
 from syncd.sides import Quarantined
@@ -84,18 +84,17 @@ class Inventory:
                 self._read(path)
         return {self.seen[path].id for path in unreadable if path in self.seen}
 
-    def message_at(self, path: str) -> tuple[Message, bool] | Quarantined | None:
-        """Return the message in a file and whether it states its date; None when it is gone."""
+    def parsed_at(self, path: str) -> ParsedFile | Quarantined | None:
+        """Return what a file says, or why that cannot be told; None when it is gone."""
         try:
             data = self._replica.read(path).data
-            parsed = parse(data, Place(path, mailbox_at(path), in_utf8(str(self._project)), ""))
+            return parse(data, Place(path, mailbox_at(path), in_utf8(str(self._project)), ""))
         except FileNotFoundError:
             return None
         except StaleReplica:
             return Quarantined("it is being written", hint="Look again when it is done.")
         except MessageError as error:
             return Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
-        return parsed.message, "created_at" in parsed.said
 
     def ids(self) -> set[str]:
         """Return the ids of all files."""
@@ -152,12 +151,12 @@ class Inventory:
             return {path: key for path, key in recorded.items() if path not in now}
 
     def _read(self, path: str) -> None:
-        message = self.message_at(path)
-        if isinstance(message, Quarantined):
+        parsed = self.parsed_at(path)
+        if isinstance(parsed, Quarantined):
             if not path.rpartition("/")[2].startswith("."):  # else an editor's own file
-                self.unreadable[path] = message
-        elif message is not None:
-            found, is_dated = message
+                self.unreadable[path] = parsed
+        elif parsed is not None:
+            found, is_dated = parsed.message, "created_at" in parsed.said
             digest = _digest(found, is_dated=is_dated)
             to_oneself = found.from_project == found.to_project
             self._add(path, Seen(found.id, digest, is_dated, to_oneself))

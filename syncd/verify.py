@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,6 +19,7 @@ from syncd.config import Config
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.inventory import Inventory
+from syncd.markdown import ParsedFile
 from syncd.message import FIELDS, Message
 from syncd.names import CLAUDE_DIR, is_utf8, row_key
 from syncd.record import Row
@@ -31,6 +32,7 @@ _SHORTEST_PAUSE_S = 0.02
 _WIDTH = 60
 _UNHURRIED_S = 0.2
 _AGENT_NEEDS_S = 1.0
+_OF_FOLDER = frozenset({"from_project", "to_project"})  # what a file leaves out is the project's
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +280,11 @@ class _Told:
                     Difference(key, None, None, None, path, row is not None, hint, is_moving)
                 )
             return
-        found = self._files.message_at(path)
-        if isinstance(found, tuple):
-            differing = list(_differing(*found, message))
-            hint = self._hint(key, path, row) if differing else ""
+        found = self._files.parsed_at(path)
+        if isinstance(found, ParsedFile):
+            differing = list(_differing(found, message))
+            unsaid = [name for name, *_ in differing if name in _OF_FOLDER - found.said]
+            hint = self._hint(key, path, row, unsaid) if differing else ""
             self.differences += [
                 Difference(key, *values, path, True, hint, is_moving) for values in differing
             ]
@@ -309,7 +312,7 @@ class _Told:
             hint="Give one of the two another id, or delete one.",
         )
 
-    def _hint(self, key: str, path: str | None, row: Row | None) -> str:
+    def _hint(self, key: str, path: str | None, row: Row | None, unsaid: Sequence[str] = ()) -> str:
         """Return how a difference is mended; here the baseline is asked, for what a cycle sees."""
         if self._is_halted:
             return f"The project is halted; the ways out: syncd status {self._quoted}"
@@ -323,22 +326,28 @@ class _Told:
         if record is not None and row is not None and path == record.path:
             stamp = self._files.scan.stamps.get(path)
             if (record.row_digest, record.stamp) == (row.digest, stamp):
-                return (
-                    "The file changed under the stamp that it had, which no cycle notices: "
-                    f"touch {shlex.quote(str(self._base / path))} && syncd sync {self._quoted}"
-                )
+                path = shlex.quote(str(self._base / path))
+                return f"{_unnoticed(unsaid)}: touch {path} && syncd sync {self._quoted}"
         return (
             f"See what a cycle would do: syncd sync {self._quoted} --dry-run; "
             f"then do it: syncd sync {self._quoted}"
         )
 
 
-def _differing(
-    file: Message, is_dated: bool, row: Message
-) -> Iterator[tuple[str, str | None, str | None]]:
+def _unnoticed(unsaid: Sequence[str]) -> str:
+    """Return why no cycle notices a difference; ``unsaid`` are fields that the file leaves out."""
+    if unsaid:
+        return (
+            f"The file leaves out {' and '.join(unsaid)}, which means this project's folder, and "
+            "that was another one when the row was written"
+        )
+    return "The file changed under the stamp that it had, which no cycle notices"
+
+
+def _differing(file: ParsedFile, row: Message) -> Iterator[tuple[str, str | None, str | None]]:
     for name in FIELDS:
-        values = getattr(file, name), getattr(row, name)
-        if values[0] != values[1] and (is_dated or name != "created_at"):
+        values = getattr(file.message, name), getattr(row, name)
+        if values[0] != values[1] and (name != "created_at" or name in file.said):
             yield (name, *_shortened(*values))
 
 

@@ -19,6 +19,7 @@ from fixtures.make_world import WORLD
 from syncd.errors import StaleReplica
 from syncd.message import FIELDS
 from syncd.names import DATABASE
+from syncd.report import State
 from syncd.store import Store
 from syncd.tables import COLUMNS
 from syncd.verify import Verification, verify
@@ -71,6 +72,20 @@ def test_nothing_is_changed(project: Project) -> None:
     with nothing_written(project):
         assert not found(project).is_equal
     assert not (project.base / f"{DATABASE}-wal").exists()
+
+
+def test_what_a_file_leaves_out_is_another_in_a_project_that_moved(tmp_path: Path) -> None:
+    before = Project(tmp_path / "before")
+    before.write("inbox/short.md", "---\nid: short\n---\n\nWords.\n")
+    before.sync()
+    project = Project(Path(shutil.move(before.path, tmp_path / "after")))
+    assert State.IN_SYNC is project.sync().state
+    (one,) = found(project).differences
+    assert "to_project" == one.field
+    assert "leaves out to_project" in one.hint
+    project.file("inbox/short.md").touch()
+    project.sync()
+    assert found(project).is_equal
 
 
 def test_all_fixtures_are_equal_after_a_cycle_but_for_the_note_and_with_their_twins(
