@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syncd.errors import ConfigError
+from syncd.errors import ClosedFolder, ConfigError
 from syncd.sides import Side
 
 PROJECT_FILE = Path(".claude-mpm") / "syncd.toml"
@@ -150,6 +150,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
+        if isinstance(error, PermissionError) and not os.access(path.parent, os.X_OK):
+            raise ClosedFolder(path.parent) from error
         reason = (error.strerror or str(error)).lower()
         may = "Give syncd's user the right to read it and its folder."
         raise ConfigError(f"{path} cannot be read: {reason}", hint=may) from error

@@ -5,7 +5,8 @@
     ├── BusyError             exit 75  someone else holds a lock; the same call may pass later
     ├── ConfigError           exit 78  a setting is wrong
     ├── ReplicaError          exit 1   a folder or the database cannot be used as it is
-    │   └── DamagedBaseline            somebody else wrote into the baseline
+    │   ├── DamagedBaseline            somebody else wrote into the baseline
+    │   └── ClosedFolder               its settings cannot be read either: a ConfigError too
     ├── StaleReplica          exit 75  a target changed between the look and the act
     └── MessageError          exit 1   a text that cannot be read as a message, or not be edited
 
@@ -55,6 +56,18 @@ class ConfigError(SyncdError):
 
 class ReplicaError(SyncdError):
     """A mailbox folder or the database cannot be used as it is; the project rests until it can."""
+
+
+class ClosedFolder(ConfigError, ReplicaError):
+    """A folder cannot be entered: neither settings nor messages can be read."""
+
+    exit_code = ExitCode.ERROR
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(
+            f"{folder} cannot be entered: permission denied",
+            hint=f"Give syncd's user the right to read {folder} and what is in it.",
+        )
 
 
 class DamagedBaseline(ReplicaError):

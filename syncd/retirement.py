@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syncd.errors import ReplicaError
+from syncd.errors import ClosedFolder, ReplicaError
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 
@@ -74,6 +74,8 @@ def retirement(project: Path) -> Retirement | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
+        if not os.access(path.parent, os.X_OK):
+            raise ClosedFolder(path.parent) from error
         raise ReplicaError(
             f"{error.filename} cannot be read: permission denied",
             hint=f"Give syncd's user the right to read {path.parent} and what is in it.",

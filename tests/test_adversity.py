@@ -30,6 +30,8 @@ from typing import Any
 
 import pytest
 
+from syncd.errors import ExitCode
+from syncd.names import CLAUDE_DIR
 from tests.clients import NewClient, OldClient
 from tests.running import ROOT, RunningAgent, as_anybody, environment, syncd, wait_for
 from tests.test_agent import both_equal, project, rows_of
@@ -415,6 +417,29 @@ def test_g6_g18_a_mailbox_without_the_right_to_read_halts(world: World) -> None:
         finally:
             world.inbox.chmod(0o755)
         world.assert_recovered()
+
+
+@pytest.mark.parametrize("command", ["sync", "migrate", "status", "verify", "log", "conflicts"])
+def test_g18_a_project_that_cannot_be_entered_is_an_error_to_every_command(
+    tmp_path: Path, command: str
+) -> None:
+    base = tmp_path / "p" / CLAUDE_DIR
+    (base / "inbox").mkdir(parents=True)
+    base.chmod(0)
+    try:
+        done = subprocess.run(
+            as_anybody([sys.executable, "-m", "syncd", command]),
+            cwd=base.parent,
+            env=environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        base.chmod(0o755)
+    assert f"{base} cannot be entered: permission denied" in done.stdout + done.stderr
+    assert ExitCode.ERROR == done.returncode, done.stdout + done.stderr
 
 
 def test_g2_g15_g18_a_database_without_the_right_to_write(world: World) -> None:
