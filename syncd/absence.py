@@ -14,7 +14,7 @@ from syncd.config import Config
 from syncd.copies import Twins
 from syncd.files import FileReplica
 from syncd.found import Found
-from syncd.guard import Halt, guard, still_gone
+from syncd.guard import Gone, Halt, guard, still_gone
 from syncd.look import Look, look_again, losses
 from syncd.names import is_row_key, row_key
 from syncd.orders import Orders
@@ -29,13 +29,14 @@ class Absent(NamedTuple):
     """What a look misses.
 
     ``gone`` has the former paths of messages that stand in no file any more, ``moved`` the paths at
-    which others stand now, ``unknown`` are ids whose file may be one that cannot be read. With a
-    ``halt`` nothing may be applied.
+    which others stand now, ``unknown`` are ids whose file may be one that cannot be read.
+    ``lost`` counts what is gone on either side. With a ``halt`` nothing may be applied.
     """
 
     gone: dict[str, str]
     moved: dict[str, str]
     unknown: set[str]
+    lost: int
     halt: Halt | None
 
 
@@ -82,11 +83,13 @@ class Absence:
         gone = self._confirmed(look) | self._displaced(look)
         elsewhere = self._elsewhere(look, gone, quarantine, twins) if gone else {}
         gone = {key: path for key, path in gone.items() if key not in elsewhere}
+        found = self._losses(look, gone)
         return Absent(
             gone=gone,
             moved={key: path for key, path in elsewhere.items() if path is not None},
             unknown={key for key, path in elsewhere.items() if path is None},
-            halt=self._guard(look, gone),
+            lost=sum(loss.gone for loss in found),
+            halt=self._guard(found),
         )
 
     def _confirmed(self, look: Look) -> dict[str, str]:
@@ -167,12 +170,10 @@ class Absence:
                     found.setdefault(key, None)
         return found
 
-    def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
+    def _losses(self, look: Look, gone_files: dict[str, str]) -> list[Gone]:
         orders = self._orders
-        if orders.one_way:
-            return None
-        if not (gone_files or look.vanished or look.gone_rows):
-            return None
+        if orders.one_way or not (gone_files or look.vanished or look.gone_rows):
+            return []
         known: dict[str, list[int]] = self._store.state("folders") or {}
 
         def trouble_of(folder: str) -> str:
@@ -190,10 +191,15 @@ class Absence:
             for key, path in look.vanished.items()
             if key not in gone_files and trouble_of(path.rpartition("/")[0])
         }
-        found = losses(self._store, look, gone_files | in_trouble, trouble_of)
-        if orders.is_decision:
-            # Nobody can decide what becomes of messages of which nothing can be told.
-            halt = guard(one for one in found if one.trouble)
-            end = "; nothing can be decided before that is mended"
-            return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
-        return guard(found) or (still_gone(found) if self._halted else None)
+        return list(losses(self._store, look, gone_files | in_trouble, trouble_of))
+
+    def _guard(self, found: list[Gone]) -> Halt | None:
+        orders = self._orders
+        if not orders.is_decision:
+            return guard(found) or (still_gone(found) if self._halted else None)
+        if orders.decided is not None and sum(loss.gone for loss in found) > orders.decided:
+            return still_gone(found)  # a person decided on less
+        # Nobody can decide what becomes of messages of which nothing can be told.
+        halt = guard(loss for loss in found if loss.trouble)
+        end = "; nothing can be decided before that is mended"
+        return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None

@@ -19,19 +19,30 @@ from syncd.store import Store
 
 
 def with_decision(store: Store, orders: Orders) -> Orders:
-    """Return the orders with what a person decided of a halt, also when a crash cut that off."""
-    if orders.one_way:
+    """Return the orders with what a person decided of a halt, where a crash cut that off."""
+    if orders.one_way or orders.is_decision:
         return orders
-    decision = store.state("decision")
-    if orders.is_decision:
-        wanted = "restore" if orders.restore else "accept-deletes"
-        if wanted != decision and not orders.dry_run:
-            with store.writing():
-                store.set_state("decision", wanted)
-    elif decision is not None:
-        restore = decision == "restore"
-        orders = orders._replace(paths=None, restore=restore, accept_deletes=not restore)
+    match store.state("decision"):
+        case [("restore" | "accept-deletes") as what, int(gone)]:
+            restore = what == "restore"
+            return orders._replace(
+                paths=None, restore=restore, accept_deletes=not restore, decided=gone
+            )
     return orders
+
+
+def note_decision(store: Store, orders: Orders, gone: int) -> None:
+    """Note what is decided of so many messages that are gone: a crash may cut off what follows."""
+    if orders.is_decision and gone and not orders.dry_run:
+        with store.writing(mute=False):
+            store.set_state("decision", ["restore" if orders.restore else "accept-deletes", gone])
+
+
+def drop_decision(store: Store) -> None:
+    """Forget a decision: a person is told that it could not be carried out, and decides again."""
+    if store.state("decision") is not None:
+        with store.writing(mute=False):
+            store.set_state("decision", None)
 
 
 def record_condition(
@@ -69,7 +80,7 @@ def record_condition(
         changes["folders"] = folders
     if report.counts.changes():
         changes["last_cycle"] = now_text()
-    if orders.is_decision:
+    if orders.is_decision and store.state("decision") is not None:
         changes["decision"] = None
     if changes:
         with store.writing(durable=changes.keys() != {"last_cycle"}, mute=False):

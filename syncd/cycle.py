@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,11 +18,17 @@ from syncd.ahead import Ahead, reading_ahead, rendering_ahead
 from syncd.apply import Applier
 from syncd.bulk import Bulk
 from syncd.chronicle import QuarantineEntry
-from syncd.condition import record_condition, record_findings, with_decision
+from syncd.condition import (
+    drop_decision,
+    note_decision,
+    record_condition,
+    record_findings,
+    with_decision,
+)
 from syncd.config import Config
 from syncd.copies import Copies
 from syncd.departure import Departure
-from syncd.errors import MessageError
+from syncd.errors import MessageError, SyncdError
 from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED
@@ -81,8 +88,14 @@ def run(
     by then is recorded. A single bad file or row never raises: it is quarantined.
     """
     orders = with_decision(store, orders)
-    with FileReplica(project, max_bytes=config.max_bytes) as files:
-        return _Cycle(project, store, files, config, orders).run(is_known, has_news)
+    try:
+        with FileReplica(project, max_bytes=config.max_bytes) as files:
+            return _Cycle(project, store, files, config, orders).run(is_known, has_news)
+    except SyncdError:
+        if orders.is_decision and not orders.dry_run:
+            with suppress(SyncdError):
+                drop_decision(store)
+        raise
 
 
 class _Cycle:
@@ -150,6 +163,7 @@ class _Cycle:
             notes.unknown |= absent.unknown
             notes.fileless |= absent.gone.keys()
             look.cleared += absent.gone.values()
+            note_decision(self.store, orders, absent.lost)
             self._apply(notes)
         if not orders.dry_run:
             record_condition(self.store, self.files, self.report, orders, look)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from syncd import cycle
-from syncd.errors import ReplicaError
+from syncd.apply import Applier
+from syncd.bulk import Bulk
+from syncd.errors import BusyError, ReplicaError
 from syncd.files import FileReplica
 from syncd.look import Look, look_fully
 from syncd.report import State
@@ -401,13 +403,47 @@ def test_g16_a_dry_run_heeds_a_decision_that_a_crash_cut_off(crowd: Project, dec
         path.unlink()
     assert_halted(crowd, "40")
     sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
-    crowd.sql(sql, "decision", json.dumps(decision))
+    crowd.sql(sql, "decision", json.dumps([decision, 40]))
     with nothing_written(crowd):
         told = crowd.cycle(dry_run=True)
     assert (told.halt, 40) == (None, told.counts.changes())
     done = crowd.sync()
     assert told.counts == done.counts
     assert [] == crowd.sql("SELECT 1 FROM syncd_state WHERE key = 'decision' AND value NOT NULL")
+
+
+@pytest.mark.parametrize("decision", ["accept_deletes", "restore"])
+def test_g6_a_decision_that_failed_is_none_about_what_goes_later(
+    crowd: Project, monkeypatch: pytest.MonkeyPatch, decision: str
+) -> None:
+    aside = [path.rename(crowd.path / path.name) for path in inbox_files(crowd)]
+    assert_halted(crowd, "40")
+
+    def locked(*_: object) -> None:
+        raise BusyError("another program holds the lock")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Applier, "apply", locked)
+        patched.setattr(Bulk, "send", locked)
+        assert "holds the lock" in (crowd.cycle(**{decision: True}).error or "")
+    assert 50 == len(crowd.rows())
+    for path in aside:
+        path.rename(crowd.file(f"inbox/{path.name}"))
+    crowd.file("inbox").rename(crowd.path / "unmounted")
+    assert_halted(crowd, "40")
+
+
+def test_g6_a_decision_that_a_crash_cut_off_is_for_no_more_than_was_gone_then(
+    crowd: Project,
+) -> None:
+    for path in inbox_files(crowd):
+        path.unlink()
+    assert_halted(crowd, "40")
+    sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
+    crowd.sql(sql, "decision", json.dumps(["accept-deletes", 39]))
+    assert_halted(crowd, "40")
+    assert [] == crowd.sql("SELECT 1 FROM syncd_state WHERE key = 'decision' AND value NOT NULL")
+    assert 40 == crowd.cycle(accept_deletes=True).counts.rows_deleted
 
 
 def test_a_folder_that_went_while_it_was_empty_is_missed_no_more(
