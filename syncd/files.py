@@ -116,7 +116,9 @@ class FileReplica(Folders):
                 # stays behind as a stray, which the next full cycle takes into the history.
                 exchange(fd, temp, name)
             else:
-                os.unlink(temp, dir_fd=fd)
+                # Someone may have written into ours while it stood there, or be about to: then it
+                # stays behind too.
+                self._unlink_if_idle(folder, temp, digest_of(data))
             raise StaleReplica(f"{self._base / path} changed meanwhile")
 
     def move(self, path: str, to: str, *, seen: Stamp) -> Stamp:

@@ -1,7 +1,7 @@
 """System calls that Python lacks, or has without the flags that make them safe.
 
-Leases tell who has a file open; renameat2 exchanges two names, or refuses to overwrite one. Where a
-system has neither, the nearest that it has is done, and the docstrings say what is then lost.
+Leases tell who has a file open; renames with flags exchange two names, or refuse to overwrite one.
+Where a system has neither, the nearest that it has is done, and the docstrings say what is lost.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 
 from syncd.names import temporary_name
 
-_RENAME_NOREPLACE = 1
-_RENAME_EXCHANGE = 2
+# Linux: renameat2(2). macOS: rename(2), in <sys/stdio.h>.
+_RENAMES = {"linux": ("renameat2", 1, 2), "darwin": ("renameatx_np", 4, 2)}
+_RENAME, _NO_REPLACE, _EXCHANGE = _RENAMES.get(sys.platform, ("", 0, 0))
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 
@@ -80,7 +81,7 @@ def sync_file_system(fd: int) -> bool:
 
 @cache
 def _libc_function(name: str) -> Any:
-    if not sys.platform.startswith("linux"):
+    if sys.platform not in _RENAMES:
         return None
     import ctypes
 
@@ -88,8 +89,8 @@ def _libc_function(name: str) -> Any:
 
 
 def _rename_flags(fd: int, name: str, to_fd: int, to: str, flags: int) -> bool:
-    """Call renameat2(2); False where the system or the file system does not have the flag."""
-    call = _libc_function("renameat2")
+    """Rename with a flag; False where the system or the file system does not have it."""
+    call = _libc_function(_RENAME)
     if call is None:
         return False
     import ctypes
@@ -103,10 +104,23 @@ def _rename_flags(fd: int, name: str, to_fd: int, to: str, flags: int) -> bool:
 
 
 def rename_new(fd: int, name: str, to_fd: int, to: str) -> None:
-    """Rename without overwriting; by link and unlink where renameat2 is not to be had."""
-    if not _rename_flags(fd, name, to_fd, to, _RENAME_NOREPLACE):
-        os.link(name, to, src_dir_fd=fd, dst_dir_fd=to_fd, follow_symlinks=False)
-        os.unlink(name, dir_fd=fd)
+    """Rename without overwriting; by links where the system cannot.
+
+    Then both names stand for a moment. A file that is put at the old one meanwhile stays: there, or
+    beside it under a temporary name where yet another came.
+    """
+    if _rename_flags(fd, name, to_fd, to, _NO_REPLACE):
+        return
+    os.link(name, to, src_dir_fd=fd, dst_dir_fd=to_fd, follow_symlinks=False)
+    aside = temporary_name()
+    os.rename(name, aside, src_dir_fd=fd, dst_dir_fd=fd)
+    linked = os.stat(to, dir_fd=to_fd, follow_symlinks=False)
+    if not os.path.samestat(os.stat(aside, dir_fd=fd, follow_symlinks=False), linked):
+        with suppress(FileExistsError):
+            os.link(aside, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+            os.unlink(aside, dir_fd=fd)
+        return
+    os.unlink(aside, dir_fd=fd)
 
 
 def exchange(fd: int, name: str, other: str) -> None:
@@ -115,7 +129,7 @@ def exchange(fd: int, name: str, other: str) -> None:
     RACE: without the exchange, what is written under ``other`` between the two renames is lost
     to the rename. That is some 20 µs, on file systems without RENAME_EXCHANGE only.
     """
-    if not _rename_flags(fd, name, fd, other, _RENAME_EXCHANGE):
+    if not _rename_flags(fd, name, fd, other, _EXCHANGE):
         aside = temporary_name()
         os.link(other, aside, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
         os.rename(name, other, src_dir_fd=fd, dst_dir_fd=fd)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,6 +123,51 @@ def test_g8_what_a_late_writer_left_in_a_displaced_file_stays(
         late.write("LATE")
     (left,) = files.settle()
     assert ("ours", "LATE") == (project.text(PATH), project.text(left))
+
+
+def test_g8_words_written_into_a_file_that_stood_there_for_a_moment_stay(
+    project: Project, files: FileReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = files.read(PATH)
+    project.write(PATH, "theirs")
+    is_version = FileReplica._is_version
+
+    def second_writer(*arguments: Any) -> bool:
+        with project.file(PATH).open("r+") as ours:
+            ours.write("LATE")
+        return is_version(*arguments)
+
+    monkeypatch.setattr(FileReplica, "_is_version", second_writer)
+    with pytest.raises(StaleReplica):
+        files.replace(PATH, b"ours, longer", seen=seen)
+    assert "theirs" == project.text(PATH)
+    (left,) = files.scan().strays
+    assert "LATE, longer" == project.text(left)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_g8_a_save_over_a_name_that_is_just_moved_stays_where_renames_have_no_flags(
+    project: Project, files: FileReplica, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    seen = files.read(PATH).stamp
+    rename = os.rename
+
+    def then_save(call: Callable[..., None], words: list[str]) -> Callable[..., None]:
+        def do(*names: Any, **options: Any) -> None:
+            call(*names, **options)
+            if words:
+                rename(project.write("inbox/draft", words.pop()), project.file(PATH))
+
+        return do
+
+    with monkeypatch.context() as patched:
+        patched.setattr(syscalls, "_rename_flags", lambda *_: False)
+        patched.setattr(os, "link", then_save(os.link, ["by a person"]))
+        patched.setattr(os, "rename", then_save(rename, ["once more"] if comes_back else []))
+        files.move(PATH, "inbox/.archive/x.md", seen=seen)
+    texts = {path.read_text() for path in project.base.rglob("*") if path.is_file()}
+    assert {"old", "by a person", *(["once more"] if comes_back else [])} == texts
+    assert ("once more" if comes_back else "by a person") == project.text(PATH)
 
 
 def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
