@@ -6,11 +6,12 @@ All of it runs on the agent's main thread, but `suspect`.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ class Roster:
                 if project not in self.jobs and is_project(project):
                     self._add(project)
         if self._recursive:
+            roots = [root.resolve() for root in self._roots]
             for project in _registered_projects():
-                inside = any(root == project or root in project.parents for root in self._roots)
+                inside = any(root == project or root in project.parents for root in roots)
                 if inside and project not in self.jobs and is_project(project):
                     self._add(project)
         took = time.monotonic() - began
@@ -222,14 +224,18 @@ def _is_below_missing(project: Path) -> bool:
     return not project.parent.is_dir()
 
 
-def _registered_projects() -> list[Path]:
-    """Return the projects that sessions were registered for; none when there is no registry."""
+def _registered_projects() -> Iterator[Path]:
+    """Yield the projects that sessions were registered for; none when there is no registry."""
     path = Path.home() / CLAUDE_DIR / "session-registry.db"
     if not path.is_file():
-        return []
+        return
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as opened:
             rows = opened.execute("SELECT DISTINCT project_path FROM sessions").fetchall()
     except sqlite3.Error:
-        return []
-    return [Path(row[0]) for row in rows if isinstance(row[0], str)]
+        return
+    for (text,) in rows:
+        # Whatever a session wrote there: a way round by ".." or a link leads where it leads.
+        with suppress(OSError, RuntimeError, ValueError, TypeError):
+            if os.path.isabs(text):
+                yield Path(text).resolve()

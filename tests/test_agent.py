@@ -27,6 +27,7 @@ from syncd.files import FileReplica
 from syncd.job import Job
 from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at, message_from_row
+from syncd.names import CLAUDE_DIR
 from syncd.orders import Orders
 from syncd.project import run_pass, turn
 from syncd.report import Report
@@ -834,6 +835,27 @@ def test_g9_nobody_is_locked_out_by_a_wal_that_is_taken_away_from_under_the_agen
                     raise
                 return
             wait_for(lambda: both_equal(here))
+
+
+def test_g14_no_session_leads_out_of_the_roots_and_none_to_a_project_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, here = tmp_path / "root", project(tmp_path / "root" / "skipped" / ".git" / "p")
+    project(tmp_path / "outside")
+    (root / "link").symlink_to(tmp_path)
+    registry = tmp_path / "home" / CLAUDE_DIR / "session-registry.db"
+    registry.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(registry)) as sessions, sessions:
+        sessions.execute("CREATE TABLE sessions (project_path)")
+        ways = (here, root / ".." / "outside", root / "link" / "outside", here / ".." / "p")
+        sessions.executemany(
+            "INSERT INTO sessions VALUES (?)", [*((str(way),) for way in ways), ("p",), (5,)]
+        )
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(here.parent)
+    roster = Roster([root], recursive=True, flags={}, on_news=lambda _: None)
+    roster.search()
+    assert [here] == list(roster.jobs)
 
 
 def test_a_watch_that_let_a_change_pass_is_replaced(tmp_path: Path) -> None:
