@@ -96,7 +96,17 @@ class Chronicle(Queries):
     # History and conflicts
 
     def keep_file(self, message_id: str, path: str, data: bytes, reason: str) -> int:
-        """Add a file's bytes to the history; return the version's number."""
+        """Add a file's bytes to the history; return the version's number.
+
+        Where the last version is the same file with the same bytes, it is that one, as of now: what
+        cannot be replaced is tried again and again, and each time kept before.
+        """
+        sql = "SELECT version, path, data FROM syncd_history WHERE id = ? ORDER BY version DESC"
+        last = self._execute(f"{sql} LIMIT 1", (message_id,)).fetchone()
+        if last is not None and last[1:] == (path, data):
+            sql = "UPDATE syncd_history SET at = ?, reason = ? WHERE version = ?"
+            self._execute(sql, (now_text(), reason, last[0]))
+            return int(last[0])
         done = self._execute(
             "INSERT INTO syncd_history (id, at, side, reason, path, data) "
             "VALUES (?, ?, ?, ?, ?, ?)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from syncd.apply import Applier
@@ -16,6 +17,8 @@ from syncd.report import Report
 from syncd.sides import Side
 from syncd.snapshot import MISSING
 from syncd.store import Store
+
+_AT_ONCE = 1000  # in a transaction, of which each takes some µs
 
 
 def with_decision(store: Store, orders: Orders) -> Orders:
@@ -139,23 +142,25 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
     }
     if not (cleared or news or heard or unheard or lost_twins or new_twins):
         return
+    at, chronicle = now_text(), store.chronicle
+    told = [
+        *(
+            JournalEntry(at, one.id, None, QUARANTINED, why=one.problem.reason, path=one.path)
+            for one in news
+        ),
+        *(JournalEntry(at, one.id, None, RELEASED, path=one.path) for one in released),
+    ]
+    acts: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+        *((chronicle.forget_quarantine, (path,)) for path in cleared),
+        *((chronicle.save_quarantine, (entry,)) for entry in news),
+        *((chronicle.add_to_journal, ([entry],)) for entry in told),
+        *((store.forget_twin, (path,)) for path in lost_twins),
+        *((store.save_twin, (path, *twin)) for path, twin in new_twins.items()),
+        *((store.add_to_feed, (key,)) for key in unheard),
+        *((store.consume, (entry,)) for entry in heard),
+    ]
     # None of it is more than a next look would find again.
-    with store.writing(durable=False, mute=False):
-        for path in cleared:
-            store.chronicle.forget_quarantine(path)
-        for entry in news:
-            store.chronicle.save_quarantine(entry)
-        for path in lost_twins:
-            store.forget_twin(path)
-        for path, (message_id, stamp) in new_twins.items():
-            store.save_twin(path, message_id, stamp)
-        store.consume_feed(heard)
-        for key in unheard:
-            store.add_to_feed(key)
-        store.chronicle.add_to_journal(
-            JournalEntry(now_text(), entry.id, None, step, why=why, path=entry.path)
-            for step, entry, why in (
-                *((QUARANTINED, entry, entry.problem.reason) for entry in news),
-                *((RELEASED, entry, "") for entry in released),
-            )
-        )
+    for start in range(0, len(acts), _AT_ONCE):
+        with store.writing(durable=False, mute=False):
+            for act, arguments in acts[start : start + _AT_ONCE]:
+                act(*arguments)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,10 +127,9 @@ class Store(Database):
         sql = "SELECT seq, id, was FROM syncd_feed ORDER BY seq"
         return [FeedEntry(*values) for values in self.connection.execute(sql)]
 
-    def consume_feed(self, entries: Iterable[FeedEntry]) -> None:
-        self.connection.executemany(
-            "DELETE FROM syncd_feed WHERE seq = ?", [(entry.seq,) for entry in entries]
-        )
+    def consume(self, entry: FeedEntry) -> None:
+        """Note that an entry of the feed was heard."""
+        self.connection.execute("DELETE FROM syncd_feed WHERE seq = ?", (entry.seq,))
 
     def add_to_feed(self, message_id: str) -> None:
         """Have the next cycle look at a message whose row syncd itself changed."""
@@ -149,7 +148,7 @@ class Store(Database):
     def save_twin(self, path: str, message_id: str, stamp: Stamp) -> None:
         self.connection.execute(
             "INSERT OR REPLACE INTO syncd_twins VALUES (?, ?, ?, ?, ?)",
-            (path, message_id, stamp.size, stamp.mtime_ns, stamp.inode),
+            (path, message_id, *stamp),
         )
 
     def forget_twin(self, path: str) -> None:

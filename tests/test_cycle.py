@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from syncd import condition, cycle, files
 from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS
 from syncd.report import State
@@ -1196,6 +1200,55 @@ def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
     project.sql("DELETE FROM messages")
     with Store.open(project.new.database) as store:
         assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.rows.in_portions(ids, 5_000))
+
+
+def test_g9_all_that_a_cycle_heard_and_set_aside_is_recorded_in_portions(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.sync()
+    for number in range(25):
+        insert(project, a_row(project, f"row-{number}"))
+        project.write(f"inbox/odd-{number}.md", "no front matter")
+    monkeypatch.setattr(condition, "_AT_ONCE", 10)
+    held: list[int] = []
+    writing = Store.writing
+
+    @contextmanager
+    def counted(store: Store, **options: bool) -> Iterator[None]:
+        before = store.connection.total_changes
+        with writing(store, **options):
+            yield
+            held.append(store.connection.total_changes - before)
+
+    def record_findings(*arguments: Any) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "writing", counted)
+            condition.record_findings(*arguments)
+
+    monkeypatch.setattr(cycle, "record_findings", record_findings)
+    report = project.sync()
+    assert (25, 25) == (report.counts.files_created, len(report.quarantined))
+    assert ([10] * 7, 5) == (held[:-1], held[-1])
+    assert [(0, 25)] == project.sql(
+        "SELECT (SELECT count(*) FROM syncd_feed), (SELECT count(*) FROM syncd_quarantine)"
+    )
+
+
+def test_a_file_that_cannot_be_replaced_is_kept_once_however_often_it_is_tried(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    synced.new.update(ONE, body="By SQL.")
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "exchange", refuse)
+        for _ in range(3):
+            assert "read-only" in (synced.cycle().error or "")
+    (kept,) = [row for row in synced.history(ONE) if row["side"] == "file"]
+    assert synced.file(AT_ONE).read_bytes() == kept["data"]
+    assert 1 == synced.sync().counts.files_updated
+    assert kept["version"] == max(row["version"] for row in synced.history(ONE))
 
 
 def test_a_row_changed_by_sql_between_two_cycles_is_never_touched_in_other_columns(
