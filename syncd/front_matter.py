@@ -24,7 +24,8 @@ from syncd.message import REQUIRED_KEYS, normal_timestamp
 
 MAX_DEPTH = 200  # the old client's own parser gives up at about this depth
 MAX_NODES = 50_000
-MAX_EXPANDED_CHARS = 16 * 1024 * 1024
+MAX_EXPANDED_CHARS = 256 * 1024  # what aliases may add to a text; without them values add less
+_OF_A_VALUE = 4  # characters, as JSON, beside its own
 MAX_PURE_CHARS = 32 * 1024  # the pure parser reads some 500 characters a millisecond,
 MAX_PURE_MARKS = 2_500  # and where many are marks that begin a value, no more than 50 of those
 
@@ -241,7 +242,7 @@ def compose(text: str) -> yaml.MappingNode:
             line=root.start_mark.line + 1,
             hint="Write one 'key: value' a line between the two '---' lines.",
         )
-    _check_tree(root)
+    _check_tree(root, len(text) + MAX_EXPANDED_CHARS)
     return root
 
 
@@ -299,7 +300,7 @@ def _check_number(event: yaml.Event) -> None:
         raise MessageError(f"a number has more than {_MAX_NUMBER_CHARS} digits", line=line)
 
 
-def _check_tree(root: yaml.Node) -> None:
+def _check_tree(root: yaml.Node, most: int) -> None:
     """Refuse tags that name objects, aliases that contain themselves, and endless expansion."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
@@ -314,12 +315,12 @@ def _check_tree(root: yaml.Node) -> None:
         if id(node) in open_nodes:
             raise MessageError("an alias contains itself", line=line)
         if isinstance(node, yaml.ScalarNode):
-            size = 1 + len(node.value)
+            size = _OF_A_VALUE + len(node.value)
             if size > _MAX_NUMBER_CHARS and node.tag in _NUMBERS:
                 raise MessageError(f"a number has more than {_MAX_NUMBER_CHARS} digits", line=line)
         else:
             open_nodes.add(id(node))
-            size = 1
+            size = _OF_A_VALUE
             for item in node.value:
                 size += (
                     size_of(item[0]) + size_of(item[1])
@@ -327,8 +328,9 @@ def _check_tree(root: yaml.Node) -> None:
                     else size_of(item)
                 )
             open_nodes.discard(id(node))
-        if size > MAX_EXPANDED_CHARS:
-            raise MessageError("the aliases expand to more than 16 MiB", line=line)
+        if size > most:
+            sentence = f"the aliases add more than {MAX_EXPANDED_CHARS // 1024} KiB"
+            raise MessageError(sentence, line=line)
         sizes[id(node)] = size
         return size
 

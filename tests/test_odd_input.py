@@ -384,10 +384,13 @@ def test_g14_a_front_matter_that_expands_without_end_is_left_alone(synced: Proje
     bomb = ["a0: &a0 [" + ",".join("x" * 10) + "]"]
     bomb += [f"a{n}: &a{n} [" + ",".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, 12)]
     synced.write("inbox/bomb.md", "---\n" + "\n".join(bomb) + "\nmetadata: *a11\n---\n")
+    few = ["a0: &a0 [''" + ",''" * 9 + "]"]
+    few += [f"a{n}: &a{n} [" + ",".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, 5)]
+    synced.write("inbox/bombs.md", "---\n" + "\n".join(few) + "\nmetadata: *a4\n---\n")
     synced.write("inbox/deep.md", "---\nmetadata: " + "[" * 5000 + "]" * 5000 + "\n---\n")
     synced.write("inbox/python.md", "---\nid: !!python/object/apply:os.getpid []\n---\n")
     report = synced.sync()
-    assert ["inbox/bomb.md", "inbox/deep.md", "inbox/python.md"] == [
+    assert ["inbox/bomb.md", "inbox/bombs.md", "inbox/deep.md", "inbox/python.md"] == [
         entry.path for entry in report.quarantined
     ]
     assert 5 == len(synced.rows())
