@@ -39,6 +39,10 @@ _WHAT = {
 }
 
 
+_LEAST = {"full_compare_s": 0.1, "poll_s": 0.1, "discover_s": 0.1}
+"""What an agent does without end leaves it some rest in between."""
+
+
 class Config(NamedTuple):
     """All settings of one project. Times are in seconds, sizes in bytes."""
 
@@ -182,14 +186,15 @@ def _checked(name: str, value: Any, source: str) -> Any:
             f"unknown setting {name!r} ({source})", hint=f"The nearest known one is {near!r}."
         )
     default = getattr(Config(), name)
+    least = _LEAST.get(name, 0)
     try:
         if isinstance(default, Side):
             return Side(value)
         number = type(default)(value)
-        if isinstance(value, bool) or not 0 <= number < _LARGEST:
+        if isinstance(value, bool) or not least <= number < _LARGEST:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        wanted = "'file' or 'db'" if isinstance(default, Side) else "a number from 0 to 1e9"
+        wanted = "'file' or 'db'" if isinstance(default, Side) else f"a number from {least} to 1e9"
         raise ConfigError(
             f"the setting {name!r} is {value!r} ({source})", hint=f"It takes {wanted}."
         ) from None

@@ -58,6 +58,7 @@ class Job:
     closed_as: tuple[object, ...] = ()
     used: float = 0.0
     last_state: str = ""
+    set_aside: dict[str, str] = field(default_factory=dict)
     compared: str = ""
     trouble: tuple[str, str] | None = None
     planned: float = math.inf
@@ -313,6 +314,8 @@ class Job:
     def _log_state(self, orders: Orders, report: Report) -> None:
         if self.trouble is not None and report.error is None and orders.paths is not None:
             return  # an error stands until a full cycle went well
+        if report.error is None:
+            self._log_quarantine(report)
         state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
         if state == self.last_state:
             return
@@ -327,11 +330,13 @@ class Job:
             log.info("%s: retired on %s: it is left alone", self.project, report.retired.at)
             for path in report.left:
                 log.warning("%s: %s stands there all the same", self.project, path)
+
+    def _log_quarantine(self, report: Report) -> None:
+        """Log what is set aside and was not, or for another reason."""
+        known = self.set_aside
+        self.set_aside = {entry.path: entry.problem.reason for entry in report.quarantined}
         for entry in report.quarantined:
-            log.warning(
-                "%s: %s:%s: %s",
-                self.project,
-                entry.path,
-                entry.problem.line or 1,
-                entry.problem.reason,
-            )
+            reason = entry.problem.reason
+            if known.get(entry.path) != reason:
+                line = entry.problem.line or 1
+                log.warning("%s: %s:%s: %s", self.project, entry.path, line, reason)

@@ -141,7 +141,7 @@ class Schedule:
         now = time.monotonic()
         with self.lock:
             if now < self.listen_until:
-                self.due = now + min(0.001 * 2**self.listened, 0.25)
+                self.due = now + 0.001 * 2 ** min(self.listened, 8)
                 self.listened += 1
                 self.is_listening = True
             elif self.is_listening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -555,6 +556,29 @@ def test_a_locked_project_rests_less_long_than_one_with_another_error(
         schedule.heed(Orders(wait=False), report, before, in_trouble=True)
     rest = schedule.rest_until - before
     assert longest <= rest < longest + 1.0
+
+
+def test_however_often_it_listens_an_agent_looks_again_soon(tmp_path: Path) -> None:
+    schedule = Schedule(load(environment={}))
+    schedule.listen_until = math.inf
+    for _ in range(2_000):
+        schedule.listen_on(is_open=True)
+    assert schedule.due - time.monotonic() < 0.3
+
+
+def test_g18_the_log_names_each_file_that_is_set_aside_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = project(tmp_path / "p")
+    job = Job(here, Schedule(load(here, flags={"retry_s": 0.0}, environment={})), {"retry_s": 0.0})
+    named = []
+    for name in ("first", "second", "third"):
+        (here / f".claude-mpm/inbox/{name}.md").write_text("no front matter")
+        caplog.clear()
+        next_report(job, 2 * job.config.full_compare_s)
+        named.append([one.getMessage().split(":")[1].strip() for one in caplog.records])
+    job.close()
+    assert [["inbox/first.md"], ["inbox/second.md"], ["inbox/third.md"]] == named
 
 
 def test_a_rest_after_an_error_ends_early_where_somebody_changed_the_database(

@@ -76,6 +76,8 @@ def test_the_text_names_the_file_the_variable_and_the_flag(tmp_path: Path, proje
         ("gone_s = -1", "It takes a number from 0 to 1e9."),
         ("max_bytes = inf", "It takes a number from 0 to 1e9."),
         ("history_days = inf", "It takes a number from 0 to 1e9."),
+        ("poll_s = 0", "It takes a number from 0.1 to 1e9."),
+        ("full_compare_s = 0.05", "It takes a number from 0.1 to 1e9."),
         ("a = " + "[" * 20_000, "is not TOML: "),
         ("#" * 70_000, "cannot be read: it has more than 65,536 bytes"),
         ("gone_s = true", "It takes a number from 0 to 1e9."),
