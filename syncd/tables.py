@@ -66,9 +66,11 @@ _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 _HEARD = "NOT EXISTS (SELECT 1 FROM syncd_mute)"
 
 
+_WORDS = ("subject", "body", "metadata", "attachments")
+
+
 def _words_differ(old: str) -> str:
-    columns = ("subject", "body", "metadata", "attachments")
-    return " OR ".join(f"{old}{column} IS NOT NEW.{column}" for column in columns)
+    return " OR ".join(f"{old}{column} IS NOT NEW.{column}" for column in _WORDS)
 
 
 def _keep(reason: str, prefix: str, tail: str = "") -> str:
@@ -80,6 +82,17 @@ def _keep(reason: str, prefix: str, tail: str = "") -> str:
 
 
 # REPLACE deletes the old row without firing DELETE triggers, so what it overwrites is kept before.
+# What a statement will do with the row that it meets, nothing tells: it may leave or update it, and
+# meet it again and again. A version that is the last one kept already is kept as of now.
+_MET = f"FROM messages WHERE id = NEW.id AND ({_words_differ('')})"
+_SAME = " AND ".join(f"messages.{column} IS syncd_history.{column}" for column in _WORDS)
+_LAST = "version = (SELECT max(version) FROM syncd_history WHERE id = NEW.id)"
+_KEPT = f"EXISTS (SELECT 1 FROM syncd_history WHERE {_LAST} AND {_SAME})"
+_KEEP_MET = (
+    f"UPDATE syncd_history SET at = {_NOW} WHERE {_LAST} AND EXISTS (SELECT 1 {_MET} AND {_SAME}); "
+    + _keep("replaced by SQL", "", f"{_MET} AND NOT {_KEPT}")
+)
+
 _TRIGGERS = {
     "syncd_insert": f"AFTER INSERT ON messages WHEN {_HEARD} BEGIN "
     "INSERT INTO syncd_feed (id) VALUES (NEW.id); END",
@@ -91,9 +104,8 @@ _TRIGGERS = {
     f"{_keep('deleted by SQL', 'OLD.')} END",
     "syncd_keep_update": f"AFTER UPDATE OF subject, body, metadata, attachments ON messages "
     f"WHEN {_HEARD} AND ({_words_differ('OLD.')}) BEGIN {_keep('changed by SQL', 'OLD.')} END",
-    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_HEARD} BEGIN "
-    + _keep("replaced by SQL", "", f"FROM messages WHERE id = NEW.id AND ({_words_differ('')})")
-    + " END",
+    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_HEARD} AND EXISTS "
+    f"(SELECT 1 FROM messages WHERE id = NEW.id) BEGIN {_KEEP_MET} END",
 }
 
 _OUR_TABLES = (
