@@ -177,7 +177,7 @@ class FileReplica(Folders):
         self._displaced.clear()
         for folder in self._dirty:
             with self._changing("sync", folder):
-                os.fsync(self._folder(folder))
+                _sync_folder(self._folder(folder))
         self._dirty.clear()
         return late
 
@@ -252,6 +252,15 @@ def _opened(name: str, flags: int, dir_fd: int, mode: int = 0o666) -> Iterator[i
         yield fd
     finally:
         os.close(fd)
+
+
+def _sync_folder(fd: int) -> None:
+    """Make renames in a folder durable, where its file system can."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as some network file systems say
+            raise
 
 
 def _read_all(fd: int, limit: int) -> bytes:

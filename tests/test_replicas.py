@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,6 +168,19 @@ def test_g8_a_save_over_a_name_that_is_just_moved_stays_where_renames_have_no_fl
     texts = {path.read_text() for path in project.base.rglob("*") if path.is_file()}
     assert {"old", "by a person", *(["once more"] if comes_back else [])} == texts
     assert ("once more" if comes_back else "by a person") == project.text(PATH)
+
+
+@pytest.mark.parametrize(("number", "is_told"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_folder_whose_renames_cannot_be_made_durable_is_no_error(
+    files: FileReplica, monkeypatch: pytest.MonkeyPatch, number: int, is_told: bool
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    files.create("inbox/new.md", b"new")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(ReplicaError) if is_told else nullcontext():
+        files.settle()
 
 
 def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
