@@ -45,7 +45,7 @@ keeps the arrows so.
     dump            syncd's own tables as lines of JSON, and back
     store           the replica of SQLite: its parts, the feed, the state, pruning
     rows            the table messages
-    records         the baselines of messages, and versions of files written lately
+    records         baselines of messages, versions of files written lately, twins
     chronicle       what is kept for people: history, conflicts, quarantine, journal
     queries         what the parts of a database share: queries for many values at once
     database        a project's database as a file: opening, transactions, errors

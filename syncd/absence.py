@@ -58,7 +58,7 @@ class Absence:
         self._config = config
         self._orders = orders
         self._report = report
-        self._halted = store.state("halt") is not None
+        self._halted = store.halt() is not None
 
     def needs_full_look(self) -> bool:
         """Tell whether a look at some paths is not enough.
@@ -70,9 +70,9 @@ class Absence:
             return True
         if self._halted:
             return True
-        known: dict[str, list[int]] = self._store.state("folders") or {}
+        known = self._store.folders() or {}
         return any(
-            self._files.folder_state(folder).identity != tuple(identity)
+            self._files.folder_state(folder).identity != identity
             for folder, identity in known.items()
         )
 
@@ -99,8 +99,8 @@ class Absence:
         """
         if self._orders.one_way:
             return {}
-        if self._halted:
-            return dict(look.vanished)
+        if self._halted and not (self._orders.is_decision and self._orders.wait):
+            return dict(look.vanished)  # to stay halted is safe
         first = {key for key, path in look.vanished.items() if path not in self._orders.gone}
         if not self._orders.wait:
             # Rows too are given a second look: the guard is to see all of a slow clean-out, and a
@@ -174,7 +174,7 @@ class Absence:
         orders = self._orders
         if orders.one_way or not (gone_files or look.vanished or look.gone_rows):
             return []
-        known: dict[str, list[int]] = self._store.state("folders") or {}
+        known = self._store.folders() or {}
 
         def trouble_of(folder: str) -> str:
             found = look.folders.get(folder) or self._files.folder_state(folder)
@@ -183,7 +183,7 @@ class Absence:
             if found.identity is None:
                 return found.trouble
             was = known.get(folder)
-            return "was replaced" if was is not None and tuple(was) != found.identity else ""
+            return "was replaced" if was is not None and was != found.identity else ""
 
         # Of a folder in trouble no second look is needed: to halt is safe.
         in_trouble = {

@@ -67,7 +67,7 @@ class Chronicle(Queries):
         """Return everything that is left alone, by path (``messaging.db#id`` for rows)."""
         sql = (
             "SELECT path, id, line, reason, hint, size, mtime_ns, inode "
-            "FROM syncd_quarantine ORDER BY path"
+            "FROM syncd_quarantine WHERE typeof(path) = 'text' ORDER BY path"
         )
         return {
             path: QuarantineEntry(

@@ -8,6 +8,7 @@ from typing import Any
 from syncd.apply import Applier
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.files import FileReplica
+from syncd.guard import Halt
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, halt_entry
 from syncd.look import Look
 from syncd.message import FOLDERS
@@ -54,9 +55,9 @@ def record_condition(
     """Record the halt, the folders' identities and the time, where any of them changed."""
     halt = _standing_halt(store, files, report, orders, look)
     changes: dict[str, object] = {}
-    if store.state("halt") != halt and not orders.one_way:
+    if store.halt() != halt and not orders.one_way:
         changes["halt"] = halt
-    known = store.state("folders") or {}
+    known = store.folders() or {}
     folders = dict(known)
     if report.halt is None and (look.folders or report.counts.changes()):
         for folder in FOLDERS:
@@ -69,7 +70,7 @@ def record_condition(
             found = seen.identity if seen is not None else None
             found = found or files.folder_state(folder).identity
             if found is not None and (trusted or folder not in known):
-                folders[folder] = list(found)
+                folders[folder] = found
             elif (
                 trusted
                 and folder in known
@@ -90,19 +91,20 @@ def record_condition(
             for name, value in changes.items():
                 store.set_state(name, value)
             if "halt" in changes:
-                store.chronicle.add_to_journal([halt_entry(now_text(), halt[0] if halt else None)])
+                told = halt_entry(now_text(), halt.cause if halt is not None else None)
+                store.chronicle.add_to_journal([told])
 
 
 def _standing_halt(
     store: Store, files: FileReplica, report: Report, orders: Orders, look: Look
-) -> list[Any] | None:
-    """Return the halt that stands after a cycle, as the database holds it.
+) -> Halt | None:
+    """Return the halt that stands after a cycle.
 
     A decision is for one cycle. Where that could not carry all of it out, the project is halted
     until nothing is gone any more, or a person decides again.
     """
     if report.halt is not None:
-        return list(report.halt)
+        return report.halt
     is_undone = report.error is not None or (orders.restore and bool(report.unsettled))
     if not (orders.is_decision and is_undone):
         return None
@@ -114,7 +116,7 @@ def _standing_halt(
         return None
     step = "brought back" if orders.restore else "deleted on the other side"
     side = Side.FILE if gone_files else Side.DB
-    return [f"what is gone could not all be {step}", side, gone, store.rows.count()]
+    return Halt(f"what is gone could not all be {step}", side, gone, store.rows.count())
 
 
 def record_findings(applier: Applier, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:
@@ -135,7 +137,7 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
     lost_twins = set(look.twins_gone)
     if applier.dry_run or not (cleared or news or heard or unheard or lost_twins or applier.twins):
         return
-    known_twins = store.twins() if lost_twins or applier.twins else {}
+    known_twins = store.twins.at([*lost_twins, *applier.twins])
     lost_twins &= known_twins.keys()
     new_twins = {
         path: value for path, value in applier.twins.items() if known_twins.get(path) != value
@@ -154,8 +156,8 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
         *((chronicle.forget_quarantine, (path,)) for path in cleared),
         *((chronicle.save_quarantine, (entry,)) for entry in news),
         *((chronicle.add_to_journal, ([entry],)) for entry in told),
-        *((store.forget_twin, (path,)) for path in lost_twins),
-        *((store.save_twin, (path, *twin)) for path, twin in new_twins.items()),
+        *((store.twins.forget, (path,)) for path in lost_twins),
+        *((store.twins.save, (path, *twin)) for path, twin in new_twins.items()),
         *((store.add_to_feed, (key,)) for key in unheard),
         *((store.consume, (entry,)) for entry in heard),
     ]

@@ -48,7 +48,7 @@ from syncd.task import Task
 
 _BATCH = 250
 _PATHS_AT_ONCE = 1000
-_BATCH_BYTES = 8 * 1024 * 1024
+_BATCH_BYTES = 1024 * 1024  # of texts, each of which may be written three times in a transaction
 """How much of files or rows is in memory at once; a single one may be larger."""
 
 
@@ -127,7 +127,7 @@ class _Cycle:
         """Return what the journal says of all that this cycle does, where that needs saying."""
         if self.orders.restore:
             return RESTORED
-        was_synced = self.store.state("folders") is not None
+        was_synced = self.store.folders() is not None
         return self.orders.cause or ("" if was_synced else FIRST_SYNC)
 
     def run(
@@ -155,7 +155,9 @@ class _Cycle:
             look = look_at(self.store, self.files, paths, ids)
         notes = _Notes(look, quarantine)
         if look.paths or look.vanished:
-            self.copies.twins = self.store.twins()
+            self.copies.twins = (
+                self.store.twins.all() if look.folders else self.store.twins.at(look.paths)
+            )
         absent = absence.judge(look, notes.quarantine, self.copies.twins)
         self.report.halt = absent.halt
         if absent.halt is None:

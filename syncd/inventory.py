@@ -146,7 +146,7 @@ class Inventory:
     def _recorded_twins(self) -> dict[str, str]:
         """Return path and id of the copies that a cycle left alone and that are no message now."""
         with self._store.reading():
-            recorded = {path: key for path, (key, _) in self._store.twins().items()}
+            recorded = {path: key for path, (key, _) in self._store.twins.all().items()}
             now = {record.path for record in self._store.records.at(recorded)}
             return {path: key for path, key in recorded.items() if path not in now}
 

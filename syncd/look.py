@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from syncd.errors import DamagedBaseline
 from syncd.files import FileReplica
 from syncd.message import FOLDERS, Mailbox, mailbox_of
-from syncd.names import is_row_key, is_stray, is_utf8
+from syncd.names import is_row_key, is_stray, is_utf8, row_key
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import FolderState, Scan, Stamp, odd_file
 from syncd.store import FeedEntry, Store
@@ -97,7 +97,7 @@ def _compare_files(
             if not isinstance(path, str) or path.rpartition("/")[0] not in FOLDERS:
                 raise DamagedBaseline(f"the baseline has {key!r} in no mailbox: {path!r}")
             look.vanished[key] = path
-    twins = store.twins()
+    twins = store.twins.all()
     quarantine = store.chronicle.quarantine()
     seen: dict[str, Stamp | None] = {path: stamp for path, (_, stamp) in twins.items()}
     seen |= known
@@ -136,6 +136,8 @@ def look_at(
     with store.reading():
         _note_feed(store, look)
         _note_rows(look, {entry.id for entry in look.feed}.union(ids))
+        look.cleared = [row_key(key) for key in look.odd_ids if not store.rows.has(key)]
+        look.odd_ids = [key for key in look.odd_ids if row_key(key) not in look.cleared]
         look.gone_rows = set(store.rows.gone_ids(look.ids))
         for record in store.records.at(paths):
             if files.look(record.path) is None:

@@ -258,7 +258,7 @@ def _stage(found: Progress, window: Window, *, is_new: bool) -> Stage:
 
 
 def _is_new(store: Store) -> bool:
-    return not is_ready(store.connection) and store.state("folders") is None
+    return not is_ready(store.connection) and store.folders() is None
 
 
 def _too_early(found: Progress, window: Window, config: Config) -> str:
@@ -282,7 +282,7 @@ def _too_early(found: Progress, window: Window, config: Config) -> str:
 
 def _obstacles(store: Store) -> Iterable[str]:
     """Yield what a person has to decide before the files can go."""
-    if store.state("halt") is not None:
+    if store.halt() is not None:
         yield "it is halted"
     conflicts, odd = len(store.chronicle.conflicts()), len(store.chronicle.quarantine())
     if conflicts:

@@ -1,10 +1,10 @@
-"""The baselines of a project's messages, and the versions of files that were written lately."""
+"""The baselines of a project's messages, versions of files that were written lately, and twins."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from syncd.errors import DamagedBaseline
 from syncd.queries import Queries
@@ -138,7 +138,10 @@ class Versions(_OfRecords):
 
     def of(self, message_id: str) -> list[tuple[float, Record]]:
         """Return the versions written or replaced lately, with the time of that, newest first."""
-        sql = f"SELECT at, {_RECORD} FROM syncd_versions WHERE id = ? ORDER BY seq DESC"
+        is_time = "typeof(at) IN ('real', 'integer')"  # somebody else may write there
+        sql = (
+            f"SELECT at, {_RECORD} FROM syncd_versions WHERE id = ? AND {is_time} ORDER BY seq DESC"
+        )
         rows = self._execute(sql, (message_id,)).fetchall()
         return [(values[0], record_from(values[1:])) for values in rows]
 
@@ -151,3 +154,29 @@ class Versions(_OfRecords):
         digest = version.digest
         found = self._execute(sql, (digest, version.stamp.inode, digest)).fetchone()
         return record_from(found) if found is not None else None
+
+
+class TwinRecords(Queries):
+    """The outbox copies of messages to oneself that a cycle left alone: path, and id and stamp."""
+
+    def all(self) -> dict[str, tuple[str, Stamp]]:
+        return _twins(self._execute(_SELECT_TWIN))
+
+    def at(self, paths: Iterable[str]) -> dict[str, tuple[str, Stamp]]:
+        """Return those at these paths."""
+        return _twins(self._select_in(f"{_SELECT_TWIN} WHERE path IN ", paths))
+
+    def save(self, path: str, message_id: str, stamp: Stamp) -> None:
+        self._execute(
+            "INSERT OR REPLACE INTO syncd_twins VALUES (?, ?, ?, ?, ?)", (path, message_id, *stamp)
+        )
+
+    def forget(self, path: str) -> None:
+        self._execute("DELETE FROM syncd_twins WHERE path = ?", (path,))
+
+
+_SELECT_TWIN = "SELECT path, id, size, mtime_ns, inode FROM syncd_twins"
+
+
+def _twins(found: Iterable[tuple[Any, ...]]) -> dict[str, tuple[str, Stamp]]:
+    return {path: (key, Stamp(*stamp)) for path, key, *stamp in found}

@@ -276,7 +276,7 @@ def _manifest(project: Path, nodes: dict[str, Node], rows: IO[bytes]) -> Manifes
     with Store.open_readonly(base / DATABASE) as store:
         counts = dump.write_tables(store, rows)
         ids = {path: key for path, key, _ in store.records.stamps()}
-        ids |= {path: key for path, (key, _) in store.twins().items()}
+        ids |= {path: key for path, (key, _) in store.twins.all().items()}
     size = rows.tell()
     rows.seek(0)
     summed = digest_of_stream(rows.read)

@@ -39,6 +39,14 @@ class Rows(Queries):
         """Yield the id of every row."""
         return (found[0] for found in self._execute("SELECT id FROM messages"))
 
+    def has(self, key: object) -> bool:
+        """Tell whether there is a row of an id of any type, also NULL."""
+        return self._is_there(*_same([("id", key)]))
+
+    def _is_there(self, condition: str, values: RowValues) -> bool:
+        sql = f"SELECT EXISTS (SELECT 1 FROM messages WHERE {condition})"
+        return bool(self._execute(sql, values).fetchone()[0])
+
     def count(self) -> int:
         found: int = self._execute("SELECT count(*) FROM messages").fetchone()[0]
         return found
@@ -160,9 +168,7 @@ class Rows(Queries):
 
     def _unchanged(self, seen: Row, what: str = _THE_ROW) -> StaleReplica | MessageError:
         """Return why nothing came of a change to a row."""
-        same, values = _same_row(seen.values)
-        sql = f"SELECT EXISTS (SELECT 1 FROM messages WHERE {same})"
-        if self._execute(sql, values).fetchone()[0]:
+        if self._is_there(*_same_row(seen.values)):
             return _refusal("it was ignored", what)
         return StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
 
@@ -173,12 +179,18 @@ class Rows(Queries):
 
 
 def _same_row(seen: RowValues) -> tuple[str, RowValues]:
-    """Return the condition for a row to be as seen, and its values; text may be no UTF-8."""
-    marks, values = [], []
-    for column, value in zip(COLUMNS, seen, strict=True):
+    """Return the condition for a row to be as seen, and its values."""
+    return _same(zip(COLUMNS, seen, strict=True))
+
+
+def _same(columns: Iterable[tuple[str, object]]) -> tuple[str, RowValues]:
+    """Return the condition for columns to have these values, and these; text may be no UTF-8."""
+    marks: list[str] = []
+    values: list[object] = []
+    for column, value in columns:
         is_odd = isinstance(value, str) and not is_utf8(value)
         marks.append(f"{column} IS {'CAST(? AS TEXT)' if is_odd else '?'}")
-        values.append(value.encode("utf-8", "surrogateescape") if is_odd else value)
+        values.append(str(value).encode("utf-8", "surrogateescape") if is_odd else value)
     return " AND ".join(marks), tuple(values)
 
 

@@ -17,15 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syncd.chronicle import PRUNED_UNTIL, Chronicle
+from syncd.chronicle import PRUNED_UNTIL, Chronicle, now_text
 from syncd.database import DROPPED_AT_ONCE, Database, translated
 from syncd.errors import LostTransaction, MessageError
 from syncd.record import RecordValues, RowValues
-from syncd.records import Records, Versions
+from syncd.records import Records, TwinRecords, Versions
 from syncd.rows import Rows
-from syncd.snapshot import Stamp
+from syncd.sides import Side
 
 if TYPE_CHECKING:
+    from syncd.guard import Halt
     from syncd.journal import JournalEntry
 
 VERSION_MEMORY_S = 600.0
@@ -50,6 +51,7 @@ class Store(Database):
         self.rows = Rows(connection)
         self.records = Records(connection)
         self.versions = Versions(connection)
+        self.twins = TwinRecords(connection)
         self.chronicle = Chronicle(connection)
 
     def is_empty(self) -> bool:
@@ -135,25 +137,6 @@ class Store(Database):
         """Have the next cycle look at a message whose row syncd itself changed."""
         self.connection.execute("INSERT INTO syncd_feed (id) VALUES (?)", (message_id,))
 
-    # Twins
-
-    def twins(self) -> dict[str, tuple[str, Stamp]]:
-        """Return id and stamp of each recorded outbox copy of a message to oneself, by path."""
-        sql = "SELECT path, id, size, mtime_ns, inode FROM syncd_twins"
-        return {
-            path: (key, Stamp(size, mtime_ns, inode))
-            for path, key, size, mtime_ns, inode in self.connection.execute(sql)
-        }
-
-    def save_twin(self, path: str, message_id: str, stamp: Stamp) -> None:
-        self.connection.execute(
-            "INSERT OR REPLACE INTO syncd_twins VALUES (?, ?, ?, ?, ?)",
-            (path, message_id, *stamp),
-        )
-
-    def forget_twin(self, path: str) -> None:
-        self.connection.execute("DELETE FROM syncd_twins WHERE path = ?", (path,))
-
     # State
 
     def state(self, key: str) -> Any:
@@ -166,6 +149,22 @@ class Store(Database):
             return json.loads(found[0])
         except (TypeError, ValueError):
             return None  # somebody else wrote there: as if nothing were known
+
+    def halt(self) -> Halt | None:
+        """Return why the project is halted; None where it is not."""
+        match self.state("halt"):
+            case [str(cause), ("file" | "db") as side, int(gone), int(expected)]:
+                from syncd.guard import Halt  # needed by few
+
+                return Halt(cause, Side(side), gone, expected)
+        return None
+
+    def folders(self) -> dict[str, tuple[int, ...]] | None:
+        """Return what tells the mailbox folders from others in their places; None for no cycle."""
+        known = self.state("folders")
+        if not isinstance(known, dict):
+            return None
+        return {name: tuple(found) for name, found in known.items() if isinstance(found, list)}
 
     def set_state(self, key: str, value: Any) -> None:
         text = json.dumps(value) if value is not None else None
@@ -195,9 +194,11 @@ class Store(Database):
         state: tuple[str, str] | None = None,
     ) -> None:
         """Drop of a table what is older than ``until`` and meets a condition."""
-        oldest = f"SELECT at FROM {table} WHERE typeof(at) = typeof(?) ORDER BY rowid LIMIT 1"
-        found = self.connection.execute(oldest, (until,)).fetchone()
-        if found is not None and found[0] < until:
+        first = f"SELECT at FROM {table} WHERE typeof(at) = typeof(?) ORDER BY rowid LIMIT 1"
+        found = self.connection.execute(first, (until,)).fetchone()
+        now = time.time() if isinstance(until, float) else now_text()
+        # One from when the clock was wrong tells nothing of those behind it.
+        if found is not None and not until <= found[0] <= now:
             self.drop_rows(table, f"at < ? AND {unless}", [until], state=state)
 
     def forget_damaged(self) -> None:

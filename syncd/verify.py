@@ -251,7 +251,7 @@ class _Told:
         self._base = project / CLAUDE_DIR
         self._quoted = shlex.quote(str(project))
         self._quarantine = store.chronicle.quarantine()
-        self._is_halted = store.state("halt") is not None
+        self._is_halted = store.halt() is not None
         self.differences: list[Difference] = []
         self.unreadable_rows: list[QuarantineEntry] = []
         self.seconds: list[QuarantineEntry] = []

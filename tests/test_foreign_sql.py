@@ -193,6 +193,63 @@ def test_g12_what_foreign_sql_overwrites_is_kept(
             assert message.subject in synced.kept_texts(key), key
 
 
+def test_g2_what_is_met_again_and_again_is_kept_once_and_what_is_replaced_as_of_then(
+    synced: Project,
+) -> None:
+    names = "(id, from_project, to_project, subject, body, created_at)"
+    insert_other = f"messages {names} VALUES (?, 'a', 'b', 'Other', 'Other', '2026-02-20')"
+    for _ in range(3):
+        synced.sql(f"INSERT OR IGNORE INTO {insert_other}", ONE)
+        synced.sql(
+            f"INSERT INTO {insert_other} ON CONFLICT (id) DO UPDATE SET priority = 'low'", ONE
+        )
+    (kept,) = synced.history(ONE)
+    assert "Body 1." == kept["body"]
+    synced.sql("UPDATE syncd_history SET at = '2001-01-01T00:00:00+00:00'")
+    synced.sql(f"REPLACE INTO {insert_other}", ONE)
+    (replaced,) = synced.history(ONE)
+    assert ("Body 1.", True) == (replaced["body"], replaced["at"] > "2026")
+    synced.sql(f"REPLACE INTO {insert_other.replace('Other', 'Third')}", ONE)
+    assert ["Body 1.", "Other"] == [version["body"] for version in synced.history(ONE)]
+
+
+@pytest.mark.parametrize("key", ["x'00ff'", "NULL", "CAST(x'41ff' AS TEXT)"])
+def test_g18_a_row_with_an_odd_id_that_is_gone_again_is_told_of_no_more(
+    synced: Project, key: str
+) -> None:
+    names = "(id, from_project, to_project, subject, body, created_at)"
+    for is_seen in (False, True):
+        synced.sql(f"INSERT INTO messages {names} VALUES ({key}, 'a', 'b', 's', 'b', '2026-02-20')")
+        if is_seen:
+            assert State.ATTENTION is synced.scoped().state
+        synced.sql(f"DELETE FROM messages WHERE id IS {key}")
+        assert State.IN_SYNC is synced.scoped().state
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO syncd_quarantine (path, reason) VALUES (NULL, 'x'), (7, 'x')",
+        "INSERT INTO syncd_twins (path) VALUES (NULL)",
+        "INSERT OR REPLACE INTO syncd_state VALUES ('folders', '5'), ('halt', '[1]')",
+        """INSERT OR REPLACE INTO syncd_state VALUES ('folders', '{"inbox": 3}')""",
+        "INSERT OR REPLACE INTO syncd_state VALUES ('decision', '\"restore\"'), ('halt', '7')",
+        "UPDATE syncd_versions SET at = 'x'",
+        "UPDATE syncd_history SET at = NULL",
+    ],
+)
+def test_g12_what_others_write_into_syncds_own_tables_stops_no_cycle(
+    synced: Project, sql: str
+) -> None:
+    synced.sql("UPDATE messages SET body = 'By SQL.'")
+    synced.sync()
+    synced.sql(sql)
+    synced.file("inbox").joinpath("x.md").write_bytes(synced.file(AT_ONE).read_bytes())
+    synced.edit(AT_ONE, "By SQL.", "By a person.")
+    assert synced.cycle().error is None
+    assert "By a person." == synced.row(ONE)["body"]
+
+
 def test_g12_a_restored_backup_is_merged_with_what_the_files_have_now(synced: Project) -> None:
     synced.new.send(synced.other, "Before", "Stood in the backup.", id="kept")
     synced.sync()

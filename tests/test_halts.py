@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,27 @@ def test_g16_a_dry_run_heeds_a_decision_that_a_crash_cut_off(crowd: Project, dec
     done = crowd.sync()
     assert told.counts == done.counts
     assert [] == crowd.sql("SELECT 1 FROM syncd_state WHERE key = 'decision' AND value NOT NULL")
+
+
+@pytest.mark.parametrize("decision", ["accept_deletes", "restore"])
+def test_g6_before_a_decision_is_carried_out_files_are_looked_for_again(
+    tmp_path: Path, decision: str
+) -> None:
+    project = Project(tmp_path / "p", gone_s=0.5)
+    for number in range(1, 41):
+        project.receive(number)
+    project.sync()
+    gone, saved = inbox_files(project)[:30], inbox_files(project)[30]
+    for path in gone:
+        path.unlink()
+    assert_halted(project, "30 of 40")
+    data = saved.read_bytes()
+    saved.unlink()
+    editor = threading.Timer(0.1, saved.write_bytes, [data])
+    editor.start()
+    counts = project.cycle(**{decision: True}).counts
+    editor.join()
+    assert 30 == counts.rows_deleted + counts.files_created
 
 
 @pytest.mark.parametrize("decision", ["accept_deletes", "restore"])

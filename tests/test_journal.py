@@ -157,6 +157,15 @@ def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
     ]
 
 
+def test_one_entry_from_when_the_clock_was_wrong_stops_no_pruning(project: Project) -> None:
+    project.sync()
+    sql = "INSERT INTO syncd_history (at, id) VALUES (?, 'x')"
+    for at in ("2999-01-01T00:00:00+00:00", "2001-01-01T00:00:00+00:00"):
+        project.sql(sql, at)
+    project.sync()
+    assert [("2999-01-01T00:00:00+00:00",)] == project.sql("SELECT at FROM syncd_history")
+
+
 @pytest.mark.parametrize(("seconds", "portions"), [(9.0, 4 * 5), (0.0, 3 * 45)])
 def test_g9_what_is_past_its_time_goes_in_portions_and_leaves_the_lock_free_in_between(
     project: Project, monkeypatch: pytest.MonkeyPatch, seconds: float, portions: int

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd.records import TwinRecords
 from syncd.snapshot import TICK_S
 from tests.projects import (
     ARCHIVED,
@@ -375,6 +376,17 @@ def test_a_command_looks_for_a_vanished_file_a_second_time(tmp_path: Path) -> No
     assert 0 == project.sync().counts.changes()
     saved.join()
     assert_in_step(project)
+
+
+def test_the_cost_of_a_change_does_not_grow_with_the_messages_to_oneself(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: TwinRecords) -> None:
+        raise AssertionError("all are read")
+
+    monkeypatch.setattr(TwinRecords, "all", refuse)
+    synced.edit(AT_ONE, "Body 1.", "By a person.")
+    assert 1 == synced.scoped(AT_ONE).counts.rows_updated
 
 
 def test_the_feed_alone_brings_rows_to_files(synced: Project) -> None:

@@ -11,11 +11,9 @@ from pathlib import Path
 from syncd import tables
 from syncd.checkup.check import Check, Verdict, good, made, some
 from syncd.checkup.machine import seconds_ahead
-from syncd.guard import Halt
 from syncd.messaging.schema import INDEXES_DDL
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
 from syncd.report import number_of
-from syncd.sides import Side
 from syncd.snapshot import Scan
 from syncd.store import Store
 from syncd.verify import Verification
@@ -130,11 +128,11 @@ class DatabaseChecks:
 
     def state(self) -> Check:
         """Tell of a halt, and of conflicts that nobody has settled."""
-        halt = self._store.state("halt")
+        halt = self._store.halt()
         if halt is not None:
-            cause, side, gone, expected = halt
-            ways = Halt(cause, Side(side), gone, expected).ways_out(str(self._base.parent))
-            return Check("state", Verdict.PROBLEM, f"it is halted: {cause}", ways[-1], ways[:-1])
+            *others, last = halt.ways_out(str(self._base.parent))
+            found = f"it is halted: {halt.cause}"
+            return Check("state", Verdict.PROBLEM, found, last, tuple(others))
         conflicts = self._store.chronicle.conflicts()
         if conflicts:
             told = some([f"{key}, {field}" for key, field, *_ in conflicts])
@@ -188,7 +186,7 @@ class DatabaseChecks:
             places.add(path)
             if path not in scan.stamps and path not in scan.odd:
                 files.append(f"{key}, {path}")
-        twins = [path for path in self._store.twins() if path not in scan.stamps]
+        twins = [path for path in self._store.twins.all() if path not in scan.stamps]
         if not (rows or files or twins or doubled):
             return good("baseline", f"it has {total:,} messages, each with its file and row")
         parts = (

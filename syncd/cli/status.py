@@ -28,7 +28,6 @@ from syncd.look import look_fully
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
 from syncd.report import OpenConflict, Report, State, worst_exit_code
 from syncd.retirement import left_files, retirement
-from syncd.sides import Side
 from syncd.store import Store
 from syncd.tables import is_ready
 
@@ -195,13 +194,8 @@ def _read(result: Status, store: Store) -> None:
     found = result.found
     found.quarantined = list(store.chronicle.quarantine().values())
     found.conflicts = [OpenConflict(*values) for values in store.chronicle.conflicts()]
-    halt = store.state("halt")
-    if halt is not None:
-        from syncd.guard import Halt  # needed by few
-
-        cause, side, gone, expected = halt
-        found.halt = Halt(cause, Side(side), gone, expected)
-    result.never_synced = not is_ready(store.connection) and store.state("folders") is None
+    found.halt = store.halt()
+    result.never_synced = not is_ready(store.connection) and store.folders() is None
     result.last_cycle = store.state("last_cycle")
     result.messages = store.rows.count()
 
