@@ -6,14 +6,16 @@ next cycle carries it to the file. So each of these can itself be undone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from syncd.chronicle import HistoryEntry, now_text
-from syncd.errors import MessageError, StaleReplica, UsageError
+from syncd.errors import MessageError, StaleReplica, SyncdError, UsageError
 from syncd.files import FileReplica
 from syncd.journal import COMMANDED, JournalEntry
 from syncd.markdown import ParsedFile, Place, parse
@@ -29,6 +31,7 @@ from syncd.store import Store
 CURRENT = "current"
 
 _MOST = 2**63 - 1  # SQLite's largest integer
+_SHORT_S = 0.02
 _BEFORE_RESTORE = "before a restore"
 _BEFORE_RESOLVE = "before a conflict was resolved"
 
@@ -230,7 +233,8 @@ def restore(project: Path, store: Store, files: FileReplica, kept: HistoryEntry)
     message = message_of(kept, project)
     if kept.data is not None and "created_at" not in _parsed(kept, project).said:
         message = message._replace(created_at=_known_date(store, message))
-    existed, before = _set_row(store, message, FIELDS, _BEFORE_RESTORE)
+    with store.writing():
+        existed, before = _set_row(store, message, FIELDS, _BEFORE_RESTORE)
     if not existed:
         _set_own_columns(store, kept)
     if kept.data is not None:
@@ -316,14 +320,35 @@ def lost_value(project: Path, store: Store, conflict: OpenConflict) -> str | Non
     return value
 
 
-def resolve(
+def resolve_all(
+    project: Path, store: Store, conflicts: Mapping[str, list[OpenConflict]], take: str
+) -> tuple[list[Resolved], list[tuple[str, SyncdError]]]:
+    """Settle open conflicts, by message, by taking a side's values, or what stands now.
+
+    Returns what was settled, and what was not and why. Several messages share a transaction, while
+    it is a short one. The caller, who holds the project's lock, then runs a cycle.
+    """
+    settled: list[Resolved] = []
+    failed: list[tuple[str, SyncdError]] = []
+    left = deque(conflicts.items())
+    while left:
+        now: list[Resolved] = []
+        with store.writing():
+            ends = time.monotonic() + _SHORT_S
+            while left and time.monotonic() < ends:
+                key, of_one = left.popleft()
+                try:
+                    with store.all_or_nothing():
+                        now.append(_resolve(project, store, key, of_one, take))
+                except (UsageError, MessageError) as error:
+                    failed.append((key, error))
+        settled += now
+    return settled, failed
+
+
+def _resolve(
     project: Path, store: Store, message_id: str, conflicts: list[OpenConflict], take: str
 ) -> Resolved:
-    """Settle open conflicts of a message by taking a side's values, or what stands now.
-
-    The caller, who holds the project's lock, then runs a cycle. Raises `UsageError`, with nothing
-    changed, when a value that is to be taken is not there any more.
-    """
     lost = [conflict for conflict in conflicts if take not in (CURRENT, conflict.winner)]
     before = None
     if lost:
@@ -342,9 +367,8 @@ def resolve(
                 hint="Keep what stands now: --take current",
             ) from error
         _, before = _set_row(store, message, values, _BEFORE_RESOLVE)
-    with store.writing():
-        for conflict in conflicts:
-            store.chronicle.forget_conflict(message_id, conflict.field)
+    for conflict in conflicts:
+        store.chronicle.forget_conflict(message_id, conflict.field)
     return Resolved(message_id, tuple(conflict.field for conflict in conflicts), before)
 
 
@@ -356,24 +380,23 @@ def losing_side(conflict: OpenConflict) -> Side:
 def _set_row(
     store: Store, message: Message, fields: Iterable[str], reason: str
 ) -> tuple[bool, int | None]:
-    """Write these fields of a message into its row, or insert it.
+    """Write these fields of a message into its row, or insert it; inside of a transaction.
 
     Tells whether there was a row, and the version that the history kept of it if it changed.
     """
-    with store.writing():
-        row = store.rows.of([message.id]).get(message.id)
-        store.add_to_feed(message.id)
-        if row is None:
-            store.rows.insert(message)
-            store.chronicle.add_to_journal([_entry(message, Step.CREATE, ())])
-            return False, None
-        differing = _differing(row, message, fields)
-        if not differing:
-            return True, None
-        before = store.chronicle.keep_row(message.id, reason)
-        store.rows.update(row, message, differing)
-        store.chronicle.add_to_journal([_entry(message, Step.UPDATE, differing)])
-        return True, before
+    row = store.rows.of([message.id]).get(message.id)
+    store.add_to_feed(message.id)
+    if row is None:
+        store.rows.insert(message)
+        store.chronicle.add_to_journal([_entry(message, Step.CREATE, ())])
+        return False, None
+    differing = _differing(row, message, fields)
+    if not differing:
+        return True, None
+    before = store.chronicle.keep_row(message.id, reason)
+    store.rows.update(row, message, differing)
+    store.chronicle.add_to_journal([_entry(message, Step.UPDATE, differing)])
+    return True, before
 
 
 def _entry(message: Message, step: Step, fields: Iterable[str]) -> JournalEntry:

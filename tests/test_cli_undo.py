@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fixtures.make_world import WORLD
+from syncd import history
 from syncd.cli import main
 from syncd.folders import MAX_BYTES
+from syncd.store import Store
 from tests.calls import Call, Result, on_a_terminal
 from tests.clients import parse_legacy
 from tests.projects import Project, assert_in_step, assert_quiet, nothing_written
@@ -195,6 +198,35 @@ def test_all_conflicts_are_resolved_at_once(call: Call, shop: Project) -> None:
     assert 0 == undone.code
     assert [BOTH_ROW, BOTH_FILE, BOTH_ROW] == [bodies(shop, key) for key in keys]
     assert f"{shop.path}: no open conflicts\n" == call("resolve", "--all", "--take", "file").out
+
+
+def test_g9_conflicts_share_transactions_and_one_that_the_database_refuses_stays_alone(
+    call: Call, shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = in_conflicts(shop, 1, 2, 3, 4)
+    shop.sql(
+        "CREATE TRIGGER no BEFORE UPDATE ON messages WHEN NEW.id LIKE '%-000002-%' "
+        "BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+    )
+    begun: list[dict[str, bool]] = []
+    writing = Store.writing
+    monkeypatch.setattr(history, "_SHORT_S", 9.0)
+
+    def noted(store: Store, **options: bool) -> AbstractContextManager[None]:
+        begun.append(options)
+        return writing(store, **options)
+
+    monkeypatch.setattr(Store, "writing", noted)
+
+    result = call("resolve", "--all", "--take", "db", "--json")
+
+    refused = [key for key in keys if "-000002-" in key]
+    assert (3, refused) == (result.code, [one["id"] for one in result.json["failed"]])
+    assert "not this one" in result.json["failed"][0]["error"]
+    assert 1 == begun.count({})
+    assert [BOTH_FILE if key in refused else BOTH_ROW for key in keys] == [
+        bodies(shop, key) for key in keys
+    ]
 
 
 def test_a_conflict_that_nobody_has_seen_yet_is_not_resolved(call: Call, shop: Project) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from syncd import syscalls
+from syncd import database, syscalls
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.message import FIELDS, fingerprint, message_from_row
@@ -181,6 +181,24 @@ def test_a_folder_whose_renames_cannot_be_made_durable_is_no_error(
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(ReplicaError) if is_told else nullcontext():
         files.settle()
+
+
+def test_g9_a_series_of_transactions_leaves_the_lock_free_also_for_who_never_got_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.sync()
+    now = [1_000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    with Store.open(project.new.database) as store:
+        monkeypatch.setattr(database, "time", clock)
+        for _ in range(50):
+            with store.writing(mute=False):
+                now[0] += 0.02
+    assert 50 * 0.02 * 1.4 < now[0] - 1_000 < 50 * 0.02 * 1.6
 
 
 def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:

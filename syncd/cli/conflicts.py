@@ -222,11 +222,9 @@ def resolve(
         # Conflicts that came up only now were not meant: nobody has seen them.
         known = frozenset(seen)
         still_open = [conflict for conflict in _open_conflicts(store) if conflict in known]
-        for key, of_one in _by_id(still_open).items():
-            try:
-                settled.append(history.resolve(project, store, key, of_one, take))
-            except UsageError as error:
-                failed.append((key, error))
+        done, left = history.resolve_all(project, store, _by_id(still_open), take)
+        settled.extend(done)
+        failed.extend(left)
 
     report = act(project, settings, settle) if seen else Report(str(project))
     if json:
