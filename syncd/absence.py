@@ -14,7 +14,7 @@ from syncd.config import Config
 from syncd.copies import Twins
 from syncd.files import FileReplica
 from syncd.found import Found
-from syncd.guard import Gone, Halt, guard, still_gone
+from syncd.guard import Gone, Halt, guard, lost_in, still_gone
 from syncd.look import Look, look_again, losses
 from syncd.names import is_row_key, row_key
 from syncd.orders import Orders
@@ -79,17 +79,23 @@ class Absence:
     def judge(self, look: Look, quarantine: dict[str, QuarantineEntry], twins: Twins) -> Absent:
         """Return what is gone, and whether the cycle may go on; may wait for a second look."""
         if self._halted:
-            look.cleaned.clear()  # what looks like a clean-up may be a part of the loss
+            look.cleaned.clear()
         gone = self._confirmed(look) | self._displaced(look)
         elsewhere = self._elsewhere(look, gone, quarantine, twins) if gone else {}
         gone = {key: path for key, path in gone.items() if key not in elsewhere}
         found = self._losses(look, gone)
+        halt = self._guard(found)
+        if halt is not None and look.cleaned:
+            # What looks like a clean-up may be a part of the loss.
+            look.cleaned.clear()
+            found = self._losses(look, gone)
+            halt = self._guard(found)
         return Absent(
             gone=gone,
             moved={key: path for key, path in elsewhere.items() if path is not None},
             unknown={key for key, path in elsewhere.items() if path is None},
-            lost=sum(loss.gone for loss in found),
-            halt=self._guard(found),
+            lost=lost_in(found),
+            halt=halt,
         )
 
     def _confirmed(self, look: Look) -> dict[str, str]:
@@ -197,8 +203,10 @@ class Absence:
         orders = self._orders
         if not orders.is_decision:
             return guard(found) or (still_gone(found) if self._halted else None)
-        if orders.decided is not None and sum(loss.gone for loss in found) > orders.decided:
-            return still_gone(found)  # a person decided on less
+        if orders.decided is not None and orders.accept_deletes and lost_in(found) > orders.decided:
+            halt = guard(found) or still_gone(found)
+            end = f"; a person decided on {orders.decided}"
+            return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
         # Nobody can decide what becomes of messages of which nothing can be told.
         halt = guard(loss for loss in found if loss.trouble)
         end = "; nothing can be decided before that is mended"

@@ -23,9 +23,12 @@ _AT_ONCE = 1000  # in a transaction, of which each takes some µs
 
 
 def with_decision(store: Store, orders: Orders) -> Orders:
-    """Return the orders with what a person decided of a halt, where a crash cut that off."""
-    if orders.one_way or orders.is_decision:
+    """Return the orders with what a person decided of a halt, also where a crash cut that off."""
+    if orders.one_way:
         return orders
+    if orders.is_decision:
+        halt = store.halt()
+        return orders._replace(decided=halt.lost) if halt is not None else orders
     match store.state("decision"):
         case [("restore" | "accept-deletes") as what, int(gone)]:
             restore = what == "restore"
@@ -116,7 +119,7 @@ def _standing_halt(
         return None
     step = "brought back" if orders.restore else "deleted on the other side"
     side = Side.FILE if gone_files else Side.DB
-    return Halt(f"what is gone could not all be {step}", side, gone, store.rows.count())
+    return Halt(f"what is gone could not all be {step}", side, gone, store.rows.count(), gone)
 
 
 def record_findings(applier: Applier, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:

@@ -91,7 +91,7 @@ def run(
     try:
         with FileReplica(project, max_bytes=config.max_bytes) as files:
             return _Cycle(project, store, files, config, orders).run(is_known, has_news)
-    except SyncdError:
+    except BaseException:
         if orders.is_decision and not orders.dry_run:
             with suppress(SyncdError):
                 drop_decision(store)

@@ -232,7 +232,7 @@ def test_g6_the_clean_up_of_archived_rows_is_no_halt(crowd: Project) -> None:
 def test_g6_rows_that_are_archived_only_to_be_deleted_are_a_mass_delete(crowd: Project) -> None:
     crowd.sql("UPDATE messages SET status = 'archived'")
     crowd.sql("DELETE FROM messages WHERE status = 'archived'")
-    assert_halted(crowd, "40")
+    assert_halted(crowd, "50 of 50 rows")
 
 
 def test_g6_archived_rows_that_nobody_saw_deleted_are_a_mass_delete(crowd: Project) -> None:
@@ -374,7 +374,7 @@ def test_g6_what_could_not_be_brought_back_is_not_deleted_by_the_next_cycle(
     report = crowd.cycle(restore=True)
     assert ("permission denied" in (report.error or ""), 1) == (True, report.counts.files_created)
     (halt,) = crowd.sql("SELECT value FROM syncd_state WHERE key = 'halt'")[0]
-    assert ["what is gone could not all be brought back", "file", 1, 50] == json.loads(halt)
+    assert ["what is gone could not all be brought back", "file", 1, 50, 1] == json.loads(halt)
     assert_halted(crowd, "1 of 50 files are still gone")
     monkeypatch.undo()
     assert 1 == crowd.sync(restore=True).counts.files_created
@@ -388,7 +388,7 @@ def test_g6_what_could_not_be_deleted_needs_a_decision_again(
     crowd: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd.sql("DELETE FROM messages")
-    assert_halted(crowd, "40 of 50 rows")
+    assert_halted(crowd, "50 of 50 rows")
     report = crowd.cycle(accept_deletes=True)
     assert ("permission denied" in (report.error or ""), 40) == (True, report.counts.files_deleted)
     monkeypatch.undo()
@@ -452,6 +452,44 @@ def test_g6_a_decision_that_failed_is_none_about_what_goes_later(
     for path in aside:
         path.rename(crowd.file(f"inbox/{path.name}"))
     crowd.file("inbox").rename(crowd.path / "unmounted")
+    assert_halted(crowd, "inbox is missing, inbox/.archive is missing: 50 messages")
+
+
+def test_g6_deletes_are_accepted_for_no_more_than_the_halt_told_of(crowd: Project) -> None:
+    for path in inbox_files(crowd):
+        path.unlink()
+    assert_halted(crowd, "40")
+    archive = crowd.file("inbox/.archive").rename(crowd.path / "unmounted")
+    assert_halted(
+        crowd, "50 of 50 files are gone at once; a person decided on 40", accept_deletes=True
+    )
+    archive.rename(crowd.file("inbox/.archive"))
+    assert 40 == crowd.cycle(accept_deletes=True).counts.rows_deleted
+    assert_quiet(crowd)
+
+
+def test_g6_what_seemed_to_be_a_clean_up_counts_as_soon_as_the_project_halts(
+    crowd: Project,
+) -> None:
+    crowd.sql("DELETE FROM messages")
+    assert_halted(crowd, "50 of 50 rows")
+    assert 50 == crowd.cycle(accept_deletes=True).counts.files_deleted
+
+
+def test_g6_a_decision_that_is_interrupted_is_dropped(
+    crowd: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in inbox_files(crowd):
+        path.unlink()
+    assert_halted(crowd, "40")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Applier, "apply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            crowd.cycle(accept_deletes=True)
     assert_halted(crowd, "40")
 
 
