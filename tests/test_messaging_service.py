@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -674,6 +675,27 @@ def test_use_keeps_the_session_alive_but_not_at_every_call(
     second = heartbeat()
     alpha.list_messages()
     assert first < second < heartbeat()
+
+
+@pytest.mark.parametrize("spoiled", ["no folder", "no database", "locked"])
+def test_a_registry_that_never_worked_harms_no_message_either(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoiled: str
+) -> None:
+    registry = tmp_path / "registry" / "registry.db"
+    with ExitStack() as stack:
+        if spoiled == "no folder":
+            registry.parent.write_text("in the way")
+        elif spoiled == "no database":
+            registry.parent.mkdir()
+            registry.write_bytes(b"no database" * 1000)
+        else:
+            registry.parent.mkdir()
+            lock = stack.enter_context(closing(sqlite3.connect(registry, isolation_level=None)))
+            lock.execute("BEGIN EXCLUSIVE")
+        with MessageService(tmp_path / "alpha", registry_path=registry) as alpha:
+            message = send(alpha, alpha)
+            assert [message] == alpha.list_messages()
+    assert "the session cannot be noted" in caplog.text
 
 
 def test_a_registry_that_fails_harms_no_message(

@@ -37,24 +37,33 @@ class MessagingDatabase:
     Safe to use from several threads, which get a connection each, and after a fork. A lock is
     waited for up to ``busy_timeout_s``. Every method raises `BusyError` when that was not enough
     and `ReplicaError` when the file cannot be used; one that writes raises `StaleReplica` when
-    the file was replaced meanwhile. All ``limit`` parameters take None for no limit.
+    the file was replaced meanwhile. All ``limit`` parameters take None for no limit. With
+    ``lazily`` the file is made by the first call, and nothing is raised before that.
 
     "Newest first" goes by the text of ``created_at``, so that the index serves it: two messages
     less than a day apart may stand in the wrong order if their dates have different offsets.
     """
 
-    def __init__(self, db_path: Path | str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        db_path: Path | str,
+        *,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+        lazily: bool = False,
+    ) -> None:
         self.db_path = Path(os.path.abspath(db_path))
         try:
             self.db_path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ReplicaError(
-                f"The folder {self.db_path.parent} cannot be made: {error.strerror}.",
-                hint="Check its name and who may write there.",
-            ) from error
+            if not lazily:
+                raise ReplicaError(
+                    f"The folder {self.db_path.parent} cannot be made: {error.strerror}.",
+                    hint="Check its name and who may write there.",
+                ) from error
         self._pool = ConnectionPool(self.db_path, busy_timeout_s=busy_timeout_s)
-        with self._pool.lease():
-            pass  # the schema is made with the first connection
+        if not lazily:
+            with self._pool.lease():
+                pass  # the schema is made with the first connection
 
     def get_connection(self) -> AbstractContextManager[sqlite3.Connection]:
         """Lend a connection for SQL of your own; it commits at the end, or rolls back on an error.

@@ -70,7 +70,7 @@ class MessageService:
     Its rows stand in ``.claude-mpm/messaging.db`` below it, or in ``messaging_db_path``; its
     session in ``~/.claude-mpm/session-registry.db``, or in ``registry_path``. The session ends
     with `close`, when the service is no longer referenced, or at exit; while the service is used it
-    has a heartbeat. A registry that fails later on is logged and harms no message.
+    has a heartbeat. A registry that cannot be used is logged and harms no message.
 
     Safe to use from several threads; after a fork, the child has a session of its own. All methods
     raise what `MessagingDatabase` raises.
@@ -94,6 +94,7 @@ class MessageService:
         self.global_registry = MessagingDatabase(
             registry_path or Path.home() / FOLDER / "session-registry.db",
             busy_timeout_s=REGISTRY_TIMEOUT_S,
+            lazily=True,
         )
         self._courier = Courier(self.project_root, self.messaging_db)
         self._session = Session(self.global_registry, self.project_root)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 import time
 import uuid
 import weakref
@@ -56,7 +57,10 @@ class Session:
     def _begin(self) -> None:
         self.id = f"session-{uuid.uuid4().hex[:16]}"
         self._pid = os.getpid()
-        self._ending = weakref.finalize(self, _deregister, self._registry, self.id, self._pid)
+        self._is_noted = threading.Event()
+        self._ending = weakref.finalize(
+            self, _deregister, self._registry, self.id, self._pid, self._is_noted
+        )
         self._enter()
 
     def _enter(self) -> None:
@@ -64,13 +68,16 @@ class Session:
         try:
             if not self._registry.update_heartbeat(self.id):
                 self._registry.register_session(self.id, self._project)
+            self._is_noted.set()
         except SyncdError as error:
             _log.warning("the session cannot be noted: %s", error)
 
 
-def _deregister(registry: MessagingDatabase, session_id: str, pid: int) -> None:
-    """End a session at exit: quietly, and only in the process that began it."""
-    if os.getpid() != pid:
+def _deregister(
+    registry: MessagingDatabase, session_id: str, pid: int, is_noted: threading.Event
+) -> None:
+    """End a session at exit: quietly, only if it was noted, in the process that began it."""
+    if os.getpid() != pid or not is_noted.is_set():
         return
     try:
         registry.deregister_session(session_id)
