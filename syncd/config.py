@@ -71,14 +71,18 @@ class Origin(NamedTuple):
 
 def user_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the path of the user's own settings."""
-    base = environment.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "syncd" / "config.toml"
+    return base_folder(environment, "XDG_CONFIG_HOME", ".config") / "syncd" / "config.toml"
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the user's state: agents' signs of life, and what may be forgotten."""
-    base = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "syncd"
+    return base_folder(environment, "XDG_STATE_HOME", ".local/state") / "syncd"
+
+
+def base_folder(environment: Mapping[str, str], name: str, usual: str) -> Path:
+    """Return a base folder of the XDG specification, which has relative ones ignored."""
+    base = environment.get(name, "")
+    return Path(base) if os.path.isabs(base) else Path.home() / usual
 
 
 def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path | None:

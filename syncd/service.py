@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from syncd.config import ENVIRONMENT_PREFIX
+from syncd.config import ENVIRONMENT_PREFIX, base_folder
 from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError
 from syncd.heartbeat import BEAT_S, STALE_S
 from syncd.names import temporary_name
@@ -76,7 +76,7 @@ def service_for(
     kept = {
         name: value
         for name, value in sorted(environment.items())
-        if value and (name.startswith(ENVIRONMENT_PREFIX) or name in _PASSED_ON)
+        if value and (name.startswith(ENVIRONMENT_PREFIX) or _is_passed_on(name, value))
     }
     for word in (*command, *kept.values()):
         _refuse_unwritable(word)
@@ -198,8 +198,11 @@ def path_of(kind: Kind, environment: Mapping[str, str] = os.environ) -> Path:
     """Return where the service manager looks for the user's services."""
     if kind is Kind.LAUNCHD:
         return Path.home() / "Library" / "LaunchAgents" / f"{NAME}.plist"
-    base = environment.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "systemd" / "user" / f"{NAME}.service"
+    return base_folder(environment, "XDG_CONFIG_HOME", ".config") / f"systemd/user/{NAME}.service"
+
+
+def _is_passed_on(name: str, value: str) -> bool:
+    return name in _PASSED_ON and os.path.isabs(value)
 
 
 def installed_text(path: Path) -> str | None:

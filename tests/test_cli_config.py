@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd import config, service
 from syncd.config import Config, load_with_origins
 from tests.running import syncd
 
@@ -94,6 +95,14 @@ def test_a_wrong_file_gets_a_sentence_with_its_path(
     assert (78, "") == (result.returncode, result.stdout)
     assert str(project_file) in result.stderr
     assert words in result.stderr
+
+
+def test_base_folders_that_are_relative_are_ignored(tmp_path: Path) -> None:
+    environment = {"XDG_STATE_HOME": "rel", "XDG_CONFIG_HOME": "./rel", "SYNCD_POLL_S": "3"}
+    assert Path.home() / ".local/state/syncd" == config.state_folder(environment)
+    assert Path.home() / ".config/syncd/config.toml" == config.user_file(environment)
+    kept = service.service_for([tmp_path], recursive=False, poll=False, environment=environment)
+    assert {"SYNCD_POLL_S": "3"} == kept.environment
 
 
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "link to a device"])
