@@ -77,6 +77,16 @@ def reinstate(
                 f"{project} is being restored from {known.archive}",
                 hint=f"Finish that first: {undoing(project, known)}",
             )
+        if known is not None and not is_placing and known.sha256 != summed:
+            raise UsageError(
+                f"{project} was retired into {known.archive}, and {archive} is another archive",
+                hint=f"Bring back what it was retired with: {undoing(project, known)}",
+            )
+        if known is None and _is_of_another(project, manifest):
+            raise UsageError(
+                f"{archive} is of {manifest.project}, and {project} has other messages",
+                hint="Name the project that it is of: syncd retire PROJECT --undo ARCHIVE",
+            )
         if known is not None and known.stage is Stage.RETIRING and not dry_run:
             finish(project, known)
         if known is None or not is_placing:
@@ -100,6 +110,16 @@ def _is_synced(project: Path) -> bool:
     path = project / CLAUDE_DIR / DATABASE
     with translated(path), Database.open_readonly(path) as database:
         return tables.is_ready(database.connection)
+
+
+def _is_of_another(project: Path, manifest: Manifest) -> bool:
+    """Tell whether an archive is another project's: its path is, and so are all its messages."""
+    path = project / CLAUDE_DIR / DATABASE
+    if manifest.project == in_utf8(str(project)) or not path.exists():
+        return False
+    with Store.open_readonly(path) as store, translated(path):
+        ids = [entry.id for entry in manifest.files if entry.id is not None]
+        return store.rows.count() > 0 and not store.rows.of(ids)
 
 
 def _in_the_way(project: Path, manifest: Manifest) -> list[Reason]:

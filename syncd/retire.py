@@ -153,11 +153,12 @@ def _try(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> N
         nodes = listing(base, ROOTS)
         for path, node in nodes.items():
             result.reasons += _reasons_of_node(base, path, node)
-    if not database.exists() or not _is_ready(database):
-        result.reasons.append(
-            Reason("it was never synced", f"Bring both sides in step first: syncd sync {project}")
-        )
+    if not database.exists() or not _was_synced(database):
+        result.reasons.append(Reason("it was never synced", _sync(project)))
         return
+    if not dry_run and not result.reasons:
+        with Store.open(database, create=False) as store:
+            store.prepare()  # a call that was cut off may have removed the triggers
     seen = _marks(database)
     _prove_equal(project, config, result)
     if result.reasons:
@@ -208,9 +209,9 @@ def _reasons_of_node(base: Path, path: str, node: Node) -> Iterator[Reason]:
         yield Reason(f"{shown} may not be read", f"chmod u+r {quote(str(base / path))}")
 
 
-def _is_ready(database: Path) -> bool:
-    with translated(database), Database.open_readonly(database) as opened:
-        return tables.is_ready(opened.connection)
+def _was_synced(database: Path) -> bool:
+    with translated(database), Store.open_readonly(database) as opened:
+        return opened.folders() is not None
 
 
 def _marks(database: Path) -> tuple[object, ...]:
@@ -237,7 +238,8 @@ def _prove_equal(project: Path, config: Config, result: Retiring) -> None:
 
 def _reasons_of_report(project: Path, report: Report) -> Iterator[Reason]:
     if report.halt is not None:
-        yield Reason(f"it is halted: {report.halt.cause}", report.halt.ways_out(str(project))[0])
+        ways = " ".join(report.halt.ways_out(str(project)))
+        yield Reason(f"it is halted: {report.halt.cause}", ways)
         return
     if report.counts.changes():
         yield Reason(f"both sides differ; a sync has yet to do: {report.counts}", _sync(project))
@@ -246,7 +248,7 @@ def _reasons_of_report(project: Path, report: Report) -> Iterator[Reason]:
     for conflict in report.conflicts:
         yield Reason(
             f"there is a conflict in {conflict.id}, {conflict.field}",
-            f"syncd resolve {conflict.id} --take file, or db",
+            f"See both values, and the ways to settle it: syncd conflicts {quote(str(project))}",
         )
     yield from _reasons_of_entries(report.quarantined)
 

@@ -7,6 +7,7 @@ tells a call that was cut off how far that came.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -81,7 +82,11 @@ def retirement(project: Path) -> Retirement | None:
             hint=f"Give syncd's user the right to read {path.parent} and what is in it.",
         ) from error
     except OSError as error:
-        raise _damaged(path, (error.strerror or "").lower()) from error
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _damaged(path, "it is no regular file") from error
+        from syncd.folders import replica_error  # needed by few
+
+        raise replica_error(error, "read", path) from error
     import json
 
     try:
@@ -93,7 +98,7 @@ def retirement(project: Path) -> Retirement | None:
         )
         if "/" in known.archive or known.archive in ("", ".", ".."):
             raise ValueError("the archive's name is a path")
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise _damaged(path, "it is damaged") from error
     finally:
         os.close(fd)
@@ -120,9 +125,13 @@ def undoing(project: Path, known: Retirement) -> str:
 
 
 def _damaged(path: Path, reason: str) -> ReplicaError:
+    from shlex import quote
+
+    marker, project = quote(str(path)), quote(str(path.parent.parent))
     return ReplicaError(
         f"{path} cannot be read: {reason}",
-        hint="It says that the project is retired. Remove it, and the project is synced again.",
+        hint="It says that the project is retired. To bring back all that is in its archive, "
+        f"before any sync: rm {marker} && syncd retire {project} --undo ARCHIVE",
     )
 
 

@@ -8,10 +8,16 @@ there. `drop` removes them before any table that they name.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from syncd.errors import ReplicaError
 from syncd.message import FIELDS
-from syncd.messaging.schema import MESSAGE_COLUMNS, MESSAGES_DDL, create_contract
+from syncd.messaging.schema import (
+    MESSAGE_COLUMNS,
+    MESSAGES_DDL,
+    column_definition,
+    create_contract,
+)
 
 VERSION = 1
 
@@ -159,6 +165,29 @@ def has_host_triggers(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(sql).fetchone()[0])
 
 
+def way_back(connection: sqlite3.Connection, missing: Sequence[str]) -> str | None:
+    """Return how missing columns come back with what they held; None where they held nothing.
+
+    A column that is added empty to rows of which the baseline knows more would count as an edit.
+    """
+    names = {name for (name,) in connection.execute(_OUR_TABLES)}
+    sql = "SELECT EXISTS (SELECT 1 FROM syncd_baseline)"
+    is_known = "syncd_baseline" in names and bool(connection.execute(sql).fetchone()[0])
+    lost = next((column for column in missing if column in COLUMNS), None)
+    if not is_known or lost is None:
+        return None
+    return (
+        "Bring it back with what it held, from a backup or by its former name: "
+        f"ALTER TABLE messages RENAME COLUMN … TO {lost}"
+    )
+
+
+def adding(missing: Sequence[str]) -> str:
+    """Return the SQL that adds columns to the table messages, as the contract has them."""
+    definitions = map(column_definition, missing)
+    return "; ".join(f"ALTER TABLE messages ADD COLUMN {one}" for one in definitions)
+
+
 def missing_columns(connection: sqlite3.Connection) -> list[str]:
     """Return the columns of the contract that the table messages lacks."""
     columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")}
@@ -200,14 +229,10 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
             hint="Give the table that name, and the view another.",
         )
     elif missing := missing_columns(connection):
-        column = missing[0]
-        hint = f"Add it: ALTER TABLE messages ADD COLUMN {column} TEXT"
-        if column in COLUMNS:
-            hint = (
-                "Bring it back with what it held, from a backup or by its former name: "
-                f"ALTER TABLE messages RENAME COLUMN … TO {column}"
-            )
-        raise ReplicaError(f"the table messages lacks the column {column!r}", hint=hint)
+        raise ReplicaError(
+            f"the table messages lacks the column {missing[0]!r}",
+            hint=way_back(connection, missing) or f"Add it: {adding(missing)}",
+        )
 
 
 def create(connection: sqlite3.Connection, *, anew: bool = False) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,17 @@ def test_another_journal_mode_is_found_and_mended(project: Project, call: Call) 
     assert {} == Examined(call).bad
 
 
+def test_the_archive_of_a_retired_project_is_read(project: Project, call: Call) -> None:
+    project.retire()
+    assert "good" == Examined(call, project.path)["retirement"]["verdict"]
+    data = project.archive.read_bytes()
+    project.archive.write_bytes(data[:-1] + b"?")
+    damaged = Examined(call, project.path)
+    assert (3, "problem") == (damaged.code, damaged["retirement"]["verdict"])
+    project.archive.unlink()
+    assert "is not here" in Examined(call, project.path)["retirement"]["found"]
+
+
 def test_the_registry_of_sessions_is_looked_at_too(
     project: Project, home: Path, call: Call
 ) -> None:
@@ -292,7 +303,28 @@ def test_a_table_that_is_not_the_contracts_is_told_by_column_and_index(
     )
     found = Examined(call)
     assert (1, "problem") == (found.code, found["schema"]["verdict"])
-    assert "ALTER TABLE messages ADD COLUMN from_project TEXT" in found["schema"]["mend"]
+    assert "ALTER TABLE messages RENAME COLUMN … TO from_project" in found["schema"]["mend"]
+
+
+def test_columns_that_a_table_lacks_before_any_sync_are_added_as_the_contract_has_them(
+    tmp_path: Path, call: Call
+) -> None:
+    project = Project(tmp_path / "new")
+    project.file("inbox").mkdir(parents=True, exist_ok=True)
+    lacking = "CREATE TABLE messages (id TEXT PRIMARY KEY, body TEXT NOT NULL, created_at TEXT)"
+    with closing(sqlite3.connect(project.new.database)) as connection, connection:
+        connection.execute(lacking)
+        connection.execute("INSERT INTO messages VALUES ('m', 'Words.', '2026-02-20T00:00:00')")
+    mend = Examined(call, project.path)["schema"]["mend"]
+    program, database, statements = shlex.split(mend)
+    assert ("sqlite3", str(project.new.database)) == (program, database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executescript(statements)
+    project.sync()
+    assert ("unread", "normal", 0) == tuple(
+        project.row("m")[name] for name in ("status", "priority", "task_injected")
+    )
+    assert ["m"] == [message.id for message in project.new.list()]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from syncd import tables
 from syncd.archive import checked
 from syncd.database import Database
 from syncd.errors import BusyError, ReplicaError
@@ -353,6 +355,50 @@ def test_an_undo_overwrites_nothing(project: Project, call: Call) -> None:
     done = call("retire", "--undo", project.archive)
     assert (3, before) == (done.code, state(project))
     assert f"{path_of(1)} is in the way, and is not what the archive has" in done.out
+
+
+def test_another_archive_than_its_own_brings_nothing_back(
+    project: Project, call: Call, tmp_path: Path
+) -> None:
+    other = Project(tmp_path / "other")
+    other.receive(9)
+    other.sync()
+    other.retire()
+    project.retire()
+    before = state(project)
+    done = call("retire", project.path, "--undo", other.archive)
+    assert (2, True) == (done.code, f"was retired into {project.archive.name}" in done.err)
+    assert before == state(project)
+    assert 0 == call(*shlex.split(done.err.partition("with: ")[2])[1:]).code
+    # Without a marker, whose archive it is shows in what it holds.
+    project.file(MARKER).unlink(missing_ok=True)
+    project.retire()
+    project.file(MARKER).unlink()
+    done = call("retire", project.path, "--undo", other.archive)
+    assert (2, True) == (done.code, f"{other.archive} is of {other.path}" in done.err)
+
+
+def test_a_damaged_marker_s_way_out_brings_all_back(project: Project, call: Call) -> None:
+    files = tree(project)
+    project.retire()
+    archive = project.archive
+    project.write(MARKER, "[" * 50_000)
+    told = call("sync", project.path).err + call("sync", project.path).out
+    way = told.partition("before any sync: ")[2].splitlines()[0]
+    remove, undo = (shlex.split(part) for part in way.split(" && "))
+    assert ["rm", str(project.file(MARKER))] == remove
+    project.file(MARKER).unlink()
+    assert 0 == call(*undo[1:-1], archive).code
+    assert files == tree(project)
+
+
+def test_a_retirement_that_was_cut_off_when_the_triggers_were_gone_is_finished(
+    project: Project, call: Call
+) -> None:
+    with project.connection() as connection:
+        tables.drop_triggers(connection)
+    assert (0, True) == (call("retire", project.path).code, project.archive.exists())
+    assert {"messages", "sessions"} == set(project.tables())
 
 
 def test_an_archive_that_was_moved_away_is_undone_by_naming_the_project(

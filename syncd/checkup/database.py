@@ -94,13 +94,14 @@ class DatabaseChecks:
             return Check("schema", Verdict.NOTE, "there is no table messages yet", self._sync)
         missing = tables.missing_columns(self._store.connection)
         if missing:
-            adds = "; ".join(f"ALTER TABLE messages ADD COLUMN {name} TEXT" for name in missing)
+            back = tables.way_back(self._store.connection, missing)
+            adding = f"sqlite3 {self._database} {shlex.quote(tables.adding(missing))}"
             return Check(
                 "schema",
                 Verdict.PROBLEM,
                 f"the table messages lacks {', '.join(missing)}: no program of the family can "
                 "use it",
-                f"sqlite3 {self._database} '{adds}'",
+                back or adding,
             )
         wanted = [ddl.split("EXISTS ")[1].split()[0] for ddl in INDEXES_DDL]
         slow = [name for name in wanted if name not in names]

@@ -22,6 +22,7 @@ from syncd.heartbeat import agents
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.retirement import Retirement, Stage, left_files, retirement, undoing
 from syncd.store import Store
+from syncd.trees import digest
 from syncd.verify import patience_beside, verify
 
 
@@ -63,6 +64,18 @@ def retirement_check(project: Path, known: Retirement) -> Check:
         mend = f"syncd retire {shlex.quote(str(project))}" if retiring else undo
         found = f"{known.stage} it was cut off"
         return Check("retirement", Verdict.WARNING, found, f"Finish it: {mend}")
+    archive = project / CLAUDE_DIR / known.archive
+    if not archive.exists():
+        found = f"the archive {known.archive} is not here"
+        mend = "Keep it where it is: it has the files, the history and the journal."
+        return Check("retirement", Verdict.NOTE, found, mend)
+    try:
+        is_whole = digest(archive) == known.sha256
+    except (SyncdError, OSError) as error:
+        return failed("retirement", error)
+    if not is_whole:
+        found = f"the archive {known.archive} is not as it was written"
+        return Check("retirement", Verdict.PROBLEM, found, "Bring it back from a backup.")
     left = left_files(project)
     if left:
         found = "an old client is at work still: files came after it was retired"

@@ -71,6 +71,17 @@ MESSAGE_COLUMNS = (
 )
 
 
+def column_definition(name: str) -> str:
+    """Return a column of ``messages`` as it is added to a table that lacks it.
+
+    One that may not be NULL has to have something to stand in the rows that are there.
+    """
+    lines = map(str.strip, MESSAGES_DDL.splitlines())
+    definition = next(line for line in lines if line.split()[0] == name).removesuffix(",")
+    is_empty = "NOT NULL" in definition and "DEFAULT" not in definition
+    return f"{definition} DEFAULT ''" if is_empty else definition
+
+
 def create_contract(connection: sqlite3.Connection) -> None:
     """Create what is missing of the contract's tables and indexes.
 
