@@ -150,9 +150,11 @@ class Absence:
         same name in another folder. Unknown is never gone.
         """
         found: dict[str, str | None] = {}
-        former = set(gone.values())
+        former, cleared = set(gone.values()), set(look.cleared)
         unreadable: list[tuple[str, Stamp | None]] = [
-            (path, entry.stamp) for path, entry in quarantine.items() if path not in former
+            (path, entry.stamp)
+            for path, entry in quarantine.items()
+            if path not in former and path not in cleared
         ]
         for path in look.paths:
             read = self._reader.read(path, keep=True)

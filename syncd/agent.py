@@ -228,9 +228,9 @@ class Agent:
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         now = time.monotonic()
+        self._next_beat = now + BEAT_S  # before the look: whoever has news then sets it again
         jobs = list(self._jobs.values())
         troubles = {str(job.project): trouble for job in jobs if (trouble := job.trouble)}
-        self._next_beat = now + BEAT_S
         compares = {str(job.project): job.compared for job in jobs if job.compared}
         heartbeat.beat(compares, troubles)
         stuck = [job for job in self._jobs.values() if job.running and now - job.started > _STUCK_S]
@@ -253,6 +253,14 @@ class Agent:
     # Wakes, from the watcher's thread
 
     def _on_wake(self, project: Path, wake: Wake) -> None:
+        try:
+            self._heed_wake(project, wake)
+        except Exception:
+            # It would end the watcher's thread, and the agent be deaf.
+            log.exception("%s: a defect in hearing of a change", project)
+            self._on_loss()
+
+    def _heed_wake(self, project: Path, wake: Wake) -> None:
         job = self._jobs.get(project)
         if job is None:
             return

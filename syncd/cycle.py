@@ -167,6 +167,8 @@ class _Cycle:
             look.cleared += absent.gone.values()
             note_decision(self.store, orders, absent.lost)
             self._apply(notes)
+        elif not orders.dry_run:
+            self.store.thin_feed(look.feed)
         if not orders.dry_run:
             record_condition(self.store, self.files, self.report, orders, look)
             if look.folders:
@@ -272,6 +274,14 @@ class _Cycle:
         self._take_founds(notes, founds)
 
     def _take_founds(self, notes: _Notes, founds: Sequence[Found]) -> None:
+        # Small files may have large rows.
+        ids = list({found.state.message.id: None for found in founds})
+        for portion in self.store.rows.in_portions(ids, _BATCH_BYTES):
+            some = set(portion)
+            of_some = [found for found in founds if found.state.message.id in some]
+            self._take_portion(notes, of_some if len(some) < len(ids) else founds)
+
+    def _take_portion(self, notes: _Notes, founds: Sequence[Found]) -> None:
         ids = {found.state.message.id for found in founds}
         records, rows = self.store.records.of(ids), self.store.rows.of(ids)
         intended = self.store.versions.intended(ids)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from syncd.errors import UsageError
+from syncd.errors import ClosedFolder, UsageError
 from syncd.names import CLAUDE_DIR
 
 SKIPPED = frozenset({".git", "node_modules", ".venv", "__pycache__", CLAUDE_DIR})
@@ -14,7 +14,7 @@ SKIPPED = frozenset({".git", "node_modules", ".venv", "__pycache__", CLAUDE_DIR}
 
 def is_project(folder: Path) -> bool:
     """Tell whether a folder is a project."""
-    return (folder / CLAUDE_DIR).is_dir()
+    return os.path.isdir(folder / CLAUDE_DIR)  # which raises nothing, whatever is in its way
 
 
 def project_around(folder: Path) -> Path:
@@ -41,9 +41,15 @@ def current_folder() -> Path:
 
 def named_project(path: Path) -> Path:
     """Return the project that a person named; raises `UsageError` when it is none."""
-    if not path.exists():
+    try:
+        os.stat(path / CLAUDE_DIR)
+    except PermissionError as error:
+        raise ClosedFolder(path) from error
+    except OSError:
+        pass  # as below
+    if not os.path.lexists(path):
         raise UsageError(f"{path} does not exist")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UsageError(f"{path} is not a folder", hint="Name the folder of a project.")
     if not is_project(path):
         raise UsageError(

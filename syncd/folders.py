@@ -20,11 +20,13 @@ from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
 from syncd.snapshot import (
     MISSING,
+    UNSEEN,
     FolderState,
     Scan,
     Stamp,
     Version,
     digest_of,
+    is_of_one_file,
     list_folder,
     not_regular,
     stamp_of,
@@ -89,6 +91,8 @@ class Folders:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 return None
+            if self._fds.get(folder) is not None and is_of_one_file(error):
+                return UNSEEN
             raise replica_error(error, "look at", self._base / path) from error
         if not stat.S_ISREG(found.st_mode):
             return None if name.startswith(".") else not_regular(found.st_mode)

@@ -69,7 +69,7 @@ def agents() -> list[AgentInfo]:
     found = []
     for folder in _folders():
         for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 found.append(_read(path))
     return found
 
@@ -225,7 +225,7 @@ def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
 def _begin(roots: list[str], recursive: bool) -> Heartbeat:
     from syncd.digest import blake2b  # only an agent of one's own has a file to name
 
-    digest = blake2b("\n".join(roots).encode(), digest_size=8).hexdigest()
+    digest = blake2b(os.fsencode("\n".join(roots)), digest_size=8).hexdigest()
     name = f"{digest}.json"
     for folder in _folders():
         # Left by one that died, maybe in the folder that is not ours now.

@@ -221,13 +221,13 @@ class Roster:
 
 def _is_below_missing(project: Path) -> bool:
     """Tell whether the folder above a project is gone too: then it may be an unmounted disk."""
-    return not project.parent.is_dir()
+    return not os.path.isdir(project.parent)
 
 
 def _registered_projects() -> Iterator[Path]:
     """Yield the projects that sessions were registered for; none when there is no registry."""
     path = Path.home() / CLAUDE_DIR / "session-registry.db"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as opened:

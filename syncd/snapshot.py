@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
 import stat
@@ -120,7 +121,7 @@ class Scan:
                 if not (name.isascii() or is_utf8(name)):
                     found[f"{folder}/{in_utf8(name)}"] = odd_file("its name is not UTF-8")
                 elif not stat.S_ISREG(mode) and not name.startswith("."):
-                    found[f"{folder}/{name}"] = odd_file(not_regular(mode))
+                    found[f"{folder}/{name}"] = odd_file(not_regular(mode) if mode else UNSEEN)
         return found  # an editor's lock is a hidden link, and no concern of ours
 
     @cached_property
@@ -134,11 +135,20 @@ class Scan:
         ]
 
 
+UNSEEN = "it cannot be looked at"
+_OF_ONE_FILE = {errno.EIO, errno.ESTALE, errno.EBADMSG, getattr(errno, "EUCLEAN", 0)}
 _FOLDER_HINT = "Put a folder there that syncd's user may read."
+
+
+def is_of_one_file(error: OSError) -> bool:
+    """Tell whether others can be seen: the cause is a bad sector, or a stale handle."""
+    return error.errno in _OF_ONE_FILE
 
 
 def odd_file(reason: str) -> Quarantined:
     """Return what is said of an entry that is named like a message and cannot be one."""
+    if reason == UNSEEN:
+        return Quarantined(reason, hint="See to the disk that it is on; syncd goes on by itself.")
     return Quarantined(reason, hint="Put a plain file with a plain name there.")
 
 
@@ -179,6 +189,11 @@ def list_folder(fd: int, listed: list[Listed], *, stamped: bool = True) -> None:
                 try:
                     found = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if not is_of_one_file(error):
+                        raise
+                    listed.append((name, 0, *NO_STAMP, 0))
                     continue
                 listed.append(
                     (

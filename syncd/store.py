@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,6 +132,22 @@ class Store(Database):
     def consume(self, entry: FeedEntry) -> None:
         """Note that an entry of the feed was heard."""
         self.connection.execute("DELETE FROM syncd_feed WHERE seq = ?", (entry.seq,))
+
+    def thin_feed(self, feed: Iterable[FeedEntry]) -> None:
+        """Drop the entries that say what an earlier one says.
+
+        In a project that is halted nothing is heard, and the feed would grow, and each look.
+        """
+        said: set[tuple[object, str | None]] = set()
+        again = []
+        for entry in feed:
+            if (entry.id, entry.was) in said:
+                again.append(entry)
+            said.add((entry.id, entry.was))
+        for start in range(0, len(again), DROPPED_AT_ONCE):
+            with self.writing(durable=False, mute=False):
+                for entry in again[start : start + DROPPED_AT_ONCE]:
+                    self.consume(entry)
 
     def add_to_feed(self, message_id: str) -> None:
         """Have the next cycle look at a message whose row syncd itself changed."""

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from syncd.job import Job
@@ -62,7 +63,10 @@ class Workers:
             and not self._is_stopping
         ):
             self._running += 1
-            self._pool.submit(self._run, self._queue.popleft())
+            # The pool has it in any case. Where the system has no thread to give, one that is there
+            # takes it, or the next that comes.
+            with suppress(RuntimeError):
+                self._pool.submit(self._run, self._queue.popleft())
 
     def _run(self, job: Job) -> None:
         tell_of_waits(partial(self._note_wait, job))

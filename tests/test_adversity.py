@@ -442,6 +442,27 @@ def test_g18_a_project_that_cannot_be_entered_is_an_error_to_every_command(
     assert ExitCode.ERROR == done.returncode, done.stdout + done.stderr
 
 
+def test_g15_a_closed_folder_above_a_project_ends_no_agent(world: World) -> None:
+    team = world.here.parent / "team"
+    inside = project(team / "b" / "p")
+    registry = world.home / CLAUDE_DIR / "session-registry.db"
+    registry.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(registry)) as sessions, sessions:
+        sessions.execute("CREATE TABLE sessions (project_path)")
+        ways = str(inside), f"{team}/{'x' * 300}"
+        sessions.executemany("INSERT INTO sessions VALUES (?)", [(way,) for way in ways])
+    with Ordinary(world.home, world.here.parent, options=("--recursive",)) as agent:
+        world.fill()
+        team.chmod(0)
+        try:
+            wait_for(lambda: "waiting for it to come back" in agent.log)
+            world.assert_the_other_goes_on()
+        finally:
+            team.chmod(0o755)
+        key = OldClient(world.other).send(inside, "Subject", "After")
+        wait_for(lambda: key in rows_of(inside))
+
+
 def test_g2_g15_g18_a_database_without_the_right_to_write(world: World) -> None:
     world.prepare()
     world.new.database.chmod(0o444)

@@ -12,16 +12,18 @@ import socket
 import sqlite3
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import pytest
 
-from syncd.agent import WORKERS
+from syncd.agent import WORKERS, Agent
 from syncd.config import load
 from syncd.errors import BusyError, StaleReplica
 from syncd.files import FileReplica
@@ -37,6 +39,7 @@ from syncd.schedule import Schedule
 from syncd.snapshot import Stamp
 from syncd.tables import COLUMNS
 from syncd.wakes import Kind, Wake
+from syncd.workers import Workers
 from tests.clients import SCHEMA, NewClient, OldClient, random_message
 from tests.running import RunningAgent, syncd, wait_for
 
@@ -556,6 +559,55 @@ def test_a_locked_project_rests_less_long_than_one_with_another_error(
         schedule.heed(Orders(wait=False), report, before, in_trouble=True)
     rest = schedule.rest_until - before
     assert longest <= rest < longest + 1.0
+
+
+def test_a_defect_in_hearing_of_a_change_leaves_the_agent_its_ears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = project(tmp_path / "p")
+    agent = Agent([here], recursive=False, poll=True, flags={}, on_ready=lambda _: None)
+    monkeypatch.setattr(agent, "_heed_wake", lambda *_: 1 / 0)
+    agent._on_wake(here, Wake(Kind.BELL))
+    assert "a defect in hearing of a change" in caplog.text
+    assert agent._lost_events
+
+
+def test_workers_go_on_where_the_system_has_no_thread_to_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [Job(tmp_path / name, Schedule(load(environment={}))) for name in "abc"]
+    done: list[Job] = []
+    workers = Workers(done.append, lambda: None, at_once=4, most=8)
+    begin = threading.Thread.start
+    refused: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        if not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for job in jobs:
+        workers.submit(job)
+    wait_for(lambda: len(done) == len(jobs))
+    workers.stop()
+
+
+def test_trouble_that_comes_up_during_a_beat_is_told_at_once(tmp_path: Path) -> None:
+    here = project(tmp_path / "p")
+    agent = Agent([here], recursive=False, poll=True, flags={}, on_ready=lambda _: None)
+
+    class Troubled:
+        project, running, compared, started = here, False, "", 0.0
+
+        @property
+        def trouble(self) -> None:
+            agent._next_beat = 0.0  # as a worker does that finds it just behind this look
+
+    agent._jobs[here] = cast(Job, Troubled())
+    agent._beat(cast(Any, SimpleNamespace(beat=lambda *_: None)))
+    assert 0.0 == agent._next_beat
 
 
 def test_however_often_it_listens_an_agent_looks_again_soon(tmp_path: Path) -> None:

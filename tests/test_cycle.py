@@ -18,6 +18,7 @@ from syncd import condition, cycle, files
 from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS
 from syncd.report import State
+from syncd.rows import Rows
 from syncd.sides import Side
 from syncd.snapshot import Stamp
 from syncd.store import Store
@@ -1232,6 +1233,80 @@ def test_g9_all_that_a_cycle_heard_and_set_aside_is_recorded_in_portions(
     assert [(0, 25)] == project.sql(
         "SELECT (SELECT count(*) FROM syncd_feed), (SELECT count(*) FROM syncd_quarantine)"
     )
+
+
+def test_g15_one_entry_that_cannot_be_looked_at_closes_no_mailbox(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self._entry, self.name = entry, entry.name
+
+        def stat(self, **options: bool) -> os.stat_result:
+            if self.name == f"{ONE}.md":
+                raise OSError(errno.EIO, "Input/output error")
+            return self._entry.stat(**options)
+
+    @contextmanager
+    def scandir(fd: int) -> Iterator[Iterator[Entry]]:
+        with real(fd) as entries:
+            yield map(Entry, entries)
+
+    new = synced.receive(77)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scandir)
+        report = synced.cycle()
+    assert [(AT_ONE, "it cannot be looked at")] == [
+        (entry.path, entry.problem.reason) for entry in report.quarantined
+    ]
+    assert {ONE, new} < synced.rows().keys()
+    assert State.IN_SYNC is synced.sync().state
+
+
+def test_g14_rows_are_read_in_portions_also_where_their_files_are_small(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cycle, "_BATCH_BYTES", 1_000)
+    asked: list[int] = []
+    of = Rows.of
+
+    def noted(rows: Rows, ids: Any) -> Any:
+        found = of(rows, ids)
+        asked.append(len(found))
+        return found
+
+    synced.sql("UPDATE messages SET body = body || hex(zeroblob(2000))")
+    for path in list(synced.files()):
+        synced.edit(path, "priority: ", "priority: 'urgent' #")
+    monkeypatch.setattr(Rows, "of", noted)
+    assert State.IN_SYNC is synced.sync().state
+    assert {0, 1} >= set(asked)
+    assert len(synced.rows()) == sum(row["priority"] == "urgent" for row in synced.rows().values())
+
+
+def test_g6_a_message_that_went_from_where_it_was_quarantined_is_gone(synced: Project) -> None:
+    synced.write(AT_ONE, "cut off")
+    archived = f"inbox/.archive/{ONE}.md"
+    assert State.ATTENTION is synced.cycle().state
+    synced.move(AT_ONE, archived)
+    assert State.ATTENTION is synced.cycle().state
+    synced.file(archived).unlink()
+    assert 1 == synced.sync().counts.rows_deleted
+
+
+def test_the_feed_of_a_halted_project_does_not_grow_by_what_it_says_again(
+    synced: Project,
+) -> None:
+    synced.file("inbox").rename(synced.path / "unmounted")
+    for _ in range(5):
+        synced.sql("UPDATE messages SET task_injected = task_injected + 1")
+        assert State.HALTED is synced.cycle().state
+    assert [(len(synced.rows()),)] == synced.sql("SELECT count(*) FROM syncd_feed")
+    (synced.path / "unmounted").rename(synced.file("inbox"))
+    synced.sync()
+    assert_quiet(synced)
 
 
 def test_a_file_that_cannot_be_replaced_is_kept_once_however_often_it_is_tried(
