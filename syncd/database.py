@@ -55,6 +55,7 @@ class Database:
         holds its lock longer than 5 s.
         """
         mode = "rwc" if create else "rw"
+        refuse_link(path.parent)
         if path.exists() and not os.access(path, os.W_OK):
             # Opened all the same, SQLite would make its -wal and -shm as unwritable as the file
             # is, and leave them so.
@@ -78,6 +79,7 @@ class Database:
 
         What it lacks, or all of it where there is no file, stands in temporary tables.
         """
+        refuse_link(path.parent)
         with translated(path):
             if path.exists() or path.is_symlink():
                 # A read-only connection makes the -wal and -shm files where there are none, and
@@ -274,6 +276,15 @@ class Database:
                 self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
+
+
+def refuse_link(folder: Path) -> None:
+    """Raise `ReplicaError` where a project's folder is a link: it may lead anywhere."""
+    if folder.is_symlink():
+        raise ReplicaError(
+            f"{folder} is a symbolic link, and links are not followed",
+            hint="Move the folder that it leads to into its place.",
+        )
 
 
 def identity_of(path: Path | str) -> tuple[int, int] | None:

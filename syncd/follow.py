@@ -20,12 +20,13 @@ def follow(
     message_id: str | None = None,
     since: str = "",
     on_trouble: Callable[[SyncdError], None] = lambda error: None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[JournalEntry]:
     """Yield the journal of the database at ``path``, oldest first, and then what is added; endless.
 
     A database that is gone, or cannot be read for a time, is waited for; ``on_trouble`` hears why,
     once a cause. In one that took the place of another, only what is later than the last entry
-    that was yielded is new.
+    that was yielded is new. In between, ``pause`` is called, with seconds.
     """
     seen_until = ""
     told = ""
@@ -33,18 +34,22 @@ def follow(
         try:
             with Store.open_readonly(path) as store, translated(path):
                 after = store.chronicle.last_entry_until(seen_until) if seen_until else 0
-                for entry in _entries(store, message_id, since, after):
+                for entry in _entries(store, message_id, since, after, pause):
                     told, seen_until = "", max(seen_until, str(entry.at))
                     yield entry
         except SyncdError as error:
             if error.sentence != told:
                 told = error.sentence
                 on_trouble(error)
-        time.sleep(POLL_S)
+        pause(POLL_S)
 
 
 def _entries(
-    store: Store, message_id: str | None, since: str, after: int
+    store: Store,
+    message_id: str | None,
+    since: str,
+    after: int,
+    pause: Callable[[float], None],
 ) -> Iterator[JournalEntry]:
     """Yield entries for as long as this is the database that stands at its path."""
     # For tables that are missing, temporary ones stand in, which would hide those that somebody
@@ -58,4 +63,4 @@ def _entries(
             ):
                 after = entry.seq
                 yield entry
-        time.sleep(POLL_S)
+        pause(POLL_S)

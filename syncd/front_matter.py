@@ -142,8 +142,12 @@ class MessageHandler(BaseHandler):
         try:
             return yaml.constructor.SafeConstructor().construct_document(node)
         except _READING_ERRORS as error:
+            is_said = isinstance(error, (yaml.YAMLError, ValueError))
+            reason = _first_line(error) if is_said else "it is not what its tag says"
             raise MessageError(
-                f"a value cannot be read: {_first_line(error)}", line=node.start_mark.line + 1
+                f"a value cannot be read: {reason}",
+                line=node.start_mark.line + 1,
+                hint="Put it between quotes, to have it as text.",
             ) from error
 
 
@@ -249,6 +253,8 @@ def compose(text: str) -> yaml.MappingNode:
 def _yaml_error(error: Exception) -> MessageError:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or _first_line(error)
+    if "nesting" in problem:
+        return MessageError("the front matter nests too deeply")
     return MessageError(
         f"the front matter is not YAML: {problem}",
         line=mark.line + 1 if mark is not None else None,
@@ -311,7 +317,11 @@ def _check_tree(root: yaml.Node, most: int) -> None:
             return known
         line = node.start_mark.line + 1
         if node.tag not in _SAFE_TAGS:
-            raise MessageError(f"the tag {node.tag!r} names no plain value", line=line)
+            raise MessageError(
+                f"the tag {node.tag!r} names no plain value",
+                line=line,
+                hint="Take the tag out, or put all of the value between quotes.",
+            )
         if id(node) in open_nodes:
             raise MessageError("an alias contains itself", line=line)
         if isinstance(node, yaml.ScalarNode):

@@ -16,6 +16,7 @@ from syncd.files import FileReplica
 from syncd.markdown import ParsedFile, Place, parse
 from syncd.message import FIELDS, Mailbox, Message, mailbox_at
 from syncd.names import in_utf8
+from syncd.reader import problem_of
 from syncd.sides import Quarantined
 from syncd.snapshot import Scan
 from syncd.store import Store
@@ -94,7 +95,7 @@ class Inventory:
         except StaleReplica:
             return Quarantined("it is being written", hint="Look again when it is done.")
         except MessageError as error:
-            return Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
+            return problem_of(error)
 
     def ids(self) -> set[str]:
         """Return the ids of all files."""

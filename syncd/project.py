@@ -10,7 +10,7 @@ from pathlib import Path
 
 from syncd import cycle
 from syncd.config import Config
-from syncd.database import translated
+from syncd.database import refuse_link, translated
 from syncd.errors import (
     BusyError,
     DamagedBaseline,
@@ -42,11 +42,7 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
-        if folder.is_symlink():
-            raise ReplicaError(
-                f"{folder} is a symbolic link, and links are not followed",
-                hint="Move the folder that it leads to into its place.",
-            ) from error
+        refuse_link(folder)
         raise ReplicaError(
             f"{folder} cannot be opened: {(error.strerror or '').lower()}",
             hint="Put a folder there that syncd's user may read and write.",

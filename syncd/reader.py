@@ -64,7 +64,7 @@ class Reader:
             except StaleReplica:
                 pass
             except MessageError as error:
-                problem = Quarantined(error.sentence, error.line, error.hint, error.in_bytes)
+                problem = problem_of(error)
                 if not self._is_young(path):
                     return problem
             if not self._wait or time.monotonic() >= deadline:
@@ -87,3 +87,9 @@ class Reader:
         if not isinstance(stamp, Stamp):
             return False
         return 0 <= time.time() - stamp.mtime_ns / 1e9 < self._retry_s
+
+
+def problem_of(error: MessageError) -> Quarantined:
+    """Return why a file is set aside, always with a way out."""
+    hint = error.hint or "Mend it in an editor; syncd looks at it again by itself."
+    return Quarantined(error.sentence, error.line, hint, error.in_bytes)

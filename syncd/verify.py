@@ -321,6 +321,9 @@ class _Told:
             if entry is not None:
                 return f"{entry.path} is quarantined: {entry.problem.reason}. {entry.problem.hint}"
         record = self._store.records.of([key]).get(key) if row is not None else None
+        if record is not None and path is None and record.path in self._files.scan.odd:
+            problem = self._files.scan.odd[record.path]
+            return f"At {record.path}, where its file stood, {problem.reason}. {problem.hint}"
         if record is not None and path is None and record.path in self._files.unreadable:
             return f"Its file may be {record.path}, which cannot be read: mend that one."
         if record is not None and row is not None and path == record.path:

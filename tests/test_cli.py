@@ -555,10 +555,13 @@ def test_resume_leaves_a_halt(syncd: Call, world: Path, way: str, words: str, ro
     empty(apex / ".claude-mpm/inbox")
     syncd("sync", apex)
     assert 4 == syncd("status", apex).code
+    would = syncd("resume", apex, way, "--dry-run", "--json").projects["apex"]["counts"]
+    assert 4 == syncd("status", apex).code
 
     result = syncd("resume", apex, way)
 
     assert (0, f"{apex}: {words}\n", "") == result
+    assert words == f"{sum(would.values()) - would['unchanged']}{words[1:]}"
     status = syncd("status", apex, "--json")
     assert (0, rows) == (status.code, status.projects["apex"]["messages"])
 

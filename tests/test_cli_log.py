@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from syncd.chronicle import Chronicle
 from syncd.cli.when import moment
 from syncd.errors import UsageError
-from syncd.journal import origins_of
+from syncd.journal import JournalEntry, origins_of
 from syncd.sides import Side
 from tests.calls import Call, on_a_terminal
 from tests.projects import Project, nothing_written
@@ -187,7 +188,18 @@ def test_a_database_that_cannot_be_read_is_an_error(call: Call, shop: Project) -
     assert "is not a SQLite database" in result.err
 
 
-def test_a_long_log_is_read_in_parts(call: Call, edited: Project) -> None:
+def test_a_long_log_is_read_in_parts(
+    call: Call, edited: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[int] = []
+    read = Chronicle.journal
+
+    def noted(chronicle: Chronicle, **options: Any) -> list[JournalEntry]:
+        found = read(chronicle, **options)
+        parts.append(len(found))
+        return found
+
+    monkeypatch.setattr(Chronicle, "journal", noted)
     with edited.connection() as connection:
         connection.executemany(
             "INSERT INTO syncd_journal (at, id, side, step, why) "
@@ -196,6 +208,7 @@ def test_a_long_log_is_read_in_parts(call: Call, edited: Project) -> None:
         )
     numbers = [entry["number"] for entry in call("log", "--json").json["journal"]]
     assert list(range(1, 2504)) == numbers
+    assert [1000, 1000, 503] == parts
 
 
 # --follow
@@ -241,6 +254,22 @@ def following(home: Path, project: Project, *arguments: str) -> Iterator[Followe
     ):
         try:
             yield Followed(process, out, err)
+        finally:
+            process.kill()
+
+
+def test_follow_ends_as_soon_as_nobody_reads_it(home: Path, edited: Project) -> None:
+    command = [sys.executable, "-m", "syncd", "log", "--follow", "--project", str(edited.path)]
+    with subprocess.Popen(
+        command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        try:
+            process.wait(timeout=20)
+            assert process.stderr is not None
+            assert b"" == process.stderr.read()
         finally:
             process.kill()
 

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import syncd.errors
 from syncd.errors import BusyError, MessageError, ReplicaError, StaleReplica, UsageError
 from syncd.messaging import MessagingDatabase
+from syncd.messaging.connection import _switch_to_wal
 from syncd.messaging.rows import instant_of, parse_instant
 
 ROOT = Path(syncd.errors.__file__).parents[1]
@@ -209,6 +211,7 @@ def test_lists_are_newest_first_and_filtered_and_limited(database: MessagingData
         )
     assert ["m3", "m2", "m1", "m0"] == ids(database.list_messages())
     assert ["m3", "m2"] == ids(database.list_messages(limit=2))
+    assert 4 == len(database.list_messages(limit=10**30))
     assert ["m2", "m1", "m0"] == ids(database.list_messages("unread"))
     assert ["m3", "m1"] == ids(database.get_messages_for_agent("qa"))
     assert ["m1"] == ids(database.get_messages_for_agent("qa", "unread"))
@@ -573,6 +576,21 @@ def test_a_file_that_is_no_database_is_an_error_with_a_sentence(path: Path, kind
 
 
 # Processes
+
+
+def test_wal_mode_is_asked_for_again_where_another_process_makes_the_file_too(path: Path) -> None:
+    asked: list[str] = []
+
+    def execute(sql: str) -> SimpleNamespace:
+        asked.append(sql)
+        if len(asked) < 3:
+            busy = sqlite3.OperationalError("database is locked")
+            busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise busy
+        return SimpleNamespace(fetchone=lambda: ("wal",))
+
+    _switch_to_wal(cast(Any, SimpleNamespace(execute=execute)), path, 5.0)
+    assert 3 == len(asked)
 
 
 def test_processes_that_create_the_file_at_once_all_succeed(path: Path) -> None:

@@ -677,6 +677,13 @@ def test_use_keeps_the_session_alive_but_not_at_every_call(
     assert first < second < heartbeat()
 
 
+def test_a_text_is_no_list_of_attachments(service: Open) -> None:
+    alpha = service("alpha")
+    with pytest.raises(UsageError, match="Attachments are a list"):
+        send(alpha, alpha, attachments="report.pdf")
+    assert [] == alpha.list_messages()
+
+
 @pytest.mark.parametrize("spoiled", ["no folder", "no database", "locked"])
 def test_a_registry_that_never_worked_harms_no_message_either(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, spoiled: str

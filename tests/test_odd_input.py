@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from syncd.cli import status
 from syncd.errors import ReplicaError
 from syncd.files import FileReplica
 from syncd.message import file_name
@@ -218,6 +219,8 @@ def test_a_project_whose_folder_is_a_link_is_told_the_way_out(synced: Project) -
     assert report.error is not None
     assert report.error.endswith("is a symbolic link, and links are not followed")
     assert report.hint
+    told = status.look(synced.path, [])
+    assert (State.ERROR, report.error) == (told.state, told.found.error)
 
 
 def test_g14_a_file_over_the_limit_is_left_alone(tmp_path: Path) -> None:
@@ -378,6 +381,24 @@ def test_g14_a_file_name_that_is_not_utf_8_is_imported_or_reported_and_holds_up_
     report = synced.sync()
     assert "Heard." == synced.row(ONE)["body"]
     assert "by-hand" in synced.rows() or report.quarantined
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("!!python/tuple [1]", "the tag 'tag:yaml.org,2002:python/tuple' names no plain value"),
+        ("{a: !!timestamp x}", "a value cannot be read: it is not what its tag says"),
+        ("&a [*a]", "an alias contains itself"),
+        ("[" * 10_000 + "]" * 10_000, "the front matter nests too deeply"),
+    ],
+)
+def test_every_file_that_is_set_aside_has_a_reason_and_a_way_out(
+    synced: Project, value: str, reason: str
+) -> None:
+    synced.write("inbox/odd.md", f"---\nid: odd\nmetadata: {value}\n---\n\nWords.\n")
+    (entry,) = synced.sync().quarantined
+    assert entry.problem.reason.startswith(reason)
+    assert entry.problem.hint
 
 
 def test_g14_a_front_matter_that_expands_without_end_is_left_alone(synced: Project) -> None:

@@ -136,6 +136,20 @@ def test_a_file_written_just_now_is_not_believed(project: Project) -> None:
     assert "Word 4." == project.new.rows()["msg-20260220-000004-00000000"]["body"]
 
 
+def test_a_look_within_a_tick_of_the_last_write_is_not_remembered(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.file(FILE).touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(seen, "_TICK_S", 3600.0)
+        for _ in range(2):
+            project.sync()
+        assert not is_known(project)
+    time.sleep(0.05)
+    project.sync()
+    assert is_known(project)
+
+
 def test_other_settings_are_another_look(project: Project) -> None:
     project.config = Project(project.path, prefer="db").config
     assert not is_known(project)

@@ -67,6 +67,16 @@ def test_sides_in_step_are_equal(project: Project) -> None:
     assert (3, 3, 3) == (result.files, result.rows, result.equal)
 
 
+def test_what_stands_in_a_files_place_is_named(project: Project) -> None:
+    project.file(PATH).unlink()
+    project.file(PATH).mkdir()
+    (one,) = found(project).differences
+    assert ("the row has no file", True) == (
+        one.what,
+        one.hint.startswith(f"At {PATH}, where its file stood, it is a folder"),
+    )
+
+
 def test_nothing_is_changed(project: Project) -> None:
     project.sql("UPDATE messages SET priority = 'urgent' WHERE id = ?", FIRST)
     with nothing_written(project):

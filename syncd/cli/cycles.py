@@ -66,6 +66,8 @@ def resume(
         bool,
         typer.Option("--restore", help="Bring back what is gone on one side from the other."),
     ] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> int:
     """Leave a halt, in one of two ways, with one full cycle."""
     if accept_deletes == restore:
@@ -74,8 +76,8 @@ def resume(
             hint="'syncd status' tells what is gone; 'syncd resume --help' tells what they do.",
         )
     projects = chosen_projects([path] if path else None, recursive=False)
-    orders = Orders(accept_deletes=accept_deletes, restore=restore)
-    return _cycles(projects, orders, {}, "Resuming", json=False)
+    orders = Orders(accept_deletes=accept_deletes, restore=restore, dry_run=dry_run)
+    return _cycles(projects, orders, {}, "Resuming", json=json)
 
 
 def _cycles(

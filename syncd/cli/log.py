@@ -78,7 +78,11 @@ def _find(store: Store, text: str) -> str:
 
 def _follow(project: Path, key: str | None, start: str, *, json: bool) -> int:
     entries = follow_journal(
-        project / CLAUDE_DIR / DATABASE, message_id=key, since=start, on_trouble=_tell_trouble
+        project / CLAUDE_DIR / DATABASE,
+        message_id=key,
+        since=start,
+        on_trouble=_tell_trouble,
+        pause=output.pause,
     )
     with suppress(KeyboardInterrupt):  # the way to end it
         for entry in entries:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any, TextIO, TypeVar
@@ -101,6 +103,19 @@ def write(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     lines = text.removesuffix("\n").split("\n")
     print("\n".join("\t".join(map(shown, line.split("\t"))) for line in lines))
+
+
+def pause(seconds: float) -> None:
+    """Wait; raises `BrokenPipeError` as soon as nobody reads what is printed any more."""
+    try:
+        fd = sys.stdout.fileno()
+    except (OSError, ValueError):  # of a stream that is no file
+        time.sleep(seconds)
+        return
+    reader = select.poll()
+    reader.register(fd, 0)
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in reader.poll(seconds * 1000)):
+        raise BrokenPipeError
 
 
 def complain(sentence: str, hint: str = "") -> None:

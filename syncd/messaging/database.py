@@ -292,6 +292,8 @@ class MessagingDatabase:
         """
         if limit is not None and limit < 0:
             raise UsageError(f"A limit of {limit} is below zero.", hint="Use None for no limit.")
+        if limit is not None:
+            limit = min(limit, sys.maxsize)
         chosen = f"SELECT rowid FROM messages{where}{order} LIMIT ?"
         statement = f"{SELECT} WHERE rowid IN ({chosen}){order}"
         if limit is None:

@@ -138,6 +138,8 @@ class MessageService:
         To oneself there is one ``unread`` row. Raises `ReplicaError`, and creates nothing, when the
         recipient's folder does not exist.
         """
+        if isinstance(attachments, str):
+            raise UsageError("Attachments are a list, not one text.", hint=f"[{attachments!r}]")
         self._keep_session()
         content = {
             "to_agent": to_agent,
