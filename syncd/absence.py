@@ -79,15 +79,15 @@ class Absence:
     def judge(self, look: Look, quarantine: dict[str, QuarantineEntry], twins: Twins) -> Absent:
         """Return what is gone, and whether the cycle may go on; may wait for a second look."""
         if self._halted:
-            look.cleaned.clear()
+            look.cleaned_up.clear()
         gone = self._confirmed(look) | self._displaced(look)
         elsewhere = self._elsewhere(look, gone, quarantine, twins) if gone else {}
         gone = {key: path for key, path in gone.items() if key not in elsewhere}
         found = self._losses(look, gone)
         halt = self._guard(found)
-        if halt is not None and look.cleaned:
+        if halt is not None and look.cleaned_up:
             # What looks like a clean-up may be a part of the loss.
-            look.cleaned.clear()
+            look.cleaned_up.clear()
             found = self._losses(look, gone)
             halt = self._guard(found)
         return Absent(
@@ -150,11 +150,11 @@ class Absence:
         same name in another folder. Unknown is never gone.
         """
         found: dict[str, str | None] = {}
-        former, cleared = set(gone.values()), set(look.cleared)
+        former, released = set(gone.values()), set(look.released)
         unreadable: list[tuple[str, Stamp | None]] = [
             (path, entry.stamp)
             for path, entry in quarantine.items()
-            if path not in former and path not in cleared
+            if path not in former and path not in released
         ]
         for path in look.paths:
             read = self._reader.read(path, keep=True)

@@ -55,7 +55,7 @@ class Applier:
         self.dry_run = dry_run
         self.cause = cause
         self.set_aside: dict[str, QuarantineEntry] = {}
-        self.cleared: set[str] = set()
+        self.released: set[str] = set()
         self.twins: dict[str, tuple[str, Stamp]] = {}
         self.touched: set[str] = set()
         self.would_conflict: list[OpenConflict] = []
@@ -313,7 +313,7 @@ class Applier:
     # 3. Rows, and the baseline
 
     def _record(self, tasks: Sequence[Task]) -> None:
-        work = [task for task in tasks if not task.dropped and task.has_news()]
+        work = [task for task in tasks if not task.dropped and task.changes_anything()]
         if not work:
             return
         # Where only files changed, a baseline that dies with the machine is no loss: then both

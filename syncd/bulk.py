@@ -118,7 +118,7 @@ class Bulk:
         """
         if not departures:
             return
-        self._applier.cleared.update(row_key(one.id) for one in departures)
+        self._applier.released.update(row_key(one.id) for one in departures)
         sent = departures
         if not self._applier.dry_run:
             self._record(departures)

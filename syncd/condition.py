@@ -128,9 +128,9 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
     ``quarantine`` is what the database held before, and is brought up to date.
     """
     store, unsettled = applier.store, applier.report.unsettled
-    cleared = (applier.cleared | set(look.cleared)) & quarantine.keys() - applier.set_aside.keys()
+    ended = (applier.released | set(look.released)) & quarantine.keys() - applier.set_aside.keys()
     news = [entry for path, entry in applier.set_aside.items() if quarantine.get(path) != entry]
-    released = [quarantine.pop(path) for path in cleared]
+    released = [quarantine.pop(path) for path in ended]
     quarantine.update(applier.set_aside)
     later = unsettled | applier.report.vanished
     heard = [entry for entry in look.feed if row_key(entry.id) not in later]
@@ -138,14 +138,14 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
     rows_later = {key for key in map(id_in_row_key, unsettled) if key is not None}
     unheard = rows_later - {entry.id for entry in look.feed}
     lost_twins = set(look.twins_gone)
-    if applier.dry_run or not (cleared or news or heard or unheard or lost_twins or applier.twins):
+    if applier.dry_run or not (released or news or heard or unheard or lost_twins or applier.twins):
         return
     known_twins = store.twins.at([*lost_twins, *applier.twins])
     lost_twins &= known_twins.keys()
     new_twins = {
         path: value for path, value in applier.twins.items() if known_twins.get(path) != value
     }
-    if not (cleared or news or heard or unheard or lost_twins or new_twins):
+    if not (released or news or heard or unheard or lost_twins or new_twins):
         return
     at, chronicle = now_text(), store.chronicle
     told = [
@@ -156,7 +156,7 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
         *(JournalEntry(at, one.id, None, RELEASED, path=one.path) for one in released),
     ]
     acts: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
-        *((chronicle.forget_quarantine, (path,)) for path in cleared),
+        *((chronicle.forget_quarantine, (path,)) for path in ended),
         *((chronicle.save_quarantine, (entry,)) for entry in news),
         *((chronicle.add_to_journal, ([entry],)) for entry in told),
         *((store.twins.forget, (path,)) for path in lost_twins),

@@ -37,37 +37,30 @@ class Copies:
         self.twins: Twins = {}
         self.claimed: dict[str, str] = {}
 
-    def stands_for_its_id(self, found: Found, record: Record | None) -> bool:
-        """Tell whether a file stands for its id; one that does not is dealt with as what it is."""
-        message = found.state.message
-        to_oneself = message.from_project == message.to_project
-        in_outbox = found.state.mailbox is Mailbox.OUTBOX
-        stamp = found.version.stamp
-        if (
-            found.path in self.twins
-            and self.twins[found.path][0] == message.id
-            and (record is None or record.path != found.path)
-        ):
-            self._applier.twins[found.path] = (message.id, stamp)
+    def claim(self, found: Found, record: Record | None) -> bool:
+        """Give its id to a file, or deal with it as a copy; tell which.
+
+        A copy is noted as a twin or set aside; a late rewrite is deleted, kept in the history.
+        """
+        if self._is_known_twin(found, record):
+            self._note_twin(found)
             return False
         other = self._other_file(found, record)
         if other is None:
             return True
-        if self._files.look(other) == stamp:
-            listed = self._files.listed([other, found.path])
-            if other not in listed:
-                return True  # renamed to a name that, where case does not count, is the same
-            if found.path in listed:
-                self._second_names[found.path] = other
-            return False
-        if to_oneself and in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
-            self._applier.twins[found.path] = (message.id, stamp)
-            return False
-        if to_oneself and not in_outbox and mailbox_at(other) is Mailbox.OUTBOX:
-            twin = self._files.look(other)
-            if isinstance(twin, Stamp):
-                self._applier.twins[other] = (message.id, twin)
-            return True
+        if self._files.look(other) == found.version.stamp:
+            return self._is_renamed(found.path, other)
+        message = found.state.message
+        if message.from_project == message.to_project:
+            in_outbox = found.state.mailbox is Mailbox.OUTBOX
+            if in_outbox and mailbox_at(other) is not Mailbox.OUTBOX:
+                self._note_twin(found)
+                return False
+            if not in_outbox and mailbox_at(other) is Mailbox.OUTBOX:
+                twin = self._files.look(other)
+                if isinstance(twin, Stamp):
+                    self._applier.twins[other] = (message.id, twin)
+                return True
         if record is not None and is_left_behind(self._store, found, record):
             if self._one_way:
                 self._applier.report.is_partial = True
@@ -80,6 +73,21 @@ class Copies:
         )
         self._applier.quarantine_file(found.path, message.id, problem, None)
         return False
+
+    def _is_known_twin(self, found: Found, record: Record | None) -> bool:
+        key, _ = self.twins.get(found.path, (None, None))
+        is_message = record is not None and record.path == found.path
+        return key == found.state.message.id and not is_message
+
+    def _note_twin(self, found: Found) -> None:
+        self._applier.twins[found.path] = (found.state.message.id, found.version.stamp)
+
+    def _is_renamed(self, path: str, other: str) -> bool:
+        """Tell whether a file was renamed to what is the same name where case does not count."""
+        listed = self._files.listed([other, path])
+        if other in listed and path in listed:
+            self._second_names[path] = other
+        return other not in listed
 
     def _other_file(self, found: Found, record: Record | None) -> str | None:
         """Return the path of another file that has the same id, and came first."""

@@ -164,7 +164,7 @@ class _Cycle:
             self.copies.claimed |= absent.moved
             notes.unknown |= absent.unknown
             notes.fileless |= absent.gone.keys()
-            look.cleared += absent.gone.values()
+            look.released += absent.gone.values()
             note_decision(self.store, orders, absent.lost)
             self._apply(notes)
         elif not orders.dry_run:
@@ -248,7 +248,7 @@ class _Cycle:
         self.copies.claimed |= taken
         notes.fileless -= inserted
         notes.done |= inserted
-        self.applier.cleared.update(taken.values())
+        self.applier.released.update(taken.values())
         left = set(paths).difference(taken.values())
         return [path for path in paths if path in left]
 
@@ -263,7 +263,7 @@ class _Cycle:
                 self._set_file_aside(notes, path, at.get(path), read)
             elif read is not None:
                 founds.append(read)
-                self.applier.cleared.add(path)
+                self.applier.released.add(path)
                 size += len(read.version.data)
                 if size > _BATCH_BYTES:
                     self._take_founds(notes, founds)
@@ -289,7 +289,7 @@ class _Cycle:
         new: list[tuple[Found, Arrival]] = []
         for found in founds:
             key = found.state.message.id
-            if self.copies.stands_for_its_id(found, records.get(key)):
+            if self.copies.claim(found, records.get(key)):
                 self.copies.claimed[key] = found.path
                 notes.fileless.discard(key)
                 notes.done.add(key)
@@ -341,7 +341,7 @@ class _Cycle:
         for key in ids:
             record, row = records.get(key), rows.get(key)
             if row is None and record is None:
-                self.applier.cleared.add(row_key(key))
+                self.applier.released.add(row_key(key))
             elif key not in done:
                 found = self._file_of(notes, key, record, row)
                 if found is not False:
@@ -361,10 +361,10 @@ class _Cycle:
             return None
         is_plain = row is not None and not row.is_one_of_many and key not in notes.look.vanished
         if is_plain and record and row and row.digest == record.row_digest:
-            self.applier.cleared.add(row_key(key))
+            self.applier.released.add(row_key(key))
             return False
         entry = notes.quarantine.get(path)
-        if entry is not None and path not in self.applier.cleared and entry.stamp is not None:
+        if entry is not None and path not in self.applier.released and entry.stamp is not None:
             return False
         read = self.reader.read(path)
         if isinstance(read, Quarantined):
@@ -410,7 +410,7 @@ class _Cycle:
                 self.applier.beside.append(found)
             return None
         if row is not None:
-            self.applier.cleared.add(row_key(key))
+            self.applier.released.add(row_key(key))
         agreed, rewritten = self._versions_behind(found, record, intended)
         outcome = reconcile(
             agreed.baseline if agreed else None,

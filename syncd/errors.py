@@ -9,6 +9,7 @@
     │   └── ClosedFolder               its settings cannot be read either: a ConfigError too
     ├── StaleReplica          exit 75  a target changed between the look and the act
     └── MessageError          exit 1   a text that cannot be read as a message, or not be edited
+        └── LostTransaction            a host's trigger rolled back all of a transaction
 
 Pure code raises only `MessageError`; a cycle turns it into quarantine. Edges translate `OSError`
 and `sqlite3.Error` into one of these with ``raise … from``.

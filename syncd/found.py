@@ -51,7 +51,7 @@ class Found(NamedTuple):
     state: FileState
 
 
-def place_of(path: str, project: str, written_ns: int) -> Place:
+def place_of(path: str, project: str, written_ns: int = 0) -> Place:
     """Return what a file's surroundings say where its front matter is silent."""
     return Place(path, mailbox_at(path), project, _moment(written_ns // 1_000_000_000))
 

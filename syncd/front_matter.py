@@ -95,7 +95,8 @@ class FrontMatter:
         try:
             return plain_data(MessageHandler.construct(node))
         except MessageError as error:
-            raise MessageError(f"{key}: {error.sentence}", line=error.line) from error.__cause__
+            sentence = f"{key}: {error.sentence}"
+            raise MessageError(sentence, line=error.line, hint=error.hint) from error.__cause__
 
     def line_of(self, key: str, text: str) -> int | None:
         """Return the line in ``text`` (from 1) on which the key's value starts."""

@@ -17,6 +17,7 @@ from typing import Any
 from syncd.chronicle import HistoryEntry, now_text
 from syncd.errors import MessageError, StaleReplica, SyncdError, UsageError
 from syncd.files import FileReplica
+from syncd.found import place_of
 from syncd.journal import COMMANDED, JournalEntry
 from syncd.markdown import ParsedFile, Place, parse
 from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
@@ -168,7 +169,7 @@ def file_now(
                 raise MessageError(f"{path}: {error.sentence}", hint=error.hint) from error
             continue
         try:
-            place = Place(path, mailbox_at(path), in_utf8(str(project)), "")
+            place = place_of(path, in_utf8(str(project)))
             is_it = parse(data, place).message.id == message_id
         except MessageError:
             is_it = path == last
@@ -286,7 +287,7 @@ def _put_file(
             files.create(path, data)
         else:
             now = files.read(record.path)
-            place = Place(record.path, mailbox_at(record.path), in_utf8(str(project)), kept.at)
+            place = place_of(record.path, in_utf8(str(project)))
             found = parse(data, place).message
             same = (found.id, found.status) == (message.id, message.status)
             if same and now.digest == record.digest and now.data != data:

@@ -13,7 +13,8 @@ from pathlib import Path
 from syncd.digest import blake2b
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
-from syncd.markdown import ParsedFile, Place, parse
+from syncd.found import place_of
+from syncd.markdown import ParsedFile, parse
 from syncd.message import FIELDS, Mailbox, Message, mailbox_at
 from syncd.names import in_utf8
 from syncd.reader import problem_of
@@ -25,7 +26,7 @@ _DATE = FIELDS.index("created_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ReadFile:
     """What is kept of a file that was read; ``is_dated`` tells whether it states its date."""
 
     id: str
@@ -35,7 +36,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
+class FilesOfId:
     """The files of one id: the one that stands for it, twins, and others."""
 
     main: str | None = None
@@ -55,7 +56,7 @@ class Inventory:
         self._store = store
         self._replica = replica
         self.scan = Scan()
-        self.seen: dict[str, Seen] = {}
+        self.read: dict[str, ReadFile] = {}
         self.unreadable: dict[str, Quarantined] = {}
         self._first: dict[str, str] = {}
         self._more: dict[str, list[str]] = {}
@@ -83,13 +84,13 @@ class Inventory:
             self._forget(path)
             if path in stamps:
                 self._read(path)
-        return {self.seen[path].id for path in unreadable if path in self.seen}
+        return {self.read[path].id for path in unreadable if path in self.read}
 
     def parsed_at(self, path: str) -> ParsedFile | Quarantined | None:
         """Return what a file says, or why that cannot be told; None when it is gone."""
         try:
             data = self._replica.read(path).data
-            return parse(data, Place(path, mailbox_at(path), in_utf8(str(self._project)), ""))
+            return parse(data, place_of(path, in_utf8(str(self._project))))
         except FileNotFoundError:
             return None
         except StaleReplica:
@@ -103,7 +104,7 @@ class Inventory:
 
     def twins(self) -> list[str]:
         """Return the outbox copies of messages to oneself."""
-        recorded = {self.seen[path].id for path in self._recorded if path in self.seen}
+        recorded = {self.read[path].id for path in self._recorded if path in self.read}
         return sorted(twin for key in recorded | set(self._more) for twin in self.copies(key).twins)
 
     def paths_of(self, key: str) -> list[str]:
@@ -113,10 +114,10 @@ class Inventory:
 
     def is_equal(self, path: str, message: Message) -> bool:
         """Tell whether a file says what ``message`` does, the date aside that it does not state."""
-        seen = self.seen[path]
+        seen = self.read[path]
         return seen.digest == _digest(message, is_dated=seen.is_dated)
 
-    def copies(self, key: str, row: Message | None = None) -> Copies:
+    def copies(self, key: str, row: Message | None = None) -> FilesOfId:
         """Tell the files of an id apart: which stands for the message, and what the others are.
 
         That is the one in which it stood last, else one that the row equals, else the first. The
@@ -125,21 +126,21 @@ class Inventory:
         """
         paths = self.paths_of(key)
         if not paths or (len(paths) == 1 and paths[0] not in self._recorded):
-            return Copies(paths[0] if paths else None)
+            return FilesOfId(paths[0] if paths else None)
         at_home = [path for path in paths if mailbox_at(path) is not Mailbox.OUTBOX]
         twins = [path for path in paths if self._is_twin(path, alone=not at_home)]
         others = [path for path in in_order(paths) if path not in twins]
         if not others:
-            return Copies(None, twins)
+            return FilesOfId(None, twins)
         record = self._store.records.of([key]).get(key) if len(others) > 1 else None
         last = [path for path in others if record is not None and path == record.path]
         same = [path for path in others if row is not None and self.is_equal(path, row)]
         main = (last or same or others)[0]
-        return Copies(main, twins, [path for path in others if path != main])
+        return FilesOfId(main, twins, [path for path in others if path != main])
 
     def _is_twin(self, path: str, *, alone: bool) -> bool:
         """Tell whether a file is a twin. What a cycle recorded as one stays one, as for a cycle."""
-        seen = self.seen[path]
+        seen = self.read[path]
         if mailbox_at(path) is not Mailbox.OUTBOX:
             return False
         return self._recorded.get(path) == seen.id or (seen.to_oneself and not alone)
@@ -160,23 +161,23 @@ class Inventory:
             found, is_dated = parsed.message, "created_at" in parsed.said
             digest = _digest(found, is_dated=is_dated)
             to_oneself = found.from_project == found.to_project
-            self._add(path, Seen(found.id, digest, is_dated, to_oneself))
+            self._add(path, ReadFile(found.id, digest, is_dated, to_oneself))
 
-    def _add(self, path: str, seen: Seen) -> None:
-        self.seen[path] = seen
+    def _add(self, path: str, seen: ReadFile) -> None:
+        self.read[path] = seen
         if self._first.setdefault(seen.id, path) != path:
             self._more.setdefault(seen.id, []).append(path)
 
     def _forget(self, path: str) -> None:
         self.unreadable.pop(path, None)
-        seen = self.seen.pop(path, None)
+        seen = self.read.pop(path, None)
         if seen is None:
             return
         others = [other for other in self.paths_of(seen.id) if other != path]
         self._first.pop(seen.id, None)
         self._more.pop(seen.id, None)
         for other in others:
-            self._add(other, self.seen[other])
+            self._add(other, self.read[other])
 
 
 def in_order(paths: Iterable[str]) -> list[str]:

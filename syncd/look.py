@@ -29,18 +29,18 @@ class Look:
 
     ``paths`` are to be read; ``ids`` to be compared, whatever their file; ``vanished`` has the ids
     with the path at which nothing stands any more; ``gone_rows`` ids without a row, and
-    ``cleaned`` those of them that a host's clean-up of archived messages deleted.
+    ``cleaned_up`` those of them that a host's clean-up of archived messages deleted.
     """
 
     paths: list[str] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     vanished: dict[str, str] = field(default_factory=dict)
     gone_rows: set[str] = field(default_factory=set)
-    cleaned: set[str] = field(default_factory=set)
+    cleaned_up: set[str] = field(default_factory=set)
     odd_ids: list[object] = field(default_factory=list)
     odd_paths: dict[str, Quarantined] = field(default_factory=dict)
     twins_gone: list[str] = field(default_factory=list)
-    cleared: list[str] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     folders: dict[str, FolderState] = field(default_factory=dict)
     feed: list[FeedEntry] = field(default_factory=list)
@@ -113,9 +113,9 @@ def _compare_files(
             if entry.id is not None:
                 look.ids.add(entry.id)
             else:
-                look.cleared.append(path)  # unless it is met again
+                look.released.append(path)  # unless it is met again
         elif path not in scan.stamps and path not in scan.odd:
-            look.cleared.append(path)
+            look.released.append(path)
 
 
 def look_again(store: Store, files: FileReplica, look: Look) -> None:
@@ -136,8 +136,8 @@ def look_at(
     with store.reading():
         _note_feed(store, look)
         _note_rows(look, {entry.id for entry in look.feed}.union(ids))
-        look.cleared = [row_key(key) for key in look.odd_ids if not store.rows.has(key)]
-        look.odd_ids = [key for key in look.odd_ids if row_key(key) not in look.cleared]
+        look.released = [row_key(key) for key in look.odd_ids if not store.rows.has(key)]
+        look.odd_ids = [key for key in look.odd_ids if row_key(key) not in look.released]
         look.gone_rows = set(store.rows.gone_ids(look.ids))
         for record in store.records.at(paths):
             if files.look(record.path) is None:
@@ -152,7 +152,7 @@ def look_at(
         elif found is not None:
             look.paths.append(path)
         elif path not in left:
-            look.cleared.append(path)
+            look.released.append(path)
             look.twins_gone.append(path)
     look.paths = _in_order(look.paths)
     return look
@@ -160,7 +160,7 @@ def look_at(
 
 def _note_feed(store: Store, look: Look) -> None:
     look.feed = store.feed()
-    look.cleaned = {
+    look.cleaned_up = {
         entry.id for entry in look.feed if isinstance(entry.id, str) and entry.was == "archived"
     }
 
@@ -208,7 +208,7 @@ def losses(
     by_mailbox = Counter(
         mailbox_of(record.baseline.status)
         for key, record in store.records.of(look.gone_rows - both_gone).items()
-        if not (key in look.cleaned and record.baseline.status == "archived")
+        if not (key in look.cleaned_up and record.baseline.status == "archived")
     )
     found += [
         Gone(Side.DB, mailbox, number, by_mailbox[Mailbox(mailbox)])

@@ -51,7 +51,7 @@ class Task:
             return found.path, self.data, True
         return None
 
-    def has_news(self) -> bool:
+    def changes_anything(self) -> bool:
         """Tell whether it changes a side, or what the baseline says."""
         outcome = self.outcome
         if outcome.row is not Step.NONE or outcome.file is not Step.NONE or outcome.forget:

@@ -144,7 +144,7 @@ class _Verifier:
     def run(self, patience_s: float) -> Verification:
         self._files.read_all()
         strays = set(self._files.scan.strays)
-        number = len(self._files.seen)
+        number = len(self._files.read)
         self._compare_all()
         self._store.is_current()  # from here on it must stay the one that it is
         deadline = time.monotonic() + max(1.0, 10 * patience_s)

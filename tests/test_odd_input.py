@@ -387,7 +387,7 @@ def test_g14_a_file_name_that_is_not_utf_8_is_imported_or_reported_and_holds_up_
     ("value", "reason"),
     [
         ("!!python/tuple [1]", "the tag 'tag:yaml.org,2002:python/tuple' names no plain value"),
-        ("{a: !!timestamp x}", "a value cannot be read: it is not what its tag says"),
+        ("{a: !!timestamp x}", "metadata: a value cannot be read: it is not what its tag says"),
         ("&a [*a]", "an alias contains itself"),
         ("[" * 10_000 + "]" * 10_000, "the front matter nests too deeply"),
     ],
