@@ -74,6 +74,7 @@ keeps the arrows so.
     front_matter    PURE: the YAML of a file, read and written
     canonical       PURE: front matter as the old client writes it, without a YAML parser
     message         PURE: the message, its fields in normal form
+    shell           PURE: words as a shell reads them
     digest          PURE: BLAKE2b, by which bytes and texts are known again
     errors          the hierarchy, exit codes, hints
 

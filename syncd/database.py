@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -381,10 +382,24 @@ def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
         )
     if name.startswith("SQLITE_READONLY"):
         return _unwritable(path)
+    if name.startswith("SQLITE_CANTOPEN") and _are_too_many_open(path.parent):
+        return ReplicaError(
+            f"{path} cannot be opened: too many files are open",
+            hint="Raise the limit (ulimit -n, or LimitNOFILE of the service).",
+        )
     for prefix, (sentence, hint) in _PROBLEMS.items():
         if name.startswith(prefix):
             return ReplicaError(f"{path} {sentence}", hint=hint)
     return ReplicaError(f"{path}: {error}")
+
+
+def _are_too_many_open(folder: Path) -> bool:
+    """Tell whether this process may open no more files, which SQLite says in no other words."""
+    try:
+        os.close(os.open(folder, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 def _unwritable(path: Path) -> ReplicaError:

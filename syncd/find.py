@@ -52,9 +52,12 @@ def named_project(path: Path) -> Path:
     if not os.path.isdir(path):
         raise UsageError(f"{path} is not a folder", hint="Name the folder of a project.")
     if not is_project(path):
+        from syncd.shell import quoted  # nearly all name a project
+
+        made = quoted(str(path / CLAUDE_DIR))
         raise UsageError(
             f"{path} is no project: it has no folder {CLAUDE_DIR}",
-            hint=f"Add --recursive for projects below it, or begin one: mkdir {path / CLAUDE_DIR}",
+            hint=f"Add --recursive for projects below it, or begin one: mkdir {made}",
         )
     return path.resolve()
 

@@ -164,9 +164,9 @@ class Folders:
             # Whatever is wrong with one file, also a bad sector, must not hold up the others.
             hint = "See to the disk that it is on; syncd goes on by itself."
             if error.errno in (errno.EACCES, errno.EPERM):
-                import shlex  # every command that only looks would pay for it
+                from syncd.shell import quoted  # every command that only looks would pay for it
 
-                hint = f"chmod u+r {shlex.quote(str(self._base / path))}"
+                hint = f"chmod u+r {quoted(str(self._base / path))}"
             reason = (error.strerror or str(error)).lower()
             raise MessageError(f"it cannot be read: {reason}", hint=hint, in_bytes=False) from error
 

@@ -6,10 +6,10 @@ folders and from counts.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from syncd.shell import quoted
 from syncd.sides import Side
 
 FREE_DELETES = 20
@@ -57,12 +57,12 @@ class Halt(NamedTuple):
         """Return a sentence with the exact command for each way out."""
         here = "the files" if self.side is Side.FILE else "the rows"
         there = "the database" if self.side is Side.FILE else "the files"
-        quoted = shlex.quote(project)
+        name = quoted(project)
         return (
             f"If {here} are only away for now, bring them back: syncd goes on by itself.",
-            f"To bring {here} back from {there}: syncd resume {quoted} --restore",
+            f"To bring {here} back from {there}: syncd resume {name} --restore",
             f"To delete these messages on the other side too (the history keeps them): "
-            f"syncd resume {quoted} --accept-deletes",
+            f"syncd resume {name} --accept-deletes",
         )
 
 

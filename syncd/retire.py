@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from shlex import quote
 from tempfile import TemporaryFile
 from typing import IO
 
@@ -52,6 +51,7 @@ from syncd.retirement import (
     sync_folder,
     undoing,
 )
+from syncd.shell import quoted
 from syncd.store import Store
 from syncd.trees import Node, digest, digest_of_stream, listing, look, merge, unlink_if
 from syncd.verify import verify
@@ -204,9 +204,9 @@ def _reasons_of_node(base: Path, path: str, node: Node) -> Iterator[Reason]:
     elif node.device != os.stat(base).st_dev:
         yield Reason(f"{shown} lies on another disk than {base}", "Unmount it, or move it here.")
     elif node.is_folder and not os.access(base / path, os.R_OK | os.W_OK | os.X_OK):
-        yield Reason(f"{shown} may not be changed", f"chmod u+rwx {quote(str(base / path))}")
+        yield Reason(f"{shown} may not be changed", f"chmod u+rwx {quoted(str(base / path))}")
     elif node.is_file and not os.access(base / path, os.R_OK):
-        yield Reason(f"{shown} may not be read", f"chmod u+r {quote(str(base / path))}")
+        yield Reason(f"{shown} may not be read", f"chmod u+r {quoted(str(base / path))}")
 
 
 def _was_synced(database: Path) -> bool:
@@ -248,7 +248,7 @@ def _reasons_of_report(project: Path, report: Report) -> Iterator[Reason]:
     for conflict in report.conflicts:
         yield Reason(
             f"there is a conflict in {conflict.id}, {conflict.field}",
-            f"See both values, and the ways to settle it: syncd conflicts {quote(str(project))}",
+            f"See both values, and the ways to settle it: syncd conflicts {quoted(str(project))}",
         )
     yield from _reasons_of_entries(report.quarantined)
 
@@ -259,7 +259,7 @@ def _reasons_of_entries(entries: Iterable[QuarantineEntry]) -> Iterator[Reason]:
 
 
 def _sync(project: Path) -> str:
-    return f"Bring both sides in step: syncd sync {quote(str(project))}"
+    return f"Bring both sides in step: syncd sync {quoted(str(project))}"
 
 
 def _free_name(base: Path) -> str:

@@ -115,19 +115,19 @@ def refusal(project: Path, known: Retirement) -> ReplicaError:
 
 def undoing(project: Path, known: Retirement) -> str:
     """Return the command that brings a project back from its archive, or goes on with that."""
-    from shlex import quote  # few projects are retired
+    from syncd.shell import quoted  # few projects are retired
 
     archive = project / CLAUDE_DIR / known.archive
     if archive.exists():
-        return f"syncd retire --undo {quote(str(archive))}"
+        return f"syncd retire --undo {quoted(str(archive))}"
     # It was moved away, and may be undone from there.
-    return f"syncd retire {quote(str(project))} --undo FOLDER/{quote(known.archive)}"
+    return f"syncd retire {quoted(str(project))} --undo FOLDER/{quoted(known.archive)}"
 
 
 def _damaged(path: Path, reason: str) -> ReplicaError:
-    from shlex import quote
+    from syncd.shell import quoted
 
-    marker, project = quote(str(path)), quote(str(path.parent.parent))
+    marker, project = quoted(str(path)), quoted(str(path.parent.parent))
     return ReplicaError(
         f"{path} cannot be read: {reason}",
         hint="It says that the project is retired. To bring back all that is in its archive, "

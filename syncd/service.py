@@ -11,7 +11,6 @@ import os
 import plistlib
 import pwd
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from syncd.config import ENVIRONMENT_PREFIX, base_folder
 from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError
 from syncd.heartbeat import BEAT_S, STALE_S
 from syncd.names import temporary_name
+from syncd.shell import joined, quoted
 
 NAME = "syncd"
 _MARK = "Written by 'syncd service install'; the next one writes it anew."
@@ -219,7 +219,7 @@ def installed_text(path: Path) -> str | None:
     if _MARK not in text:
         raise UsageError(
             f"{path} was not written by syncd, and is left as it is",
-            hint=f"Move it away if nothing needs it: mv {shlex.quote(str(path))} /tmp/",
+            hint=f"Move it away if nothing needs it: mv {quoted(str(path))} /tmp/",
         )
     return text
 
@@ -309,7 +309,7 @@ def stop(kind: Kind, path: Path) -> None:
             _call(call)
         except subprocess.TimeoutExpired as error:
             raise ReplicaError(
-                f"the service does not stop: '{shlex.join(call)}' takes too long",
+                f"the service does not stop: '{joined(call)}' takes too long",
                 hint="Look what it is at: syncd status",
             ) from error
 
@@ -365,4 +365,4 @@ def _call(command: list[str]) -> None:
         raise ReplicaError(f"{command[0]} cannot be run: {_reason(error)}") from error
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"it ended with {done.returncode}"
-        raise ReplicaError(f"'{shlex.join(command)}' failed: {said}")
+        raise ReplicaError(f"'{joined(command)}' failed: {said}")

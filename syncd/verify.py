@@ -7,7 +7,6 @@ is no difference.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from syncd.markdown import ParsedFile
 from syncd.message import FIELDS, Message
 from syncd.names import CLAUDE_DIR, is_utf8, row_key
 from syncd.record import Row
+from syncd.shell import quoted
 from syncd.sides import Quarantined
 from syncd.store import Store
 
@@ -249,7 +249,7 @@ class _Told:
         self._store = store
         self._files = files
         self._base = project / CLAUDE_DIR
-        self._quoted = shlex.quote(str(project))
+        self._quoted = quoted(str(project))
         self._quarantine = store.chronicle.quarantine()
         self._is_halted = store.halt() is not None
         self.differences: list[Difference] = []
@@ -329,7 +329,7 @@ class _Told:
         if record is not None and row is not None and path == record.path:
             stamp = self._files.scan.stamps.get(path)
             if (record.row_digest, record.stamp) == (row.digest, stamp):
-                path = shlex.quote(str(self._base / path))
+                path = quoted(str(self._base / path))
                 return f"{_unnoticed(unsaid)}: touch {path} && syncd sync {self._quoted}"
         return (
             f"See what a cycle would do: syncd sync {self._quoted} --dry-run; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import stat
 import subprocess
@@ -181,6 +182,18 @@ def test_a_folder_whose_renames_cannot_be_made_durable_is_no_error(
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(ReplicaError) if is_told else nullcontext():
         files.settle()
+
+
+def test_g18_where_too_many_files_are_open_that_is_said(project: Project) -> None:
+    project.sync()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+        with pytest.raises(ReplicaError, match="too many files are open") as told:
+            Store.open(project.new.database)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "ulimit" in told.value.hint
 
 
 def test_g9_a_series_of_transactions_leaves_the_lock_free_also_for_who_never_got_it(

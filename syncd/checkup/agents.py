@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from syncd.checkup.check import Check, Verdict, good
 from syncd.heartbeat import AgentInfo
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
+from syncd.shell import joined, quoted
 from syncd.syscalls import watched_inodes
 
 _FDINFO = Path("/proc/self/fdinfo")
@@ -31,8 +31,8 @@ def agent_checks(project: Path, agents: Sequence[AgentInfo]) -> Iterator[Check]:
             "agent",
             Verdict.NOTE,
             "no agent keeps it in step",
-            f"Start one: syncd run {shlex.quote(str(project))}, or have it started: "
-            f"syncd service install {shlex.quote(str(project))}",
+            f"Start one: syncd run {quoted(str(project))}, or have it started: "
+            f"syncd service install {quoted(str(project))}",
         )
         return
     if len(living) + len(strangers) > 1:
@@ -88,7 +88,7 @@ def _at_work(agent: AgentInfo) -> Check:
 
 def _call(agent: AgentInfo) -> str:
     recursive = ["--recursive"] if agent.recursive else []
-    return shlex.join(["syncd", "run", *agent.roots, *recursive])
+    return joined(["syncd", "run", *agent.roots, *recursive])
 
 
 def _other_version(agent: AgentInfo) -> Check:

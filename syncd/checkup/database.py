@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from syncd.checkup.machine import seconds_ahead
 from syncd.messaging.schema import INDEXES_DDL
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
 from syncd.report import number_of
+from syncd.shell import quoted
 from syncd.snapshot import Scan
 from syncd.store import Store
 from syncd.verify import Verification
@@ -31,8 +31,8 @@ class DatabaseChecks:
         self._store = store
         self._agent_works = agent_works
         self._base = project / CLAUDE_DIR
-        self._project = shlex.quote(str(project))
-        self._database = shlex.quote(str(self._base / DATABASE))
+        self._project = quoted(str(project))
+        self._database = quoted(str(self._base / DATABASE))
         self._sync = f"syncd sync {self._project}"
 
     def lasting(self) -> Iterator[Check]:
@@ -95,7 +95,7 @@ class DatabaseChecks:
         missing = tables.missing_columns(self._store.connection)
         if missing:
             back = tables.way_back(self._store.connection, missing)
-            adding = f"sqlite3 {self._database} {shlex.quote(tables.adding(missing))}"
+            adding = f"sqlite3 {self._database} {quoted(tables.adding(missing))}"
             return Check(
                 "schema",
                 Verdict.PROBLEM,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from syncd.checkup.check import Check, Verdict, good, some
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, DATABASE
+from syncd.shell import quoted
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(
@@ -125,7 +125,7 @@ def space(folder: Path, room: Room, *, needed: int = 0) -> Check:
     """Tell whether there is room for what comes: as much again as the database has, at least."""
     mib = room.bytes / 2**20
     found = f"{mib:,.0f} MiB" + ("" if room.inodes is None else f" and {room.inodes:,} inodes")
-    mend = f"Free some on the file system of {shlex.quote(str(folder))}."
+    mend = f"Free some on the file system of {quoted(str(folder))}."
     if room.bytes < _ALMOST_NONE_BYTES or room.inodes == 0:
         return Check("space", Verdict.PROBLEM, f"hardly anything is free: {found}", mend)
     few = room.inodes is not None and room.inodes < _LEAST_INODES
@@ -185,13 +185,13 @@ def _lacking(path: Path, name: str, modes: int) -> Iterator[tuple[str, str]]:
         if modes & mode and not os.access(path, mode, effective_ids=effective)
     ]
     what = " or ".join(word for word, _ in lacking)
-    quoted = shlex.quote(str(path))
+    here = quoted(str(path))
     owner = os.stat(path, follow_symlinks=False).st_uid
-    fix = f"chmod u+{''.join(letter for _, letter in lacking)} {quoted}"
+    fix = f"chmod u+{''.join(letter for _, letter in lacking)} {here}"
     if owner != os.geteuid():
-        fix = f"sudo chown {os.geteuid()} {quoted}"
+        fix = f"sudo chown {os.geteuid()} {here}"
     elif os.stat(path, follow_symlinks=False).st_mode & 0o200 and lacking == [words[_WRITE]]:
-        fix = f"Mount the file system of {quoted} so that it can be written."
+        fix = f"Mount the file system of {here} so that it can be written."
     yield f"{name or CLAUDE_DIR} cannot be {what}", fix
 
 
@@ -209,7 +209,7 @@ def journal(database: Path) -> Check:
         "journal-mode",
         Verdict.WARNING,
         f"{DATABASE} is in journal mode {mode}: readers and writers wait for each other",
-        f"sqlite3 {shlex.quote(str(database))} 'PRAGMA journal_mode = WAL' (a sync sets it too)",
+        f"sqlite3 {quoted(str(database))} 'PRAGMA journal_mode = WAL' (a sync sets it too)",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from syncd.files import FileReplica
 from syncd.heartbeat import agents
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.retirement import Retirement, Stage, left_files, retirement, undoing
+from syncd.shell import quoted
 from syncd.store import Store
 from syncd.trees import digest
 from syncd.verify import patience_beside, verify
@@ -61,7 +61,7 @@ def retirement_check(project: Path, known: Retirement) -> Check:
     undo = undoing(project, known)
     if not known.is_done:
         retiring = known.stage is Stage.RETIRING
-        mend = f"syncd retire {shlex.quote(str(project))}" if retiring else undo
+        mend = f"syncd retire {quoted(str(project))}" if retiring else undo
         found = f"{known.stage} it was cut off"
         return Check("retirement", Verdict.WARNING, found, f"Finish it: {mend}")
     archive = project / CLAUDE_DIR / known.archive

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from syncd.checkup.check import Check, Verdict, good, made
 from syncd.checkup.disk import journal_mode
 from syncd.errors import ConfigError
 from syncd.names import CLAUDE_DIR
+from syncd.shell import quoted
 from syncd.syscalls import watched_inodes
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
@@ -169,7 +169,7 @@ def _registry(path: Path) -> Check:
         "registry",
         Verdict.NOTE,
         f"{path} is in journal mode {mode}: readers and writers wait for each other",
-        f"sqlite3 {shlex.quote(str(path))} 'PRAGMA journal_mode = WAL'",
+        f"sqlite3 {quoted(str(path))} 'PRAGMA journal_mode = WAL'",
     )
 
 

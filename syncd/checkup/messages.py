@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from syncd.files import FileReplica
 from syncd.names import CLAUDE_DIR
 from syncd.repair import repair_files
 from syncd.report import number_of
+from syncd.shell import quoted
 from syncd.store import Store
 from syncd.verify import Verification
 
@@ -31,7 +31,7 @@ class MessageChecks:
         self._store = store
         self._files = files
         self._found = found
-        self._quoted = shlex.quote(str(project))
+        self._quoted = quoted(str(project))
 
     def all(self) -> Iterator[Check]:
         yield self.sides()
@@ -109,7 +109,7 @@ class MessageChecks:
             return good("dates", "nothing is dated in the future")
         parts = [number_of(len(files), "file")] if files else []
         parts += [number_of(len(rows), "row")] if rows else []
-        path = shlex.quote(str(self._project / CLAUDE_DIR / files[0])) if files else ""
+        path = quoted(str(self._project / CLAUDE_DIR / files[0])) if files else ""
         mend = (
             f"If the clock is right: touch {path}"
             if files

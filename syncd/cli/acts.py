@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.report import Report, worst_exit_code
 from syncd.retirement import refusal, retirement
+from syncd.shell import joined
 from syncd.sides import Side
 from syncd.store import Store
 
@@ -126,7 +126,7 @@ def call(project: Path, verb: str, message_id: str | None = None, *options: str)
         words += ["--project", str(project)]
     if message_id is not None and is_option:
         words += ["--", message_id]
-    return shlex.join(words)
+    return joined(words)
 
 
 def where_now(project: Path, ids: Iterable[str]) -> dict[str, str]:

@@ -80,21 +80,20 @@ def retired(known: Retirement) -> str:
 
 def _retirement(report: Report, known: Retirement) -> Iterator[Line]:
     """Yield what is left to do in a retired project."""
-    import shlex  # few projects are retired
-
     from syncd.retirement import undoing
+    from syncd.shell import quoted  # few projects are retired
 
     undo = undoing(Path(report.path), known)
     if known.stage == "retiring":
         yield "  retiring it was cut off: not all that is packed is removed", Tone.ATTENTION
-        yield f"  → Finish it: syncd retire {shlex.quote(report.path)}", Tone.HINT
+        yield f"  → Finish it: syncd retire {quoted(report.path)}", Tone.HINT
     elif known.stage == "restoring":
         yield "  restoring it was cut off: not all is back", Tone.ATTENTION
         yield f"  → Finish it: {undo}", Tone.HINT
     elif report.left:
         for path in report.left:
             yield f"  {path} stands there, and no new client sees it", Tone.ATTENTION
-        project = shlex.quote(report.path)
+        project = quoted(report.path)
         yield (
             "  → If an old client wrote it, bring the folders back and all in step: "
             f"{undo} && syncd sync {project}",

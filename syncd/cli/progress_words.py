@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime
 
 from syncd.cli.findings import number_of
 from syncd.cli.output import Tone
 from syncd.progress import Change, Progress, Stage, Survey, Window
+from syncd.shell import joined
 from syncd.sides import Side
 
 STAGES = {
@@ -53,7 +53,7 @@ def explanation(one: Progress, window: Window) -> str:
 
 def retire_call(one: Progress) -> str:
     """Return the command that retires a project."""
-    return shlex.join(["syncd", "retire", str(one.project)])
+    return joined(["syncd", "retire", str(one.project)])
 
 
 def whose(change: Change) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from syncd.names import CLAUDE_DIR
 from syncd.reinstate import Reinstating, reinstate
 from syncd.retire import Reason, Retiring
 from syncd.retirement import undoing
+from syncd.shell import quoted
 
 app = typer.Typer()
 
@@ -174,5 +174,5 @@ def _print_undone(found: Reinstating, *, dry_run: bool) -> None:
         output.say(f"{project}: would bring back {files} from {found.archive}")
     else:
         output.say(f"{project}: {files} brought back from {found.archive}", Tone.GOOD)
-        call = f"syncd sync {shlex.quote(project)}"
+        call = f"syncd sync {quoted(project)}"
         output.say(f"  → Bring both sides in step: {call}, or let the agent do it", Tone.HINT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +16,7 @@ from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_roots
 from syncd.errors import ReplicaError
 from syncd.service import Kind, Service
+from syncd.shell import joined
 
 _commands = typer.Typer()
 app = typer.Typer()
@@ -77,7 +77,7 @@ def install(
         output.say(f"  {reason}", Tone.ATTENTION)
     if state == "not started":
         calls = service.calls_to_start(kind, path, anew=True)
-        output.say(f"  → Start it: {' && '.join(map(shlex.join, calls))}", Tone.HINT)
+        output.say(f"  → Start it: {' && '.join(map(joined, calls))}", Tone.HINT)
     else:
         words = "the service runs" if state == "running" else "the first look still goes on"
         output.say(f"  {words}; its log: {_log(kind)}", Tone.GOOD)
@@ -111,7 +111,7 @@ def uninstall(json: Json = False) -> int:
     output.say(f"{path}: {'removed' if was_there else 'there is no such service'}")
     if reason:
         output.say(f"  {reason}", Tone.ATTENTION)
-        call = shlex.join(service.calls_to_stop(kind, path)[0])
+        call = joined(service.calls_to_stop(kind, path)[0])
         output.say(f"  → If its agent still runs, stop it in a session of yours: {call}", Tone.HINT)
     return 0
 
