@@ -105,7 +105,7 @@ def code_of(report: Report) -> ExitCode:
 def print_state(report: Report, *, done: bool) -> None:
     """Print what the cycle met that needs a person, and (not ``done``) that nothing was done."""
     if report.error is not None:
-        output.tell(f"{report.path}: {report.error}", Tone.BAD)
+        output.tell(output.of_project(report.path, report.error), Tone.BAD)
         if report.hint:
             output.tell(f"  → {report.hint}", Tone.HINT)
         return

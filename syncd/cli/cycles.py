@@ -117,7 +117,7 @@ def _one(orders: Orders, flags: dict[str, Any], project: Path) -> tuple[Report, 
 
 def _print(report: Report, *, dry_run: bool) -> None:
     if report.error is not None:
-        output.tell(f"{report.path}: {report.error}", Tone.BAD)
+        output.tell(output.of_project(report.path, report.error), Tone.BAD)
         if report.hint:
             output.tell(f"  → {report.hint}", Tone.HINT)
         return

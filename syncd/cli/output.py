@@ -125,6 +125,11 @@ def complain(sentence: str, hint: str = "") -> None:
         tell(f"  → {hint}", Tone.HINT)
 
 
+def of_project(path: str, sentence: str) -> str:
+    """Return a sentence with the project that it is of, unless that is its subject already."""
+    return sentence if sentence.startswith(f"{path} ") else f"{path}: {sentence}"
+
+
 def _print(text: str, tone: Tone, stream: TextIO) -> None:
     line = shown(text)
     if tone.value and in_colour(stream):
