@@ -109,8 +109,11 @@ def each_version(store: Store, message_id: str | None = None) -> Iterator[Histor
             yield kept
 
 
-def version_of(store: Store, message_id: str, version: int | None) -> HistoryEntry:
-    """Return a version of a message, the latest by default; raises `UsageError` for none."""
+def version_of(store: Store, message_id: str | None, version: int | None) -> HistoryEntry:
+    """Return a version of a message, the latest by default; raises `UsageError` for none.
+
+    Without an id, which may be one that nobody can type, it is a version of any message.
+    """
     if version is None:
         sql = "SELECT max(version) FROM syncd_history WHERE id = ?"
         version = store.connection.execute(sql, (message_id,)).fetchone()[0]
@@ -120,10 +123,11 @@ def version_of(store: Store, message_id: str, version: int | None) -> HistoryEnt
                 hint="'syncd history' lists what it has.",
             )
     kept = store.chronicle.kept(version) if 0 <= version <= _MOST else None
-    if kept is None or kept.id != message_id:
+    if kept is None or message_id not in (None, kept.id):
+        whose = f" of {message_id!r}" if message_id is not None else ""
         raise UsageError(
-            f"the history has no version {version} of {message_id!r}",
-            hint="'syncd history' with the id lists its versions.",
+            f"the history has no version {version}{whose}",
+            hint="'syncd history' lists what it has.",
         )
     return kept
 

@@ -183,6 +183,24 @@ def test_a_conflict_is_resolved_either_way_on_both_sides_and_that_is_undone(
         assert_quiet(shop)
 
 
+def test_a_version_of_a_row_whose_id_nobody_can_type_is_shown_by_its_number(
+    call: Call, shop: Project
+) -> None:
+    shop.sync()
+    names = "(id, from_project, to_project, subject, body, created_at)"
+    shop.sql(
+        f"INSERT INTO messages {names} VALUES (x'00ff', 'a', 'b', 'S', 'Words.', '2026-02-20')"
+    )
+    shop.sync()
+    shop.sql("DELETE FROM messages WHERE id = x'00ff'")
+    (number,) = [one["number"] for one in call("history", "--json").json["history"]]
+    shown = call("show", "--version", number)
+    assert (0, True) == (shown.code, shown.out.endswith("\nWords."))
+    assert "Words." == call("show", "--version", number, "--json").json["row"]["body"]
+    assert 2 == call("show", "--version", number + 1).code
+    assert 2 == call("show").code
+
+
 def test_all_conflicts_are_resolved_at_once(call: Call, shop: Project) -> None:
     keys = in_conflicts(shop, 1, 2, 3)
 

@@ -8,7 +8,7 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -134,17 +134,29 @@ def _print_lines(lines: list[_Line]) -> None:
 
 @app.command(cls=Command, epilog="Example: syncd show msg-20260220-201500 --version 12")
 def show(
-    message_id: MessageId,
+    message_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ID",
+            help="A message's id, or as much of its beginning as no other has; not needed for a "
+            "version.",
+            show_default=False,
+        ),
+    ] = None,
     version: VersionNumber = None,
     of_project: OfProject = None,
     json: Json = False,
 ) -> int:
     """Show a message as it stands now, or (--version) as it stood: the file's bytes, or the row."""
     started = time.monotonic()
+    if message_id is None and version is None:
+        raise UsageError(
+            "show takes an id, or the number of a version", hint="'syncd history' lists both."
+        )
     project, settings = project_and_settings(of_project)
     with opened(project) as store, store.reading():
-        key = past.find(store, message_id)
-        if version is None:
+        key = past.find(store, message_id) if message_id is not None else None
+        if key is not None and version is None:
             with FileReplica(project, max_bytes=settings.max_bytes) as files:
                 shown = _standing(project, store, files, key)
         else:
@@ -181,7 +193,7 @@ class _Shown:
         row = self.row
         if row is not None:
             row = {name: _plain(value) for name, value in row.items()}
-        return {"id": self.id, **self.about, "file": file, "row": row}
+        return {"id": _plain(self.id), **self.about, "file": file, "row": row}
 
 
 def _standing(project: Path, store: Store, files: FileReplica, key: str) -> _Shown:
