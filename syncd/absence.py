@@ -7,6 +7,7 @@ the guard agreed to the whole.
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from typing import NamedTuple
 
 from syncd.chronicle import QuarantineEntry
@@ -14,7 +15,7 @@ from syncd.config import Config
 from syncd.copies import Twins
 from syncd.files import FileReplica
 from syncd.found import Found
-from syncd.guard import Gone, Halt, guard, lost_in, still_gone
+from syncd.guard import Halt, guard, still_gone
 from syncd.look import Look, look_again, losses
 from syncd.names import is_row_key, row_key
 from syncd.orders import Orders
@@ -30,13 +31,13 @@ class Absent(NamedTuple):
 
     ``gone`` has the former paths of messages that stand in no file any more, ``moved`` the paths at
     which others stand now, ``unknown`` are ids whose file may be one that cannot be read.
-    ``lost`` counts what is gone on either side. With a ``halt`` nothing may be applied.
+    ``lost`` are all that are gone on a side. With a ``halt`` nothing may be applied.
     """
 
     gone: dict[str, str]
     moved: dict[str, str]
     unknown: set[str]
-    lost: int
+    lost: set[str]
     halt: Halt | None
 
 
@@ -83,18 +84,16 @@ class Absence:
         gone = self._confirmed(look) | self._displaced(look)
         elsewhere = self._elsewhere(look, gone, quarantine, twins) if gone else {}
         gone = {key: path for key, path in gone.items() if key not in elsewhere}
-        found = self._losses(look, gone)
-        halt = self._guard(found)
+        halt = self._guard(look, gone)
         if halt is not None and look.cleaned_up:
             # What looks like a clean-up may be a part of the loss.
             look.cleaned_up.clear()
-            found = self._losses(look, gone)
-            halt = self._guard(found)
+            halt = self._guard(look, gone)
         return Absent(
             gone=gone,
             moved={key: path for key, path in elsewhere.items() if path is not None},
             unknown={key for key, path in elsewhere.items() if path is None},
-            lost=lost_in(found),
+            lost=gone.keys() | look.gone_rows,
             halt=halt,
         )
 
@@ -178,15 +177,16 @@ class Absence:
                     found.setdefault(key, None)
         return found
 
-    def _losses(self, look: Look, gone_files: dict[str, str]) -> list[Gone]:
+    def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
         orders = self._orders
         if orders.one_way or not (gone_files or look.vanished or look.gone_rows):
-            return []
+            return None
         known = self._store.folders() or {}
+        is_decided = orders.restore or self._accepts(gone_files.keys() | look.gone_rows)
 
         def trouble_of(folder: str) -> str:
             found = look.folders.get(folder) or self._files.folder_state(folder)
-            if orders.is_decision and not found.is_closed:
+            if is_decided and not found.is_closed:
                 return ""
             if found.identity is None:
                 return found.trouble
@@ -199,17 +199,14 @@ class Absence:
             for key, path in look.vanished.items()
             if key not in gone_files and trouble_of(path.rpartition("/")[0])
         }
-        return list(losses(self._store, look, gone_files | in_trouble, trouble_of))
-
-    def _guard(self, found: list[Gone]) -> Halt | None:
-        orders = self._orders
-        if not orders.is_decision:
-            return guard(found) or (still_gone(found) if self._halted else None)
-        if orders.decided is not None and orders.accept_deletes and lost_in(found) > orders.decided:
-            halt = guard(found) or still_gone(found)
-            end = f"; a person decided on {orders.decided}"
+        found = losses(self._store, look, gone_files | in_trouble, trouble_of)
+        if is_decided:
+            # Nobody can decide what becomes of messages of which nothing can be told.
+            halt = guard(one for one in found if one.trouble)
+            end = "; nothing can be decided before that is mended"
             return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
-        # Nobody can decide what becomes of messages of which nothing can be told.
-        halt = guard(loss for loss in found if loss.trouble)
-        end = "; nothing can be decided before that is mended"
-        return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
+        return guard(found) or (still_gone(found) if self._halted else None)
+
+    def _accepts(self, lost: Set[str]) -> bool:
+        """Tell whether a person has accepted that these are deleted: the halt told of them all."""
+        return self._orders.accept_deletes and lost <= self._store.lost()

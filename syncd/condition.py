@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Set
 from typing import Any
 
 from syncd.apply import Applier
@@ -20,29 +20,23 @@ from syncd.snapshot import MISSING
 from syncd.store import Store
 
 _AT_ONCE = 1000  # in a transaction, of which each takes some µs
+_DECISIONS = _RESTORE, _ACCEPT_DELETES = "restore", "accept-deletes"
 
 
 def with_decision(store: Store, orders: Orders) -> Orders:
-    """Return the orders with what a person decided of a halt, also where a crash cut that off."""
-    if orders.one_way:
+    """Return the orders with what a person decided of a halt, where a crash cut that off."""
+    decision = store.state("decision")
+    if decision not in _DECISIONS or orders.one_way or orders.is_decision:
         return orders
-    if orders.is_decision:
-        halt = store.halt()
-        return orders._replace(decided=halt.lost) if halt is not None else orders
-    match store.state("decision"):
-        case [("restore" | "accept-deletes") as what, int(gone)]:
-            restore = what == "restore"
-            return orders._replace(
-                paths=None, restore=restore, accept_deletes=not restore, decided=gone
-            )
-    return orders
+    restore = decision == _RESTORE
+    return orders._replace(paths=None, restore=restore, accept_deletes=not restore)
 
 
-def note_decision(store: Store, orders: Orders, gone: int) -> None:
-    """Note what is decided of so many messages that are gone: a crash may cut off what follows."""
+def note_decision(store: Store, orders: Orders, gone: Collection[str]) -> None:
+    """Note what is decided of messages that are gone: a crash may cut off what follows."""
     if orders.is_decision and gone and not orders.dry_run:
         with store.writing(mute=False):
-            store.set_state("decision", ["restore" if orders.restore else "accept-deletes", gone])
+            store.set_state("decision", _RESTORE if orders.restore else _ACCEPT_DELETES)
 
 
 def drop_decision(store: Store) -> None:
@@ -53,13 +47,25 @@ def drop_decision(store: Store) -> None:
 
 
 def record_condition(
-    store: Store, files: FileReplica, report: Report, orders: Orders, look: Look
+    store: Store,
+    files: FileReplica,
+    report: Report,
+    orders: Orders,
+    look: Look,
+    lost: Set[str],
 ) -> None:
-    """Record the halt, the folders' identities and the time, where any of them changed."""
-    halt = _standing_halt(store, files, report, orders, look)
+    """Record the halt, the folders' identities and the time, where any of them changed.
+
+    ``lost`` are the messages that are gone on a side.
+    """
+    halt, was = report.halt, store.halt()
+    if halt is None:
+        halt, lost = _standing_halt(store, files, report, orders, look)
     changes: dict[str, object] = {}
-    if store.halt() != halt and not orders.one_way:
+    if was != halt and not orders.one_way:
         changes["halt"] = halt
+    if store.lost() != lost and not orders.one_way:
+        changes["lost"] = sorted(lost) or None
     known = store.folders() or {}
     folders = dict(known)
     if report.halt is None and (look.folders or report.counts.changes()):
@@ -93,33 +99,32 @@ def record_condition(
         with store.writing(durable=changes.keys() != {"last_cycle"}, mute=False):
             for name, value in changes.items():
                 store.set_state(name, value)
-            if "halt" in changes:
+            if "halt" in changes and (was and was.cause) != (halt and halt.cause):
                 told = halt_entry(now_text(), halt.cause if halt is not None else None)
                 store.chronicle.add_to_journal([told])
 
 
 def _standing_halt(
     store: Store, files: FileReplica, report: Report, orders: Orders, look: Look
-) -> Halt | None:
-    """Return the halt that stands after a cycle.
+) -> tuple[Halt | None, Set[str]]:
+    """Return the halt that stands after a cycle that was none, and the messages that are gone.
 
     A decision is for one cycle. Where that could not carry all of it out, the project is halted
     until nothing is gone any more, or a person decides again.
     """
-    if report.halt is not None:
-        return report.halt
     is_undone = report.error is not None or (orders.restore and bool(report.unsettled))
     if not (orders.is_decision and is_undone):
-        return None
+        return None, frozenset()
     records = store.records.of(look.vanished.keys() | look.gone_rows)
     standing = files.listed(record.path for record in records.values())
     gone_files = {key for key, record in records.items() if record.path not in standing}
-    gone = len(gone_files.union(store.rows.gone_ids(records)))
+    gone = gone_files.union(store.rows.gone_ids(records))
     if not gone:
-        return None
+        return None, frozenset()
     step = "brought back" if orders.restore else "deleted on the other side"
     side = Side.FILE if gone_files else Side.DB
-    return Halt(f"what is gone could not all be {step}", side, gone, store.rows.count(), gone)
+    cause = f"what is gone could not all be {step}"
+    return Halt(cause, side, len(gone), store.rows.count()), gone
 
 
 def record_findings(applier: Applier, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:
@@ -148,17 +153,18 @@ def record_findings(applier: Applier, look: Look, quarantine: dict[str, Quaranti
     if not (released or news or heard or unheard or lost_twins or new_twins):
         return
     at, chronicle = now_text(), store.chronicle
-    told = [
-        *(
-            JournalEntry(at, one.id, None, QUARANTINED, why=one.problem.reason, path=one.path)
-            for one in news
-        ),
-        *(JournalEntry(at, one.id, None, RELEASED, path=one.path) for one in released),
-    ]
-    acts: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
-        *((chronicle.forget_quarantine, (path,)) for path in ended),
-        *((chronicle.save_quarantine, (entry,)) for entry in news),
-        *((chronicle.add_to_journal, ([entry],)) for entry in told),
+    acts: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+    for entry in news:
+        reason = entry.problem.reason
+        told = JournalEntry(at, entry.id, None, QUARANTINED, why=reason, path=entry.path)
+        acts += [(chronicle.save_quarantine, (entry,)), (chronicle.add_to_journal, ([told],))]
+    for entry in released:
+        told = JournalEntry(at, entry.id, None, RELEASED, path=entry.path)
+        acts += [
+            (chronicle.forget_quarantine, (entry.path,)),
+            (chronicle.add_to_journal, ([told],)),
+        ]
+    acts += [
         *((store.twins.forget, (path,)) for path in lost_twins),
         *((store.twins.save, (path, *twin)) for path, twin in new_twins.items()),
         *((store.add_to_feed, (key,)) for key in unheard),

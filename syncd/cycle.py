@@ -170,7 +170,7 @@ class _Cycle:
         elif not orders.dry_run:
             self.store.thin_feed(look.feed)
         if not orders.dry_run:
-            record_condition(self.store, self.files, self.report, orders, look)
+            record_condition(self.store, self.files, self.report, orders, look, absent.lost)
             if look.folders:
                 self.store.prune(self.config.history_days, self.config.journal_days)
         self._summarise(notes)

@@ -32,16 +32,12 @@ class Gone(NamedTuple):
 
 
 class Halt(NamedTuple):
-    """Why nothing is applied in a project until a person decides or the cause goes away.
-
-    ``gone`` and ``expected`` are what the cause speaks of, ``lost`` is all that is gone anywhere.
-    """
+    """Why nothing is applied in a project until a person decides or the cause goes away."""
 
     cause: str
     side: Side
     gone: int
     expected: int
-    lost: int
 
     def as_json(self, project: str) -> dict[str, Any]:
         """Return the halt as ``--json`` prints it, with the ways out."""
@@ -66,33 +62,33 @@ class Halt(NamedTuple):
         )
 
 
-def lost_in(losses: Iterable[Gone]) -> int:
-    """Return how much these losses are together."""
+def _lost_in(losses: Iterable[Gone]) -> int:
     return sum(loss.gone for loss in losses)
 
 
 def guard(losses: Iterable[Gone]) -> Halt | None:
     """Return the halt that these losses call for; None when the cycle may go on."""
     losses = list(losses)
-    lost = lost_in(losses)
     troubled = [loss for loss in losses if loss.gone and loss.trouble]
     if troubled:
         where = ", ".join(f"{loss.mailbox} {loss.trouble}" for loss in troubled)
-        gone, expected = lost_in(troubled), sum(loss.expected for loss in troubled)
-        cause = f"{where}: {_count(gone)} of the baseline gone"
-        return Halt(cause, troubled[0].side, gone, expected, lost)
+        gone, expected = _lost_in(troubled), sum(loss.expected for loss in troubled)
+        more = _lost_in(losses) - gone
+        also = f", and {more} more" if more else ""
+        cause = f"{where}: {_count(gone)} of the baseline gone{also}"
+        return Halt(cause, troubled[0].side, gone, expected)
     for side in Side:
-        gone = lost_in(loss for loss in losses if loss.side is side)
+        gone = _lost_in(loss for loss in losses if loss.side is side)
         expected = sum(loss.expected for loss in losses if loss.side is side)
         if gone > max(FREE_DELETES, FREE_SHARE * expected):
             where = "files" if side is Side.FILE else "rows"
             cause = f"{gone} of {expected} {where} are gone at once"
-            return Halt(cause, side, gone, expected, lost)
+            return Halt(cause, side, gone, expected)
     for loss in losses:
         if loss.gone == loss.expected >= 2:
             what = "files" if loss.side is Side.FILE else "rows"
             cause = f"all {loss.expected} {what} of {loss.mailbox} are gone at once"
-            return Halt(cause, loss.side, loss.gone, loss.expected, lost)
+            return Halt(cause, loss.side, loss.gone, loss.expected)
     return None
 
 
@@ -103,12 +99,12 @@ def still_gone(losses: Iterable[Gone]) -> Halt | None:
     """
     losses = list(losses)
     for side in Side:
-        gone = lost_in(loss for loss in losses if loss.side is side)
+        gone = _lost_in(loss for loss in losses if loss.side is side)
         if gone:
             expected = sum(loss.expected for loss in losses if loss.side is side)
             what = "files" if side is Side.FILE else "rows"
             cause = f"{gone} of {expected} {what} are still gone"
-            return Halt(cause, side, gone, expected, lost_in(losses))
+            return Halt(cause, side, gone, expected)
     return None
 
 

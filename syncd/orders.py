@@ -12,9 +12,9 @@ class Orders(NamedTuple):
     paths, and rows as ``messaging.db#id``, that were gone at an earlier look already; ``fresh`` are
     paths that an earlier look read too early to trust their stamps. ``one_way`` changes rows only
     and deletes nothing; ``dry_run`` changes nothing. ``restore`` writes again what is gone on one
-    side; ``accept_deletes`` passes the guard, but for no more than the ``decided`` that were gone
-    when the project halted. With ``wait`` the cycle itself looks twice, where the agent would come
-    back later. ``cause`` is what the journal says of changes that a command asked for.
+    side; ``accept_deletes`` passes the guard, for the messages that the project's halt told of.
+    With ``wait`` the cycle itself looks twice, where the agent would come back later. ``cause`` is
+    what the journal says of changes that a command asked for.
     """
 
     paths: frozenset[str] | None = None
@@ -25,7 +25,6 @@ class Orders(NamedTuple):
     dry_run: bool = False
     restore: bool = False
     accept_deletes: bool = False
-    decided: int | None = None
     wait: bool = True
     cause: str = ""
 

@@ -169,11 +169,16 @@ class Store(Database):
     def halt(self) -> Halt | None:
         """Return why the project is halted; None where it is not."""
         match self.state("halt"):
-            case [str(cause), ("file" | "db") as side, int(gone), int(expected), int(lost)]:
+            case [str(cause), ("file" | "db") as side, int(gone), int(expected)]:
                 from syncd.guard import Halt  # needed by few
 
-                return Halt(cause, Side(side), gone, expected, lost)
+                return Halt(cause, Side(side), gone, expected)
         return None
+
+    def lost(self) -> frozenset[str]:
+        """Return the messages that are gone, as the project's halt told of them."""
+        ids = self.state("lost")
+        return frozenset(map(str, ids)) if isinstance(ids, list) else frozenset()
 
     def folders(self) -> dict[str, tuple[int, ...]] | None:
         """Return what tells the mailbox folders from others in their places; None for no cycle."""

@@ -374,7 +374,7 @@ def test_g6_what_could_not_be_brought_back_is_not_deleted_by_the_next_cycle(
     report = crowd.cycle(restore=True)
     assert ("permission denied" in (report.error or ""), 1) == (True, report.counts.files_created)
     (halt,) = crowd.sql("SELECT value FROM syncd_state WHERE key = 'halt'")[0]
-    assert ["what is gone could not all be brought back", "file", 1, 50, 1] == json.loads(halt)
+    assert ["what is gone could not all be brought back", "file", 1, 50] == json.loads(halt)
     assert_halted(crowd, "1 of 50 files are still gone")
     monkeypatch.undo()
     assert 1 == crowd.sync(restore=True).counts.files_created
@@ -404,7 +404,7 @@ def test_g16_a_dry_run_heeds_a_decision_that_a_crash_cut_off(crowd: Project, dec
         path.unlink()
     assert_halted(crowd, "40")
     sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
-    crowd.sql(sql, "decision", json.dumps([decision, 40]))
+    crowd.sql(sql, "decision", json.dumps(decision))
     with nothing_written(crowd):
         told = crowd.cycle(dry_run=True)
     assert (told.halt, 40) == (None, told.counts.changes())
@@ -461,11 +461,26 @@ def test_g6_deletes_are_accepted_for_no_more_than_the_halt_told_of(crowd: Projec
     assert_halted(crowd, "40")
     archive = crowd.file("inbox/.archive").rename(crowd.path / "unmounted")
     assert_halted(
-        crowd, "50 of 50 files are gone at once; a person decided on 40", accept_deletes=True
+        crowd,
+        "inbox/.archive is missing: 10 messages of the baseline gone, and 40 more",
+        accept_deletes=True,
     )
     archive.rename(crowd.file("inbox/.archive"))
     assert 40 == crowd.cycle(accept_deletes=True).counts.rows_deleted
     assert_quiet(crowd)
+
+
+def test_g6_deletes_that_no_halt_told_of_are_not_accepted(crowd: Project) -> None:
+    inbox = inbox_files(crowd)
+    aside = [path.rename(crowd.path / path.name) for path in inbox[:25]]
+    assert_halted(crowd, "25 of 50", accept_deletes=True)
+    for path in aside:
+        path.rename(crowd.file(f"inbox/{path.name}"))
+    for path in inbox[-25:]:
+        path.unlink()
+    assert_halted(crowd, "25 of 50", accept_deletes=True)
+    assert 25 == crowd.cycle(accept_deletes=True).counts.rows_deleted
+    assert {path.stem for path in inbox[:-25]} < crowd.rows().keys()
 
 
 def test_g6_what_seemed_to_be_a_clean_up_counts_as_soon_as_the_project_halts(
@@ -496,13 +511,15 @@ def test_g6_a_decision_that_is_interrupted_is_dropped(
 def test_g6_a_decision_that_a_crash_cut_off_is_for_no_more_than_was_gone_then(
     crowd: Project,
 ) -> None:
-    for path in inbox_files(crowd):
+    inbox = inbox_files(crowd)
+    for path in inbox:
         path.unlink()
     assert_halted(crowd, "40")
+    ids = [path.stem for path in inbox][1:]
     sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
-    crowd.sql(sql, "decision", json.dumps(["accept-deletes", 39]))
+    crowd.sql(sql, "lost", json.dumps(ids))
+    crowd.sql(sql, "decision", json.dumps("accept-deletes"))
     assert_halted(crowd, "40")
-    assert [] == crowd.sql("SELECT 1 FROM syncd_state WHERE key = 'decision' AND value NOT NULL")
     assert 40 == crowd.cycle(accept_deletes=True).counts.rows_deleted
 
 
