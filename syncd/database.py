@@ -23,6 +23,7 @@ DROPPED_AT_ONCE = 2000
 DROPPING_S = 0.02
 _SHORTEST_REST_S = 0.001
 _SERIES_S = 0.1
+_FILES_OF_ONE = 4  # itself, -wal, -shm, and one to spare
 _LOOK_S = 0.001  # some 15 µs are spent on a look
 
 
@@ -230,8 +231,11 @@ class Database:
             rest_s = 0.0
         if rest_s > _SHORTEST_REST_S:
             time.sleep(rest_s)
+        now = time.monotonic()
         if version != self._seen_version or now - self._free_at > _SERIES_S:
-            self._series_began, self._series_held_s = time.monotonic(), 0.0
+            self._series_began, self._series_held_s = now, 0.0
+        # Where it was free for long, that is no credit for later.
+        self._series_began = max(self._series_began, now - 1.5 * self._series_held_s - _SERIES_S)
         self._seen_version = version
 
     @contextmanager
@@ -394,11 +398,16 @@ def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
 
 
 def _are_too_many_open(folder: Path) -> bool:
-    """Tell whether this process may open no more files, which SQLite says in no other words."""
+    """Tell whether this process may not open what a database takes; SQLite does not say that."""
+    opened = []
     try:
-        os.close(os.open(folder, os.O_RDONLY | os.O_CLOEXEC))
+        for _ in range(_FILES_OF_ONE):
+            opened.append(os.open(folder, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         return error.errno in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for fd in opened:
+            os.close(fd)
     return False
 
 

@@ -254,7 +254,7 @@ def compose(text: str) -> yaml.MappingNode:
 def _yaml_error(error: Exception) -> MessageError:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or _first_line(error)
-    if "nesting" in problem:
+    if problem.endswith("maximum nesting depth"):
         return MessageError("the front matter nests too deeply")
     return MessageError(
         f"the front matter is not YAML: {problem}",

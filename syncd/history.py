@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.chronicle import HistoryEntry, now_text
-from syncd.errors import MessageError, StaleReplica, SyncdError, UsageError
+from syncd.errors import LostTransaction, MessageError, StaleReplica, SyncdError, UsageError
 from syncd.files import FileReplica
 from syncd.found import place_of
 from syncd.journal import COMMANDED, JournalEntry
@@ -32,7 +32,7 @@ from syncd.store import Store
 CURRENT = "current"
 
 _MOST = 2**63 - 1  # SQLite's largest integer
-_SHORT_S = 0.02
+_SHORT_S, _AT_ONCE = 0.02, 50
 _BEFORE_RESTORE = "before a restore"
 _BEFORE_RESOLVE = "before a conflict was resolved"
 
@@ -330,51 +330,86 @@ def resolve_all(
 ) -> tuple[list[Resolved], list[tuple[str, SyncdError]]]:
     """Settle open conflicts, by message, by taking a side's values, or what stands now.
 
-    Returns what was settled, and what was not and why. Several messages share a transaction, while
-    it is a short one. The caller, who holds the project's lock, then runs a cycle.
+    Returns what was settled, and what was not and why. Several messages share a transaction, as
+    many as their values are found for in a moment. The caller, who holds the project's lock, then
+    runs a cycle.
     """
     settled: list[Resolved] = []
     failed: list[tuple[str, SyncdError]] = []
     left = deque(conflicts.items())
     while left:
-        now: list[Resolved] = []
-        with store.writing():
-            ends = time.monotonic() + _SHORT_S
-            while left and time.monotonic() < ends:
-                key, of_one = left.popleft()
-                try:
-                    with store.all_or_nothing():
-                        now.append(_resolve(project, store, key, of_one, take))
-                except (UsageError, MessageError) as error:
-                    failed.append((key, error))
-        settled += now
+        portion: list[_Settling] = []
+        ends = time.monotonic() + _SHORT_S
+        while left and len(portion) < _AT_ONCE and (not portion or time.monotonic() < ends):
+            key, of_one = left.popleft()
+            try:
+                portion.append(_Settling(key, of_one, _values_of(project, store, of_one, take)))
+            except UsageError as error:
+                failed.append((key, error))
+        settled += _settle(store, portion, failed)
     return settled, failed
 
 
-def _resolve(
-    project: Path, store: Store, message_id: str, conflicts: list[OpenConflict], take: str
-) -> Resolved:
+class _Settling(NamedTuple):
+    """A message whose conflicts are to be settled, and the values that its row is given."""
+
+    id: str
+    conflicts: list[OpenConflict]
+    values: dict[str, str | None]
+
+
+def _values_of(
+    project: Path, store: Store, conflicts: list[OpenConflict], take: str
+) -> dict[str, str | None]:
     lost = [conflict for conflict in conflicts if take not in (CURRENT, conflict.winner)]
+    try:
+        return {item.field: lost_value(project, store, item) for item in lost}
+    except MessageError as error:
+        raise UsageError(
+            f"the value that lost in {conflicts[0].id!r} cannot be taken: {error.sentence}",
+            hint="Keep what stands now: --take current",
+        ) from error
+
+
+def _settle(
+    store: Store, portion: list[_Settling], failed: list[tuple[str, SyncdError]]
+) -> list[Resolved]:
+    """Settle some in one transaction, or each in its own where a host's trigger undoes that."""
+    now: list[Resolved] = []
+    refused: list[tuple[str, SyncdError]] = []
+    try:
+        with store.writing():
+            for one in portion:
+                try:
+                    with store.all_or_nothing():
+                        now.append(_settle_one(store, one))
+                except LostTransaction:
+                    raise
+                except (UsageError, MessageError) as error:
+                    refused.append((one.id, error))
+    except LostTransaction as error:
+        if len(portion) == 1:
+            failed.append((portion[0].id, error))
+            return []
+        return [done for one in portion for done in _settle(store, [one], failed)]
+    failed += refused
+    return now
+
+
+def _settle_one(store: Store, one: _Settling) -> Resolved:
     before = None
-    if lost:
-        row = store.rows.of([message_id]).get(message_id)
+    if one.values:
+        row = store.rows.of([one.id]).get(one.id)
         if row is None:
             raise UsageError(
-                f"{message_id!r} stands nowhere any more",
+                f"{one.id!r} stands nowhere any more",
                 hint="'syncd restore' brings it back; '--take current' closes the conflict.",
             )
-        try:
-            values = {item.field: lost_value(project, store, item) for item in lost}
-            message = row.message()._replace(**values)  # type: ignore[arg-type]
-        except MessageError as error:
-            raise UsageError(
-                f"the value that lost in {message_id!r} cannot be taken: {error.sentence}",
-                hint="Keep what stands now: --take current",
-            ) from error
-        _, before = _set_row(store, message, values, _BEFORE_RESOLVE)
-    for conflict in conflicts:
-        store.chronicle.forget_conflict(message_id, conflict.field)
-    return Resolved(message_id, tuple(conflict.field for conflict in conflicts), before)
+        message = row.message()._replace(**one.values)  # type: ignore[arg-type]
+        _, before = _set_row(store, message, one.values, _BEFORE_RESOLVE)
+    for conflict in one.conflicts:
+        store.chronicle.forget_conflict(one.id, conflict.field)
+    return Resolved(one.id, tuple(conflict.field for conflict in one.conflicts), before)
 
 
 def losing_side(conflict: OpenConflict) -> Side:

@@ -136,8 +136,12 @@ def look_at(
     with store.reading():
         _note_feed(store, look)
         _note_rows(look, {entry.id for entry in look.feed}.union(ids))
-        look.released = [row_key(key) for key in look.odd_ids if not store.rows.has(key)]
-        look.odd_ids = [key for key in look.odd_ids if row_key(key) not in look.released]
+        odd, look.odd_ids = look.odd_ids, []
+        for key in odd:
+            if store.rows.has(key):
+                look.odd_ids.append(key)
+            else:
+                look.released.append(row_key(key))
         look.gone_rows = set(store.rows.gone_ids(look.ids))
         for record in store.records.at(paths):
             if files.look(record.path) is None:

@@ -82,7 +82,8 @@ def reinstate(
                 f"{project} was retired into {known.archive}, and {archive} is another archive",
                 hint=f"Bring back what it was retired with: {undoing(project, known)}",
             )
-        if known is None and _is_of_another(project, manifest):
+        is_here = archive.parent == project / CLAUDE_DIR
+        if known is None and not is_here and _is_of_another(project, manifest):
             raise UsageError(
                 f"{archive} is of {manifest.project}, and {project} has other messages",
                 hint="Name the project that it is of: syncd retire PROJECT --undo ARCHIVE",

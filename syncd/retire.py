@@ -210,8 +210,8 @@ def _reasons_of_node(base: Path, path: str, node: Node) -> Iterator[Reason]:
 
 
 def _was_synced(database: Path) -> bool:
-    with translated(database), Store.open_readonly(database) as opened:
-        return opened.folders() is not None
+    with translated(database), Database.open_readonly(database) as opened:
+        return bool(tables.names(opened.connection))
 
 
 def _marks(database: Path) -> tuple[object, ...]:

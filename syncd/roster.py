@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Roster:
         self._round: deque[Job] = deque()
         self._suspects: deque[Job] = deque()
         self._next_search = 0.0
+        self._ways: dict[str, Path] = {}
 
     # Finding
 
@@ -63,14 +64,24 @@ class Roster:
                 if project not in self.jobs and is_project(project):
                     self._add(project)
         if self._recursive:
-            roots = [root.resolve() for root in self._roots]
-            for project in _registered_projects():
+            roots, home = [root.resolve() for root in self._roots], Path.home()
+            for text in _registered_projects():
+                project = self._resolved(text)
                 inside = any(root == project or root in project.parents for root in roots)
-                if inside and project not in self.jobs and is_project(project):
+                is_meant = inside and (project != home or project in roots)
+                if is_meant and project not in self.jobs and is_project(project):
                     self._add(project)
         took = time.monotonic() - began
         # A large tree is walked less often: searching takes a small part of the time at most.
         self._next_search = began + max(self.config.discover_s, _SEARCH_SHARE * took)
+
+    def _resolved(self, text: str) -> Path:
+        """Return where a registered path leads, by ".." or a link; it is looked at once."""
+        if text not in self._ways:
+            self._ways[text] = Path(text)
+            with suppress(OSError, RuntimeError, ValueError):
+                self._ways[text] = Path(text).resolve()
+        return self._ways[text]
 
     def _add(self, project: Path) -> None:
         # Its settings are read in its first cycle, which tells of a wrong one, as any other does.
@@ -224,18 +235,14 @@ def _is_below_missing(project: Path) -> bool:
     return not os.path.isdir(project.parent)
 
 
-def _registered_projects() -> Iterator[Path]:
-    """Yield the projects that sessions were registered for; none when there is no registry."""
+def _registered_projects() -> list[str]:
+    """Return the projects that sessions were registered for; none when there is no registry."""
     path = Path.home() / CLAUDE_DIR / "session-registry.db"
     if not os.path.isfile(path):
-        return
+        return []
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as opened:
             rows = opened.execute("SELECT DISTINCT project_path FROM sessions").fetchall()
     except sqlite3.Error:
-        return
-    for (text,) in rows:
-        # Whatever a session wrote there: a way round by ".." or a link leads where it leads.
-        with suppress(OSError, RuntimeError, ValueError, TypeError):
-            if os.path.isabs(text):
-                yield Path(text).resolve()
+        return []
+    return [text for (text,) in rows if isinstance(text, str) and os.path.isabs(text)]

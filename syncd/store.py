@@ -202,7 +202,9 @@ class Store(Database):
         """
         without_conflict = f"NOT EXISTS ({_ITS_CONFLICTS})"
         not_last = "seq NOT IN (SELECT max(seq) FROM syncd_journal GROUP BY side)"
-        self._prune("syncd_history", _days_ago(history_days), without_conflict)
+        # What is kept once more, as of now, keeps its place: here the oldest need not be the first.
+        oldest = "SELECT min(at) FROM syncd_history WHERE at >= ''"
+        self._prune("syncd_history", _days_ago(history_days), without_conflict, oldest=oldest)
         until = _days_ago(journal_days)
         self._prune("syncd_journal", until, not_last, state=(PRUNED_UNTIL, until))
         self._prune("syncd_versions", time.time() - VERSION_MEMORY_S)
@@ -213,13 +215,15 @@ class Store(Database):
         until: str | float,
         unless: str = "1",
         state: tuple[str, str] | None = None,
+        oldest: str | None = None,
     ) -> None:
         """Drop of a table what is older than ``until`` and meets a condition."""
-        first = f"SELECT at FROM {table} WHERE typeof(at) = typeof(?) ORDER BY rowid LIMIT 1"
-        found = self.connection.execute(first, (until,)).fetchone()
+        kind = "text" if isinstance(until, str) else "real"
+        first = f"SELECT at FROM {table} WHERE typeof(at) = '{kind}' ORDER BY rowid LIMIT 1"
+        found = self.connection.execute(oldest or first).fetchone()
         now = time.time() if isinstance(until, float) else now_text()
         # One from when the clock was wrong tells nothing of those behind it.
-        if found is not None and not until <= found[0] <= now:
+        if found is not None and found[0] is not None and not until <= found[0] <= now:
             self.drop_rows(table, f"at < ? AND {unless}", [until], state=state)
 
     def forget_damaged(self) -> None:

@@ -174,6 +174,11 @@ def way_back(connection: sqlite3.Connection, missing: Sequence[str]) -> str | No
     sql = "SELECT EXISTS (SELECT 1 FROM syncd_baseline)"
     is_known = "syncd_baseline" in names and bool(connection.execute(sql).fetchone()[0])
     lost = next((column for column in missing if column in COLUMNS), None)
+    if "id" in missing:
+        return (
+            "Give the table another name, and every program of the family makes it as it should "
+            "be: ALTER TABLE messages RENAME TO messages_before"
+        )
     if not is_known or lost is None:
         return None
     return (

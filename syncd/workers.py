@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from syncd.errors import BusyError
 from syncd.job import Job
 from syncd.patience import tell_of_waits
 
@@ -32,6 +33,13 @@ class Workers:
         self._at_once = at_once
         self._most = most
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="cycle")
+        try:
+            self._pool.submit(int)  # from now on there is a thread
+        except RuntimeError as error:
+            raise BusyError(
+                "the system has no thread to give",
+                hint="Raise the limit of processes (ulimit -u, or TasksMax of the service).",
+            ) from error
         self._lock = threading.Lock()
         self._queue: deque[Job] = deque()
         self._running = 0
@@ -63,8 +71,8 @@ class Workers:
             and not self._is_stopping
         ):
             self._running += 1
-            # The pool has it in any case. Where the system has no thread to give, one that is there
-            # takes it, or the next that comes.
+            # The pool has it in any case. Where the system has no further thread to give, one that
+            # is there takes it.
             with suppress(RuntimeError):
                 self._pool.submit(self._run, self._queue.popleft())
 

@@ -60,8 +60,9 @@ def files_of(folder: Path) -> dict[str, tuple[str, Message]]:
         for path in sorted((base / name).glob("*.md")) if (base / name).is_dir() else []:
             relative = str(path.relative_to(base))
             place = Place(relative, mailbox_at(relative), str(folder), "2026-01-01T00:00:00")
-            message = parse(path.read_bytes(), place).message
-            found.setdefault(message.id, (relative, message))
+            with suppress(FileNotFoundError):  # of one that is just being deleted
+                message = parse(path.read_bytes(), place).message
+                found.setdefault(message.id, (relative, message))
     return found
 
 
@@ -577,8 +578,16 @@ def test_workers_go_on_where_the_system_has_no_thread_to_give(
 ) -> None:
     jobs = [Job(tmp_path / name, Schedule(load(environment={}))) for name in "abc"]
     done: list[Job] = []
-    workers = Workers(done.append, lambda: None, at_once=4, most=8)
     begin = threading.Thread.start
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(BusyError, match="no thread to give"):
+            Workers(done.append, lambda: None, at_once=4, most=8)
+    workers = Workers(done.append, lambda: None, at_once=4, most=8)
     refused: list[threading.Thread] = []
 
     def start(thread: threading.Thread) -> None:

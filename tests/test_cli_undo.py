@@ -247,6 +247,25 @@ def test_g9_conflicts_share_transactions_and_one_that_the_database_refuses_stays
     ]
 
 
+def test_a_trigger_that_rolls_all_back_costs_only_its_own_conflict(
+    call: Call, shop: Project
+) -> None:
+    keys = in_conflicts(shop, 1, 2, 3, 4)
+    shop.sql(
+        "CREATE TRIGGER no BEFORE UPDATE ON messages WHEN NEW.id LIKE '%-000002-%' "
+        "BEGIN SELECT RAISE(ROLLBACK, 'all of it'); END"
+    )
+    result = call("resolve", "--all", "--take", "db", "--json")
+    refused = [key for key in keys if "-000002-" in key]
+    assert (refused, [key for key in keys if key not in refused]) == (
+        [one["id"] for one in result.json["failed"]],
+        [one["id"] for one in result.json["resolved"]],
+    )
+    assert [BOTH_FILE if key in refused else BOTH_ROW for key in keys] == [
+        bodies(shop, key) for key in keys
+    ]
+
+
 def test_a_conflict_that_nobody_has_seen_yet_is_not_resolved(call: Call, shop: Project) -> None:
     seen, unseen = in_conflict(shop), shop.receive(2)
     shop.sync()

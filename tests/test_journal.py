@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncd import store as store_module
+from syncd.chronicle import now_text
 from syncd.journal import JournalEntry
 from syncd.names import DATABASE
 from syncd.store import Store
@@ -155,6 +156,14 @@ def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
     assert [("db", "new file"), ("file", "the row changed")] == [
         (side, why) for _, side, _, _, why in told(project)
     ]
+
+
+def test_a_version_that_is_kept_as_of_now_stops_no_pruning(project: Project) -> None:
+    project.sync()
+    project.sql("INSERT INTO syncd_history (at, id) VALUES (?, 'kept')", now_text())
+    project.sql("INSERT INTO syncd_history (at, id) VALUES ('2001-01-01T00:00:00+00:00', 'old')")
+    project.sync()
+    assert [("kept",)] == project.sql("SELECT id FROM syncd_history")
 
 
 def test_one_entry_from_when_the_clock_was_wrong_stops_no_pruning(project: Project) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -293,6 +294,15 @@ def test_a_project_that_was_never_synced_is_not_retired(tmp_path: Path, call: Ca
     done = call("retire", project.path)
     assert (3, True) == (done.code, "it was never synced" in done.out)
     assert not project.new.database.exists()
+
+
+def test_a_project_without_a_mailbox_folder_is_retired_too(tmp_path: Path, call: Call) -> None:
+    project = Project(tmp_path / "rows only")
+    shutil.rmtree(project.base)
+    project.base.mkdir()
+    assert {} == project.new.rows()
+    project.sync()
+    assert 0 == call("retire", project.path).code
 
 
 def test_retiring_waits_for_a_cycle_under_way(

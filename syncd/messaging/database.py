@@ -38,7 +38,8 @@ class MessagingDatabase:
     waited for up to ``busy_timeout_s``. Every method raises `BusyError` when that was not enough
     and `ReplicaError` when the file cannot be used; one that writes raises `StaleReplica` when
     the file was replaced meanwhile. All ``limit`` parameters take None for no limit. With
-    ``lazily`` the file is made by the first call, and nothing is raised before that.
+    ``lazily`` the file is made by the first call, in a folder that is made now if it can be, and
+    nothing is raised before that.
 
     "Newest first" goes by the text of ``created_at``, so that the index serves it: two messages
     less than a day apart may stand in the wrong order if their dates have different offsets.

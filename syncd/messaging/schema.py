@@ -78,8 +78,10 @@ def column_definition(name: str) -> str:
     """
     lines = map(str.strip, MESSAGES_DDL.splitlines())
     definition = next(line for line in lines if line.split()[0] == name).removesuffix(",")
-    is_empty = "NOT NULL" in definition and "DEFAULT" not in definition
-    return f"{definition} DEFAULT ''" if is_empty else definition
+    if "NOT NULL" not in definition or "DEFAULT" in definition:
+        return definition
+    value = "1970-01-01T00:00:00+00:00" if name == "created_at" else ""
+    return f"{definition} DEFAULT '{value}'"
 
 
 def create_contract(connection: sqlite3.Connection) -> None:
