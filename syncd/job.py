@@ -319,7 +319,7 @@ class Job:
         state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
         if state == self.last_state:
             return
-        self.last_state = state
+        was, self.last_state = self.last_state.partition(":")[0], state
         self.trouble = (report.error, report.hint) if report.error is not None else None
         if report.state is State.ERROR:
             log.error("%s: %s%s", self.project, report.error, report.hint and f" → {report.hint}")
@@ -330,6 +330,8 @@ class Job:
             log.info("%s: retired on %s: it is left alone", self.project, report.retired.at)
             for path in report.left:
                 log.warning("%s: %s stands there all the same", self.project, path)
+        elif was in (State.ERROR, State.HALTED, "defect"):
+            log.info("%s: goes on", self.project)
 
     def _log_quarantine(self, report: Report) -> None:
         """Log what is set aside and was not, or for another reason."""

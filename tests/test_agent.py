@@ -345,6 +345,7 @@ def test_g6_an_emptied_inbox_halts_and_the_agent_resumes_by_itself(tmp_path: Pat
         os.rename(tmp_path / "inbox-away", here / ".claude-mpm" / "inbox")
         NewClient(there).send(here, "After", "Words")
         wait_for(lambda: len(rows_of(here)) == 6 and both_equal(here))
+        wait_for(lambda: f"{here}: goes on" in agent.log)
 
 
 def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path: Path) -> None:
