@@ -275,7 +275,7 @@ class _Cycle:
 
     def _take_founds(self, notes: _Notes, founds: Sequence[Found]) -> None:
         # Small files may have large rows.
-        ids = list({found.state.message.id: None for found in founds})
+        ids = list(dict.fromkeys(found.state.message.id for found in founds))
         for portion in self.store.rows.in_portions(ids, _BATCH_BYTES):
             some = set(portion)
             of_some = [found for found in founds if found.state.message.id in some]

@@ -165,21 +165,24 @@ def has_host_triggers(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(sql).fetchone()[0])
 
 
+def _knows_messages(connection: sqlite3.Connection) -> bool:
+    """Tell whether the baseline stands, and knows of any message."""
+    sql = "SELECT EXISTS (SELECT 1 FROM syncd_baseline)"
+    return "syncd_baseline" in names(connection) and bool(connection.execute(sql).fetchone()[0])
+
+
 def way_back(connection: sqlite3.Connection, missing: Sequence[str]) -> str | None:
     """Return how missing columns come back with what they held; None where they held nothing.
 
     A column that is added empty to rows of which the baseline knows more would count as an edit.
     """
-    names = {name for (name,) in connection.execute(_OUR_TABLES)}
-    sql = "SELECT EXISTS (SELECT 1 FROM syncd_baseline)"
-    is_known = "syncd_baseline" in names and bool(connection.execute(sql).fetchone()[0])
     lost = next((column for column in missing if column in COLUMNS), None)
     if "id" in missing:
         return (
             "Give the table another name, and every program of the family makes it as it should "
             "be: ALTER TABLE messages RENAME TO messages_before"
         )
-    if not is_known or lost is None:
+    if lost is None or not _knows_messages(connection):
         return None
     return (
         "Bring it back with what it held, from a backup or by its former name: "
@@ -214,23 +217,17 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
     baseline still knows messages may be on its way back, from a program that rebuilds it: it is
     not made ``anew`` unless that is asked for.
     """
-    sql = "SELECT name, type FROM sqlite_master WHERE name IN ('messages', 'syncd_baseline')"
-    kinds = dict(connection.execute(sql).fetchall())
-    kind = kinds.get("messages")
-    if kind is None:
-        known = "syncd_baseline" in kinds and not anew
-        if (
-            known
-            and connection.execute("SELECT EXISTS (SELECT 1 FROM syncd_baseline)").fetchone()[0]
-        ):
+    found = connection.execute("SELECT type FROM sqlite_master WHERE name = 'messages'").fetchone()
+    if found is None:
+        if not anew and _knows_messages(connection):
             raise ReplicaError(
                 "the table messages is gone from the database",
                 hint="Bring it back, and syncd goes on by itself; or have it made again from the "
                 "files: syncd resume --restore",
             )
-    elif kind != "table":
+    elif found[0] != "table":
         raise ReplicaError(
-            f"messages is a {kind} of the database, not a table",
+            f"messages is a {found[0]} of the database, not a table",
             hint="Give the table that name, and the view another.",
         )
     elif missing := missing_columns(connection):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import select
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -107,6 +106,8 @@ def write(data: bytes) -> None:
 
 def pause(seconds: float) -> None:
     """Wait; raises `BrokenPipeError` as soon as nobody reads what is printed any more."""
+    import select  # few commands wait
+
     try:
         fd = sys.stdout.fileno()
     except (OSError, ValueError):  # of a stream that is no file
