@@ -201,6 +201,15 @@ def test_a_run_that_is_stopped_leaves_no_agent_and_no_folder(tmp_path: Path) -> 
         os.kill(pid, 0)
 
 
+def test_a_plot_without_its_bench_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["start", "--plot", str(tmp_path / "plot.svg")])
+    assert 2 == ended.value.code
+    assert "--plot draws what 'sizes' measures" in capsys.readouterr().err
+
+
 def test_an_unknown_name_is_said_with_those_that_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

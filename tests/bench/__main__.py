@@ -139,6 +139,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in options.names:
         if name not in BENCHES:
             parser.error(f"there is no bench '{name}'; there are {', '.join(BENCHES)}")
+    if options.plot and options.names and "sizes" not in options.names:
+        parser.error("--plot draws what 'sizes' measures: name that too")
     if options.readme:
         if options.names or options.tiny or options.messages:
             parser.error("--readme measures everything, at full size")
