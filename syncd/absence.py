@@ -60,6 +60,7 @@ class Absence:
         self._orders = orders
         self._report = report
         self._halted = store.halt() is not None
+        self._only_imports = orders.one_way and not self._halted
 
     def needs_full_look(self) -> bool:
         """Tell whether a look at some paths is not enough.
@@ -90,7 +91,7 @@ class Absence:
             look.cleaned_up.clear()
             halt = self._guard(look, gone)
         return Absent(
-            gone=gone,
+            gone={} if self._orders.one_way else gone,
             moved={key: path for key, path in elsewhere.items() if path is not None},
             unknown={key for key, path in elsewhere.items() if path is None},
             lost=gone.keys() | look.gone_rows,
@@ -102,7 +103,7 @@ class Absence:
 
         What is missed for the first time waits for that: here, or as ``vanished`` in the report.
         """
-        if self._orders.one_way:
+        if self._only_imports:
             return {}
         if self._halted and not (self._orders.is_decision and self._orders.wait):
             return dict(look.vanished)  # to stay halted is safe
@@ -123,7 +124,7 @@ class Absence:
 
     def _displaced(self, look: Look) -> dict[str, str]:
         """Return the messages, with their former path, where another message stands now."""
-        if self._orders.one_way:
+        if self._only_imports:
             return {}
         lost: dict[str, str] = {}
         for record in self._store.records.at(look.paths):
@@ -179,7 +180,7 @@ class Absence:
 
     def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
         orders = self._orders
-        if orders.one_way or not (gone_files or look.vanished or look.gone_rows):
+        if self._only_imports or not (gone_files or look.vanished or look.gone_rows):
             return None
         known = self._store.folders() or {}
         is_decided = orders.restore or self._accepts(gone_files.keys() | look.gone_rows)

@@ -62,9 +62,9 @@ def record_condition(
     if halt is None:
         halt, lost = _standing_halt(store, files, report, orders, look)
     changes: dict[str, object] = {}
-    if was != halt and not orders.one_way:
+    if was != halt:
         changes["halt"] = halt
-    if store.lost() != lost and not orders.one_way:
+    if store.lost() != lost:
         changes["lost"] = sorted(lost) or None
     known = store.folders() or {}
     folders = dict(known)

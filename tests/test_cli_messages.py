@@ -637,6 +637,10 @@ def test_what_keeps_old_clients_from_seeing_it_is_told(
     assert "  → 'syncd status' tells the ways out.\n" in result.err
     assert "unread" == billing.row(result.id)["status"]
     assert 4 == main(["status", str(billing.path)])
+    listed = message("list", project=billing)
+    assert 0 == listed.code
+    assert f"what old clients write in {billing.path} is not imported: all 2 files" in listed.err
+    assert "  → 'syncd status' tells the ways out.\n" in listed.err
 
 
 def test_a_wrong_setting_of_the_recipient_does_not_make_a_sent_message_an_error(

@@ -324,6 +324,28 @@ def test_g6_a_halt_stays_while_rows_come_back_one_by_one(crowd: Project) -> None
     assert_quiet(crowd)
 
 
+@pytest.mark.parametrize("side", Side)
+def test_g6_an_import_into_a_halted_project_applies_nothing(crowd: Project, side: Side) -> None:
+    aside = crowd.file("aside")
+    if side is Side.FILE:
+        crowd.file("inbox").rename(aside)
+    else:
+        crowd.sql("CREATE TABLE aside AS SELECT * FROM messages")
+        crowd.sql("DELETE FROM messages")
+    assert_halted(crowd, "missing" if side is Side.FILE else "50")
+    new = crowd.old.send(crowd.other, "Out", "Written while the project is halted.")
+    assert_halted(crowd, "missing" if side is Side.FILE else "50", one_way=True)
+    assert new not in crowd.rows()
+    if side is Side.FILE:
+        aside.rename(crowd.file("inbox"))
+    else:
+        crowd.sql("INSERT INTO messages SELECT * FROM aside")
+    assert 1 == crowd.cycle(one_way=True).counts.rows_inserted
+    assert new in crowd.rows()
+    assert 0 == crowd.sync().counts.changes()
+    assert_quiet(crowd)
+
+
 @pytest.fixture
 def unwritable_archive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every change to a file of the archive refused."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from syncd.orders import Orders
     from syncd.report import Report
 
+_WAYS_OUT = "'syncd status' tells the ways out."
+
 
 def take_in(project: Path) -> None:
     """Import what old clients wrote, where no agent does it; raises what stands in the way.
@@ -28,7 +30,9 @@ def take_in(project: Path) -> None:
     if any((project / CLAUDE_DIR / folder).is_dir() for folder in FOLDERS):
         from syncd.orders import Orders
 
-        _cycle(project, Orders(one_way=True))
+        halt = _cycle(project, Orders(one_way=True)).halt
+        if halt is not None:
+            _tell(f"what old clients write in {project} is not imported", halt.cause, _WAYS_OUT)
 
 
 def bring_in_step(*projects: Path) -> None:
@@ -48,10 +52,14 @@ def bring_in_step(*projects: Path) -> None:
         else:
             if halt is None:
                 continue
-            problem, hint = halt.cause, "'syncd status' tells the ways out."
-        output.tell(f"syncd: old clients do not see it yet in {project}: {problem}", Tone.ATTENTION)
-        if hint:
-            output.tell(f"  → {hint}", Tone.HINT)
+            problem, hint = halt.cause, _WAYS_OUT
+        _tell(f"old clients do not see it yet in {project}", problem, hint)
+
+
+def _tell(what: str, problem: str, hint: str | None) -> None:
+    output.tell(f"syncd: {what}: {problem}", Tone.ATTENTION)
+    if hint:
+        output.tell(f"  → {hint}", Tone.HINT)
 
 
 def _cycle(project: Path, orders: Orders) -> Report:
