@@ -10,7 +10,7 @@ CLAUDE_DIR = ".claude-mpm"
 DATABASE = "messaging.db"
 TEMP_PREFIX = ".syncd-"
 TEMP_SUFFIX = ".tmp"
-_ROW = f"{DATABASE}#"
+_ROW, _ODD_ROW = f"{DATABASE}#", f"{DATABASE}["
 _numbers = count()
 
 
@@ -20,19 +20,22 @@ def is_message_name(name: str) -> bool:
 
 
 def row_key(message_id: object) -> str:
-    """Return the name of a row, beside the paths of files: ``messaging.db#id``."""
+    """Return the name of a row, beside the paths of files: ``messaging.db#id``.
+
+    An id that is no text, or not UTF-8, stands in brackets: no text names the same row.
+    """
     plain = isinstance(message_id, str) and is_utf8(message_id)
-    return f"{_ROW}{message_id if plain else repr(message_id)}"
+    return f"{_ROW}{message_id}" if plain else f"{_ODD_ROW}{message_id!r}]"
 
 
 def is_row_key(name: str) -> bool:
     """Tell whether a name is that of a row, and not a file's path."""
-    return name.startswith(_ROW)
+    return name.startswith((_ROW, _ODD_ROW))
 
 
 def id_in_row_key(name: str) -> str | None:
-    """Return the id in the name of a row; None for a file's path."""
-    return name.removeprefix(_ROW) if is_row_key(name) else None
+    """Return the id in the name of a row; None for a file's path, and for an id that is no text."""
+    return name.removeprefix(_ROW) if name.startswith(_ROW) else None
 
 
 def is_stray(path: str) -> bool:

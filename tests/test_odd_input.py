@@ -313,7 +313,7 @@ def test_g14_rows_without_an_id_are_reported_until_they_are_gone(synced: Project
     synced.scoped()
     report = synced.sync()
     assert len(files) + 1 == len(synced.files())
-    assert {"messaging.db#None", "messaging.db#b'\\x00\\xff'", "messaging.db#b'blob'"} == {
+    assert {"messaging.db[None]", "messaging.db[b'\\x00\\xff']", "messaging.db[b'blob']"} == {
         entry.path for entry in report.quarantined
     }
     assert_quiet_raw(synced)
@@ -321,6 +321,16 @@ def test_g14_rows_without_an_id_are_reported_until_they_are_gone(synced: Project
     report = synced.sync()
     assert [] == report.quarantined
     assert_quiet(synced)
+
+
+def test_a_row_without_an_id_is_not_taken_for_one_whose_id_spells_none(synced: Project) -> None:
+    for key in (None, "None"):
+        insert(synced, a_row(synced, "x") | {"id": key, "metadata": "{"})
+    problems = {entry.path: entry.problem.reason for entry in synced.sync().quarantined}
+    assert {"messaging.db[None]", "messaging.db#None"} == problems.keys()
+    assert "the id is NULL" == problems["messaging.db[None]"]
+    synced.sql("DELETE FROM messages WHERE id IS NULL")
+    assert ["messaging.db#None"] == [entry.path for entry in synced.scoped().quarantined]
 
 
 def assert_quiet_raw(project: Project) -> None:

@@ -209,7 +209,7 @@ def test_what_no_message_can_be_read_from_is_quarantined(project: Project) -> No
     assert {
         "inbox/note.md": "there is no front matter: the first line is not '---'",
         "inbox/link.md": "it is a symbolic link, not a regular file",
-        f"{DATABASE}#None": "the id is no text",
+        f"{DATABASE}[None]": "the id is no text",
     } == {path: reason for path, reason in reasons.items() if FIRST not in path}
     assert reasons[f"{DATABASE}#{FIRST}"].startswith("broken JSON")
     assert () == result.differences
