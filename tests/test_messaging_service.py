@@ -139,6 +139,15 @@ def test_a_message_is_sent_here_and_unread_there(service: Open) -> None:
         message.subject = "other"  # type: ignore[misc]
 
 
+def test_what_is_returned_of_a_sent_message_is_what_its_row_says(service: Open) -> None:
+    alpha, beta = service("alpha"), service("beta")
+    metadata = {1: (2, 3), "in": {None: True}}
+    message = send(alpha, beta, to_agent=None, priority=None, metadata=metadata)
+    assert ("pm", "normal") == (message.to_agent, message.priority)
+    assert {"1": [2, 3], "in": {"null": True}} == message.metadata
+    assert message == Message.from_row(alpha.messaging_db.get_message(message.id) or {})
+
+
 def test_a_message_to_oneself_is_one_unread_row(service: Open) -> None:
     alpha = service("alpha")
     message = send(alpha, alpha.project_root / ".." / "alpha")

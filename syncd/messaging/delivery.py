@@ -28,6 +28,7 @@ from typing import Any
 from syncd.errors import ReplicaError, StaleReplica, SyncdError
 from syncd.messaging.database import MessagingDatabase
 from syncd.messaging.paths import database_path
+from syncd.messaging.rows import as_stored
 
 _OPEN_RECIPIENTS = 16
 _ID_ATTEMPTS = 5
@@ -56,14 +57,16 @@ class Courier:
         recipient = self._recipient(project)
         for _ in range(_ID_ATTEMPTS):
             now = datetime.now(UTC)
-            message = {
-                **content,
-                "id": f"msg-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}",
-                "from_project": str(self._sender),
-                "to_project": str(project),
-                "created_at": now.isoformat(),
-                "status": "unread",
-            }
+            message = as_stored(
+                {
+                    **content,
+                    "id": f"msg-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}",
+                    "from_project": str(self._sender),
+                    "to_project": str(project),
+                    "created_at": now.isoformat(),
+                    "status": "unread",
+                }
+            )
             try:
                 if recipient is self._own:
                     recipient.insert_message(message)

@@ -21,6 +21,12 @@ from syncd.messaging.schema import MESSAGE_COLUMNS
 PRIORITIES = ("low", "normal", "high", "urgent")
 """The contract's priorities, the least first. Any other word counts as normal."""
 
+_KEYS = (
+    *("id", "from_project", "from_agent", "to_project", "to_agent", "type", "priority", "subject"),
+    *("body", "status", "created_at", "reply_to", "metadata", "attachments"),
+)
+"""The keys of a message, in the order of what `row_values` returns."""
+
 INSERT = (
     "INSERT INTO messages (id, from_project, from_agent, to_project, to_agent, message_type,"
     " priority, subject, body, status, created_at, replied_to, metadata, attachments)"
@@ -120,6 +126,12 @@ def row_values(message: Mapping[str, Any]) -> tuple[Any, ...]:
         _encoded(message, "metadata", dict),
         _encoded(message, "attachments", list),
     )
+
+
+def as_stored(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what clients will read of a message's row; raises what `row_values` raises."""
+    stored = dict(zip(_KEYS, row_values(message), strict=True))
+    return stored | {key: json.loads(stored[key]) for key in ("metadata", "attachments")}
 
 
 def _text(message: Mapping[str, Any], key: str, default: str | None = None) -> str:
