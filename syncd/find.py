@@ -12,6 +12,11 @@ from syncd.names import CLAUDE_DIR
 SKIPPED = frozenset({".git", "node_modules", ".venv", "__pycache__", CLAUDE_DIR})
 
 
+def home() -> Path:
+    """Return the home folder as projects are named: by its own path, also where HOME is a link."""
+    return Path(os.path.realpath(os.path.expanduser("~")))
+
+
 def is_project(folder: Path) -> bool:
     """Tell whether a folder is a project."""
     return os.path.isdir(folder / CLAUDE_DIR)  # which raises nothing, whatever is in its way
@@ -21,7 +26,7 @@ def project_around(folder: Path) -> Path:
     """Return the project that a folder lies in, itself included; raises `UsageError` for none."""
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):
-        if is_project(candidate) and (candidate != Path.home() or candidate == folder):
+        if is_project(candidate) and (candidate != home() or candidate == folder):
             return candidate
     raise UsageError(
         f"{folder} is in no project: neither it nor a folder above has {CLAUDE_DIR}",
@@ -69,9 +74,9 @@ def find_projects(root: Path) -> Iterator[Path]:
     is ``root`` itself. Folders that may not be read are passed over.
     """
     root = root.resolve()
-    home = Path.home()
+    apart = home()
     for folder, names, _ in os.walk(root):
         here = Path(folder)
-        if CLAUDE_DIR in names and (here != home or here == root):
+        if CLAUDE_DIR in names and (here != apart or here == root):
             yield here
         names[:] = sorted(name for name in names if name not in SKIPPED)

@@ -20,6 +20,7 @@ from syncd.errors import (
     UsageError,
     os_sentence,
 )
+from syncd.find import home
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
 from syncd.patience import patience
@@ -144,7 +145,7 @@ def _run(
 
 def _refuse_shared(project: Path, store: Store) -> None:
     """Refuse the database that newer clients share between all projects, in the home folder."""
-    if project != Path(os.path.expanduser("~")):
+    if project != home():
         return
     others = store.projects_addressed() - {str(project)}
     if len(others) > 1:

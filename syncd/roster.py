@@ -18,7 +18,7 @@ from typing import Any
 from syncd import config as settings
 from syncd.database import identity_of
 from syncd.errors import ConfigError
-from syncd.find import find_projects, is_project, named_project
+from syncd.find import find_projects, home, is_project, named_project
 from syncd.job import Job
 from syncd.names import CLAUDE_DIR
 from syncd.schedule import Schedule
@@ -64,11 +64,11 @@ class Roster:
                 if project not in self.jobs and is_project(project):
                     self._add(project)
         if self._recursive:
-            roots, home = [root.resolve() for root in self._roots], Path.home()
+            roots, apart = [root.resolve() for root in self._roots], home()
             for text in _registered_projects():
                 project = self._resolved(text)
                 inside = any(root == project or root in project.parents for root in roots)
-                is_meant = inside and (project != home or project in roots)
+                is_meant = inside and (project != apart or project in roots)
                 if is_meant and project not in self.jobs and is_project(project):
                     self._add(project)
         took = time.monotonic() - began

@@ -944,6 +944,20 @@ def test_g14_no_session_leads_out_of_the_roots_and_none_to_a_project_twice(
     assert [here] == list(roster.jobs)
 
 
+def test_a_session_in_the_home_folder_does_not_make_it_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, shop = project(tmp_path / "home"), project(tmp_path / "home" / "skipped" / ".git" / "p")
+    (tmp_path / "link").symlink_to(own)
+    with closing(sqlite3.connect(own / CLAUDE_DIR / "session-registry.db")) as sessions, sessions:
+        sessions.execute("CREATE TABLE sessions (project_path)")
+        sessions.executemany("INSERT INTO sessions VALUES (?)", [(str(own),), (str(shop),)])
+    monkeypatch.setenv("HOME", str(tmp_path / "link"))
+    roster = Roster([tmp_path], recursive=True, flags={}, on_news=lambda _: None)
+    roster.search()
+    assert [shop] == list(roster.jobs)
+
+
 def test_a_watch_that_let_a_change_pass_is_replaced(tmp_path: Path) -> None:
     class Watcher:
         """A watcher that only counts how often a project is watched."""

@@ -30,6 +30,7 @@ from syncd.errors import ExitCode
 from syncd.heartbeat import AgentInfo
 from syncd.project import turn
 from syncd.report import Report
+from tests.clients import NewClient
 from tests.projects import Project
 
 COMMANDS = [
@@ -369,6 +370,49 @@ def test_migrate_touches_no_file(syncd: Call, world: Path) -> None:
     after = listing(world)
     databases = {name for name in after if name.endswith("messaging.db")}
     assert before == {name: after[name] for name in after.keys() - databases}
+
+
+@pytest.fixture(params=["a folder", "a link"])
+def own_home(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Return the home folder, which HOME names by its own path or through a link."""
+    home = tmp_path / "home"
+    if request.param == "a link":
+        (tmp_path / "link").symlink_to(home)
+        monkeypatch.setenv("HOME", str(tmp_path / "link"))
+    return home
+
+
+def test_nothing_is_exported_from_a_database_that_projects_share(
+    syncd: Call, tmp_path: Path, own_home: Path
+) -> None:
+    mine = Project(own_home)
+    for name in ("a", "b"):
+        NewClient(tmp_path / name).send(own_home, "Subject", "Body")
+    mine.sql("UPDATE messages SET to_project = '/p/' || id")
+
+    result = syncd("sync", own_home)
+
+    assert 1 == result.code
+    sentence = f"{mine.new.database} holds the messages of 2 projects, not of one"
+    assert f"{own_home}: {sentence}\n  → That layout is not exported to files" in result.err
+    assert [] == mine.names("inbox")
+    mine.sql("UPDATE messages SET to_project = ?", str(own_home))
+    assert "2 files created" in syncd("sync", own_home).out
+
+
+def test_the_home_folder_is_a_project_only_when_it_is_named(
+    syncd: Call, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".claude-mpm", "shop/.claude-mpm", "elsewhere"):
+        (own_home / name).mkdir(parents=True)
+
+    assert {"shop"} == syncd("migrate", tmp_path, "--recursive", "--json").projects.keys()
+    monkeypatch.chdir(own_home / "elsewhere")
+    assert "is in no project" in syncd("migrate").err
+    named = syncd("migrate", own_home, "--recursive", "--json").projects
+    assert {"home", "shop"} == named.keys()
 
 
 def test_migrate_leaves_to_sync_what_only_the_rows_have(syncd: Call, tmp_path: Path) -> None:
