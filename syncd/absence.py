@@ -10,7 +10,6 @@ import time
 from collections.abc import Set
 from typing import NamedTuple
 
-from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
 from syncd.copies import Twins
 from syncd.files import FileReplica
@@ -78,12 +77,12 @@ class Absence:
             for folder, identity in known.items()
         )
 
-    def judge(self, look: Look, quarantine: dict[str, QuarantineEntry], twins: Twins) -> Absent:
+    def judge(self, look: Look, twins: Twins) -> Absent:
         """Return what is gone, and whether the cycle may go on; may wait for a second look."""
         if self._halted:
             look.cleaned_up.clear()
         gone = self._confirmed(look) | self._displaced(look)
-        elsewhere = self._elsewhere(look, gone, quarantine, twins) if gone else {}
+        elsewhere = self._elsewhere(look, gone, twins) if gone else {}
         gone = {key: path for key, path in gone.items() if key not in elsewhere}
         halt = self._guard(look, gone)
         if halt is not None and look.cleaned_up:
@@ -137,19 +136,14 @@ class Absence:
             lost = {key: path for key, path in lost.items() if key not in first}
         return lost
 
-    def _elsewhere(
-        self,
-        look: Look,
-        gone: dict[str, str],
-        quarantine: dict[str, QuarantineEntry],
-        twins: Twins,
-    ) -> dict[str, str | None]:
+    def _elsewhere(self, look: Look, gone: dict[str, str], twins: Twins) -> dict[str, str | None]:
         """Return where messages stand whose file is gone from its path.
 
         None for one that may stand in a file that cannot be read: of the same inode, or of the
         same name in another folder. Unknown is never gone.
         """
         found: dict[str, str | None] = {}
+        quarantine = self._store.chronicle.quarantine()
         former, released = set(gone.values()), set(look.released)
         unreadable: list[tuple[str, Stamp | None]] = [
             (path, entry.stamp)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _KEPT_ROW = ", ".join(COLUMNS[1:])
 _SOME = 1000
 PRUNED_UNTIL = "journal_pruned_until"
+_QUARANTINE = (
+    "SELECT path, id, line, reason, hint, size, mtime_ns, inode FROM syncd_quarantine WHERE"
+)
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
 
 
@@ -58,6 +61,18 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat()
 
 
+def _by_path(found: Iterable[tuple[Any, ...]]) -> dict[str, QuarantineEntry]:
+    return {
+        path: QuarantineEntry(
+            path,
+            key,
+            Quarantined(reason, line, hint),
+            Stamp(size, mtime_ns, inode) if size is not None else None,
+        )
+        for path, key, line, reason, hint, size, mtime_ns, inode in found
+    }
+
+
 class Chronicle(Queries):
     """What a project's database keeps for people."""
 
@@ -65,19 +80,11 @@ class Chronicle(Queries):
 
     def quarantine(self) -> dict[str, QuarantineEntry]:
         """Return everything that is left alone, by path (``messaging.db#id`` for rows)."""
-        sql = (
-            "SELECT path, id, line, reason, hint, size, mtime_ns, inode "
-            "FROM syncd_quarantine WHERE typeof(path) = 'text' ORDER BY path"
-        )
-        return {
-            path: QuarantineEntry(
-                path,
-                key,
-                Quarantined(reason, line, hint),
-                Stamp(size, mtime_ns, inode) if size is not None else None,
-            )
-            for path, key, line, reason, hint, size, mtime_ns, inode in self._execute(sql)
-        }
+        return _by_path(self._execute(f"{_QUARANTINE} typeof(path) = 'text' ORDER BY path"))
+
+    def quarantined(self, paths: Iterable[str]) -> dict[str, QuarantineEntry]:
+        """Return what of these paths and rows is left alone; the cost does not grow with others."""
+        return _by_path(self._select_in(f"{_QUARANTINE} path IN ", paths))
 
     def save_quarantine(self, entry: QuarantineEntry) -> None:
         stamp, problem = entry.stamp, entry.problem

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Set
 from typing import Any
 
 from syncd.apply import Applier
-from syncd.chronicle import QuarantineEntry, now_text
+from syncd.chronicle import now_text
 from syncd.files import FileReplica
 from syncd.guard import Halt
 from syncd.journal import QUARANTINED, RELEASED, JournalEntry, halt_entry
@@ -127,16 +127,15 @@ def _standing_halt(
     return Halt(cause, side, len(gone), store.rows.count()), gone
 
 
-def record_findings(applier: Applier, look: Look, quarantine: dict[str, QuarantineEntry]) -> None:
-    """Record what was set aside or came back, twins, and that the feed was heard.
-
-    ``quarantine`` is what the database held before, and is brought up to date.
-    """
+def record_findings(applier: Applier, look: Look) -> None:
+    """Record what was set aside or came back, twins, and that the feed was heard."""
     store, unsettled = applier.store, applier.report.unsettled
-    ended = (applier.released | set(look.released)) & quarantine.keys() - applier.set_aside.keys()
-    news = [entry for path, entry in applier.set_aside.items() if quarantine.get(path) != entry]
-    released = [quarantine.pop(path) for path in ended]
-    quarantine.update(applier.set_aside)
+    before = store.chronicle.quarantined(
+        applier.set_aside.keys() | applier.released | set(look.released)
+    )
+    news = [entry for path, entry in applier.set_aside.items() if before.get(path) != entry]
+    released = [entry for path, entry in before.items() if path not in applier.set_aside]
+    applier.report.released = {entry.path for entry in released}
     later = unsettled | applier.report.vanished
     heard = [entry for entry in look.feed if row_key(entry.id) not in later]
     # The feed tells where to come back to, but not yet of what a full compare found.

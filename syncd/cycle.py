@@ -17,7 +17,6 @@ from syncd.absence import Absence
 from syncd.ahead import Ahead, reading_ahead, rendering_ahead
 from syncd.apply import Applier
 from syncd.bulk import Bulk
-from syncd.chronicle import QuarantineEntry
 from syncd.condition import (
     drop_decision,
     note_decision,
@@ -62,7 +61,6 @@ class _Notes:
     """
 
     look: Look
-    quarantine: dict[str, QuarantineEntry]
     was_empty: bool = False
     fileless: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -138,7 +136,6 @@ class _Cycle:
         paths = orders.paths
         if paths is not None and absence.needs_full_look():
             paths = None
-        quarantine = self.store.chronicle.quarantine()
         if has_news is not None and not has_news():
             return self.report
         if paths is None:
@@ -153,12 +150,12 @@ class _Cycle:
             # Rows that were gone at an earlier look: of some, no feed tells.
             ids = [key for path in orders.gone if (key := id_in_row_key(path)) is not None]
             look = look_at(self.store, self.files, paths, ids)
-        notes = _Notes(look, quarantine)
+        notes = _Notes(look)
         if look.paths or look.vanished:
             self.copies.twins = (
                 self.store.twins.all() if look.folders else self.store.twins.at(look.paths)
             )
-        absent = absence.judge(look, notes.quarantine, self.copies.twins)
+        absent = absence.judge(look, self.copies.twins)
         self.report.halt = absent.halt
         if absent.halt is None:
             self.copies.claimed |= absent.moved
@@ -173,7 +170,7 @@ class _Cycle:
             record_condition(self.store, self.files, self.report, orders, look, absent.lost)
             if look.folders:
                 self.store.prune(self.config.history_days, self.config.journal_days)
-        self._summarise(notes)
+        self._summarise(look)
         self.report.fresh = self.files.fresh
         return self.report
 
@@ -204,7 +201,7 @@ class _Cycle:
         self.copies.set_second_names_aside()
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
-        record_findings(self.applier, look, notes.quarantine)
+        record_findings(self.applier, look)
         self._wait_for_late_writers()
 
     def _wait_for_late_writers(self) -> None:
@@ -363,9 +360,10 @@ class _Cycle:
         if is_plain and record and row and row.digest == record.row_digest:
             self.applier.released.add(row_key(key))
             return False
-        entry = notes.quarantine.get(path)
-        if entry is not None and path not in self.applier.released and entry.stamp is not None:
-            return False
+        if path not in self.applier.released:
+            entry = self.store.chronicle.quarantined([path]).get(path)
+            if entry is not None and entry.stamp is not None:
+                return False
         read = self.reader.read(path)
         if isinstance(read, Quarantined):
             self._set_file_aside(notes, path, record, read)
@@ -450,24 +448,22 @@ class _Cycle:
         agreed = other_copy_of(self.store, found, record) or record
         return agreed, rewritten_version(self.store, found, record)
 
-    def _summarise(self, notes: _Notes) -> None:
-        if self.report.halt is not None or self.orders.dry_run:
-            entries = notes.quarantine | self.applier.set_aside
-        else:
-            entries = self.store.chronicle.quarantine()
-        self.report.quarantined = [entries[path] for path in sorted(entries)]
-        self.report.conflicts = [
-            OpenConflict(*values) for values in self.store.chronicle.conflicts()
-        ]
+    def _summarise(self, look: Look) -> None:
+        report, set_aside = self.report, self.applier.set_aside
+        if not look.folders:
+            report.quarantined = [set_aside[path] for path in sorted(set_aside)]
+            return
+        found = self.store.chronicle.quarantine()  # which a halt or a dry run has left as it was
+        entries = found | set_aside
+        report.quarantined = [entries[path] for path in sorted(entries.keys() - report.released)]
+        report.conflicts = [OpenConflict(*values) for values in self.store.chronicle.conflicts()]
         if self.orders.dry_run:
-            self.report.conflicts += self.applier.would_conflict
-        if self.orders.paths is None:
-            counts = self.report.counts
-            total = self.store.rows.count()
-            if self.orders.dry_run:
-                total += counts.rows_inserted - counts.rows_deleted
-            deleted = counts.rows_deleted + counts.files_deleted
-            counts.unchanged = max(0, total - (len(self.applier.touched) - deleted))
+            report.conflicts += self.applier.would_conflict
+        counts, total = report.counts, self.store.rows.count()
+        if self.orders.dry_run:
+            total += counts.rows_inserted - counts.rows_deleted
+        deleted = counts.rows_deleted + counts.files_deleted
+        counts.unchanged = max(0, total - (len(self.applier.touched) - deleted))
 
 
 def _message_in(row: Row | None, record: Record | None) -> Message | None:

@@ -315,7 +315,7 @@ class Job:
         if self.trouble is not None and report.error is None and orders.paths is not None:
             return  # an error stands until a full cycle went well
         if report.error is None:
-            self._log_quarantine(report)
+            self._log_quarantine(orders, report)
         state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
         if state == self.last_state:
             return
@@ -333,12 +333,16 @@ class Job:
         elif was in (State.ERROR, State.HALTED, "defect"):
             log.info("%s: goes on", self.project)
 
-    def _log_quarantine(self, report: Report) -> None:
+    def _log_quarantine(self, orders: Orders, report: Report) -> None:
         """Log what is set aside and was not, or for another reason."""
         known = self.set_aside
-        self.set_aside = {entry.path: entry.problem.reason for entry in report.quarantined}
+        if orders.paths is None:
+            self.set_aside = {}
+        for path in report.released:
+            known.pop(path, None)
         for entry in report.quarantined:
             reason = entry.problem.reason
             if known.get(entry.path) != reason:
                 line = entry.problem.line or 1
                 log.warning("%s: %s:%s: %s", self.project, entry.path, line, reason)
+            self.set_aside[entry.path] = reason

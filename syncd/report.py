@@ -75,14 +75,18 @@ class Report:
     ``unsettled`` is to be come back to soon, ``vanished`` to be looked at a second time: paths and
     rows as ``messaging.db#id``. ``fresh`` are paths that were read too early to trust their stamps,
     ``late`` those of displaced files that somebody still had open. ``is_partial`` tells that a
-    one-way cycle left something for one in both directions. In a ``retired`` project nothing is
-    done; ``left`` are files that stand in its legacy folders all the same.
+    one-way cycle left something for one in both directions. ``released`` is what came out of the
+    quarantine. Of a cycle that looked at some paths only, ``quarantined`` has what it set aside
+    there, and ``conflicts`` nothing: work for one change does not grow with the rest. In a
+    ``retired`` project nothing is done; ``left`` are files that stand in its legacy folders all the
+    same.
     """
 
     path: str
     counts: Counts = field(default_factory=Counts)
     conflicts: list[OpenConflict] = field(default_factory=list)
     quarantined: list[QuarantineEntry] = field(default_factory=list)
+    released: set[str] = field(default_factory=set)
     halt: Halt | None = None
     error: str | None = None
     hint: str = ""

@@ -643,6 +643,28 @@ def test_g18_the_log_names_each_file_that_is_set_aside_once(
     assert [["inbox/first.md"], ["inbox/second.md"], ["inbox/third.md"]] == named
 
 
+def test_g18_what_is_mended_and_broken_again_is_named_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = project(tmp_path / "p")
+    key = OldClient(tmp_path / "q").send(here, "Subject", "Words")
+    file, other = here / f".claude-mpm/inbox/{key}.md", here / ".claude-mpm/inbox/other.md"
+    other.write_text("no front matter")
+    whole = file.read_bytes()
+    job = Job(here, Schedule(load(here, flags={"retry_s": 0.0}, environment={})), {"retry_s": 0.0})
+    next_report(job)
+    named = []
+    for data in (b"no front matter", b"no front matter, still", whole, b"no front matter"):
+        file.write_bytes(data)
+        caplog.clear()
+        heeded(job, Orders(paths=frozenset({f"inbox/{key}.md"}), wait=False))
+        if data != whole:
+            next_report(job, 2 * job.config.full_compare_s)
+        named.append([one.getMessage().split(":")[1].strip() for one in caplog.records])
+    job.close()
+    assert [[f"inbox/{key}.md"], [], [], [f"inbox/{key}.md"]] == named
+
+
 def test_a_rest_after_an_error_ends_early_where_somebody_changed_the_database(
     tmp_path: Path,
 ) -> None:

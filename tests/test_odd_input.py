@@ -330,7 +330,8 @@ def test_a_row_without_an_id_is_not_taken_for_one_whose_id_spells_none(synced: P
     assert {"messaging.db[None]", "messaging.db#None"} == problems.keys()
     assert "the id is NULL" == problems["messaging.db[None]"]
     synced.sql("DELETE FROM messages WHERE id IS NULL")
-    assert ["messaging.db#None"] == [entry.path for entry in synced.scoped().quarantined]
+    assert {"messaging.db[None]"} == synced.scoped().released
+    assert ["messaging.db#None"] == [entry.path for entry in synced.sync().quarantined]
 
 
 def assert_quiet_raw(project: Project) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd.chronicle import Chronicle
 from syncd.records import TwinRecords
 from syncd.snapshot import TICK_S
 from tests.projects import (
@@ -387,6 +388,30 @@ def test_the_cost_of_a_change_does_not_grow_with_the_messages_to_oneself(
     monkeypatch.setattr(TwinRecords, "all", refuse)
     synced.edit(AT_ONE, "Body 1.", "By a person.")
     assert 1 == synced.scoped(AT_ONE).counts.rows_updated
+
+
+def test_the_cost_of_a_change_does_not_grow_with_what_waits_for_a_person(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Chronicle) -> None:
+        raise AssertionError("all are read")
+
+    broken = synced.file("inbox/broken.md")
+    for name in ("broken.md", "other.md"):
+        synced.file(f"inbox/{name}").write_text("no front matter")
+    assert 2 == len(synced.sync().quarantined)
+    with monkeypatch.context() as patches:
+        patches.setattr(Chronicle, "quarantine", refuse)
+        patches.setattr(Chronicle, "conflicts", refuse)
+        synced.edit(AT_ONE, "Body 1.", "By a person.")
+        report = synced.scoped(AT_ONE)
+        assert (1, []) == (report.counts.rows_updated, report.quarantined)
+        broken.write_bytes(b"\xff")
+        report = synced.scoped("inbox/broken.md")
+        assert ["inbox/broken.md"] == [entry.path for entry in report.quarantined]
+        broken.unlink()
+        assert {"inbox/broken.md"} == synced.scoped("inbox/broken.md").released
+    assert ["inbox/other.md"] == [entry.path for entry in synced.sync().quarantined]
 
 
 def test_the_feed_alone_brings_rows_to_files(synced: Project) -> None:
