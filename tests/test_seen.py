@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd import seen
+from syncd import config, seen
+from syncd.cli import status
 from syncd.files import FileReplica
 from syncd.names import DATABASE
 from syncd.seen import Seen
@@ -106,6 +107,31 @@ def test_g12_whatever_changed_is_compared(project: Project, what: str) -> None:
     project.sync()
     assert words == project.new.rows()[ONE]["body"]
     assert words in project.text(FILE)
+    for connection in getattr(project, "open_connections", []):
+        connection.close()
+
+
+def test_status_compares_nothing_where_nothing_was_written(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("files are compared")
+
+    monkeypatch.setattr("syncd.look._compare_files", refuse)
+    monkeypatch.setattr(config, "load", lambda _: project.config)
+    assert 0 == status.look(project.path, []).pending
+    project.edit(FILE, "Body 1.", "Word 1.")
+    with pytest.raises(AssertionError, match="compared"):
+        status.look(project.path, [])
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_g12_whatever_changed_is_pending(
+    project: Project, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "load", lambda _: project.config)
+    CHANGES[what][0](project)
+    assert 1 == status.look(project.path, []).pending
     for connection in getattr(project, "open_connections", []):
         connection.close()
 

@@ -28,6 +28,7 @@ from syncd.look import look_fully
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
 from syncd.report import OpenConflict, Report, State, worst_exit_code
 from syncd.retirement import left_files, retirement
+from syncd.seen import Seen
 from syncd.store import Store
 from syncd.tables import is_ready
 
@@ -160,12 +161,13 @@ def look(
             _read_retired(result)
             return result
         settings = config.load(project)
+        seen = Seen(project, settings)  # how the database stands before it is opened
         with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
             store.check_contract()
             _read(result, store)
             if also is None:
                 with FileReplica(project, max_bytes=settings.max_bytes) as files:
-                    result.pending = _count_pending(store, files)
+                    result.pending = _count_pending(store, files, seen)
             else:
                 result.pending = len({entry.id for entry in store.feed()})
                 also(store)
@@ -200,13 +202,15 @@ def _read(result: Status, store: Store) -> None:
     result.messages = store.rows.count()
 
 
-def _count_pending(store: Store, files: FileReplica) -> int:
+def _count_pending(store: Store, files: FileReplica, when_done: Seen) -> int:
     """Return how many messages a cycle would look at: those that changed, and those in the feed.
 
     A file that is not known yet counts by its name, which is its id where syncd wrote it; so a
     message that is new on both sides counts once.
     """
-    seen = look_fully(store, files)
+    seen = look_fully(store, files, is_known=when_done.knows)
+    if not (seen.paths or seen.ids or seen.feed or seen.vanished or seen.odd_paths):
+        return 0
     known = {path: key for path, key, _ in store.records.stamps()}
     quarantine = store.chronicle.quarantine()
     always = {path for path, entry in quarantine.items() if entry.stamp is None}
