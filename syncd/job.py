@@ -174,7 +174,9 @@ class Job:
         try:
             if not self.is_configured:
                 self.configure()
-            if self.store is None and self._is_retired(report):  # else it is seen to after the pass
+            # Else the pass looks, with the project's lock held.
+            if self.store is None and note_retirement(self.project, report) is not None:
+                self._leave_alone()
                 return report
             if self.is_retired:
                 self.is_retired = False
@@ -221,7 +223,8 @@ class Job:
                 return None
         else:
             report = run_pass(self.project, self.config, orders, store=store)
-        if self._is_retired(report):
+        if report.retired is not None:
+            self._leave_alone()
             return report
         if report.error is not None and not store.is_current():
             self._make_way()
@@ -246,18 +249,12 @@ class Job:
         self.close()
         self.schedule.rest(self.config.gone_s)
 
-    def _is_retired(self, report: Report) -> bool:
-        """Tell whether the project is retired: then not even its database is opened."""
-        try:
-            if note_retirement(self.project, report) is None:
-                return False
-        except SyncdError as error:
-            report.note_error(error)
+    def _leave_alone(self) -> None:
+        """Close the database of a retired project, and come back in case that is undone."""
         self.close()
         self.versions = None
         self.is_retired = True
         self.schedule.want_full_in(self.config.full_compare_s)
-        return True
 
     def _database_is_just_gone(self) -> bool:
         """Tell whether the database vanished so lately that it may be on its way back.
