@@ -61,6 +61,6 @@ def _departure(row: Row, message: Message, file: tuple[str, bytes]) -> Departure
     record = (
         *(message.id, path, *NO_STAMP, digest_of(data)),
         *(message.status, message.status, fields_text(prints)),
-        *(known, view_beside_fields(message)),
+        *(known, view_beside_fields(data, message)),
     )
     return Departure(data, record)

@@ -65,11 +65,7 @@ def as_found(path: str, version: Version, project: str) -> Found:
     """Read a version of a file as a message; raises `MessageError` when it is none."""
     place = place_of(path, project, version.stamp.mtime_ns)
     parsed = parse(version.data, place)
-    return Found(
-        path,
-        version,
-        FileState(place.mailbox, parsed.message, parsed.said, parsed.status_said),
-    )
+    return Found(path, version, FileState(place.mailbox, *parsed))
 
 
 def each(step: Callable[..., T | None], *columns: Sequence[Any]) -> list[T | None]:
@@ -104,6 +100,6 @@ def arrival_of(found: Found) -> Arrival | None:
         message.status,
         fields_text(prints),
         digest_of_prints(prints),
-        view_beside_fields(message),
+        view_beside_fields(version.data, message, is_keyed=state.is_keyed),
     )
     return Arrival(tuple(message), record)

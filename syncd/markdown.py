@@ -70,12 +70,14 @@ class ParsedFile(NamedTuple):
     """A file read as a message: ``said`` are the fields that it states itself.
 
     ``message.status`` is what folder and front matter say without a baseline; ``status_said`` is
-    the front matter's own word, or None.
+    the front matter's own word, or None. ``is_keyed`` tells that subject or attachments stand in
+    the front matter, where the old client does not see them.
     """
 
     message: Message
     said: frozenset[str]
     status_said: str | None
+    is_keyed: bool = False
 
 
 class Parts(NamedTuple):
@@ -195,7 +197,8 @@ def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
     if head.text_of("id") is not None:
         said.add("id")
     said |= {"subject", "body", "reply_to", "metadata", "attachments", "status"}
-    return ParsedFile(message, frozenset(said), status_said)
+    is_keyed = subject_key is not None or attachments_key is not None
+    return ParsedFile(message, frozenset(said), status_said, is_keyed)
 
 
 def _check_utf8(message: Message) -> None:
@@ -416,28 +419,57 @@ def legacy_problem(data: bytes) -> MessageError | None:
     return None
 
 
-def legacy_view(message: Message) -> bytes:
+def legacy_view(data: bytes, message: Message) -> bytes:
     """Return a digest of what the old client sees in a message's file, its status aside.
 
     The old client writes back what it sees, so a file of the same view with ``status: read`` is
     its rewrite of that version, and nobody's edit of the text.
     """
-    subject, body = message.subject, message.body
-    names = attachment_names(message.attachments) or []
-    if not _is_seen_as_it_is(message):
-        subject, body, names = _as_the_old_client_reads(layout_of(message), body)
+    text = decode(data)
+    return _view(text, _head_of(text).text_start, message)
+
+
+def view_beside_fields(data: bytes, message: Message, *, is_keyed: bool = False) -> bytes:
+    """Return `legacy_view` where the fields do not tell as much; nothing where they do.
+
+    Unless it ``is_keyed``, or was before an edit, the file has no keys that such a message can do
+    without.
+    """
+    seen_as_it_is = _is_seen_as_it_is(message)
+    if seen_as_it_is and not is_keyed:
+        return b""
+    text = decode(data)
+    head = _head_of(text)
+    if seen_as_it_is and not _has_keys(head):
+        return b""
+    return _view(text, head.text_start, message)
+
+
+def _head_of(text: str) -> Canonical | FrontMatter:
+    head = canonical.read(text)
+    if head is not None:
+        return head
+    from syncd import front_matter
+
+    return front_matter.read(text)
+
+
+def _has_keys(head: Canonical | FrontMatter) -> bool:
+    """Tell whether subject or attachments stand in a front matter."""
+    return not isinstance(head, Canonical) and (
+        head.text_of("subject") is not None or attachments_value(head) is not None
+    )
+
+
+def _view(text: str, start: int, message: Message) -> bytes:
+    subject, body, names = _as_the_old_client_reads(BREAK.sub("\n", text[start:]))
     # A heading may hold separators that a new file would not have: then its view is as coarse.
     seen = [*_seen_as_they_are(message), _rendition(subject), body, *names]
     return blake2b(marshal.dumps(seen, 2), digest_size=16).digest()
 
 
-def view_beside_fields(message: Message) -> bytes:
-    """Return `legacy_view` where the fields do not tell as much; nothing where they do."""
-    return b"" if _is_seen_as_it_is(message) else legacy_view(message)
-
-
 def _is_seen_as_it_is(message: Message) -> bool:
-    """Tell whether the old client reads from a message's file just what we do."""
+    """Tell whether the old client reads just what we do from a file that carries all its way."""
     names, body = message.attachments, message.body
     return (
         (names is None or (body != "" and _PLAIN_NAMES.fullmatch(names) is not None))
@@ -458,10 +490,9 @@ def _is_plain_subject(subject: str) -> bool:
     return subject != "" and subject == subject.strip() and len(subject.splitlines()) == 1
 
 
-def _as_the_old_client_reads(layout: Layout, body: str) -> tuple[str, str, list[str]]:
+def _as_the_old_client_reads(text: str) -> tuple[str, str, list[str]]:
     """Return subject, body and attachments as the old client finds them in a file's text."""
-    text = "\n\n".join(piece for piece in (layout.heading, body, layout.section) if piece)
-    subject = ""
+    text, subject = text.strip(), ""
     if text.startswith("# "):
         subject, _, text = text[2:].partition("\n")
     body, _, section = text.strip().partition(f"\n{_SECTION_HEADING}\n")

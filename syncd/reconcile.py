@@ -35,12 +35,16 @@ class Step(StrEnum):
 
 
 class FileState(NamedTuple):
-    """A file as read: ``message.status`` is what folder and front matter say without a baseline."""
+    """A file as read: ``message.status`` is what folder and front matter say without a baseline.
+
+    ``said``, ``status_said`` and ``is_keyed`` are those of `syncd.markdown.ParsedFile`.
+    """
 
     mailbox: Mailbox
     message: Message
     said: frozenset[str]
     status_said: str | None
+    is_keyed: bool = False
 
 
 class Conflict(NamedTuple):

@@ -54,7 +54,8 @@ def rewritten_version(store: Store, found: Found, record: Record | None) -> Reco
     if found.state.status_said != "read":
         return None
     message = found.state.message
-    view, fields = legacy_view(message), _but_status(fingerprints(message))
+    view = legacy_view(found.version.data, message)
+    fields = _but_status(fingerprints(message))
     if _is_seen_as(record, view, fields):
         return record
     for at, version in _recent(store, record.id):

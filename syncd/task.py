@@ -64,16 +64,19 @@ class Task:
         """Return the baseline of the message when all is done."""
         outcome, found, row = self.outcome, self.found, self.written_row or self.row
         assert outcome.message is not None
-        if self.data is not None:
-            digest = digest_of(self.data)
+        is_keyed = found is not None and found.state.is_keyed
+        data = self.data
+        if data is not None:
+            digest = digest_of(data)
             said = outcome.status_said
             if said is None:
                 said = found.state.status_said if found else outcome.message.status
         else:
             assert found is not None
-            digest, said = found.version.digest, found.state.status_said
+            data, digest, said = found.version.data, found.version.digest, found.state.status_said
         if self.marks is None:  # it is asked for twice where a file is written
-            self.marks = fingerprints(outcome.message), view_beside_fields(outcome.message)
+            view = view_beside_fields(data, outcome.message, is_keyed=is_keyed)
+            self.marks = fingerprints(outcome.message), view
         fields, view = self.marks
         return Record(
             id=self.id,
@@ -98,5 +101,5 @@ class Task:
             digest=found.version.digest,
             baseline=Baseline(state.mailbox, state.status_said, heard.status, fingerprints(heard)),
             row_digest=b"",
-            view=view_beside_fields(heard),
+            view=view_beside_fields(found.version.data, heard, is_keyed=state.is_keyed),
         )

@@ -59,6 +59,32 @@ def test_g8_a_stale_rewrite_keeps_what_sql_changed_meanwhile(tmp_path: Path) -> 
     assert both_equal(here)
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("subject: Hello there", "Words"),
+        ("subject: Hello there", "# Another heading\n\nWords"),
+        ("subject: Hello there", "# Hello there\n\nWords"),
+        ("attachments: [a.py, b.py]", "# Hello\n\nWords"),
+        ("owner: me", "# Hello\n\nWords\n\n## Attachments\n\n- `-v.log`"),
+    ],
+)
+def test_g2_what_the_old_client_does_not_see_outlives_its_reading(
+    tmp_path: Path, key: str, text: str
+) -> None:
+    here, _, path = world(tmp_path)
+    head = path.read_text().partition("\n---\n")[0]
+    path.write_text(f"{head}\n{key}\n---\n\n{text}\n")
+    run_pass(here, CONFIG, Orders())
+    client = NewClient(here)
+    (before,) = client.rows().values()
+    OldClient(here).read(path.stem)
+    assert [] == run_pass(here, CONFIG, Orders()).conflicts
+    (after,) = client.rows().values()
+    assert before | {"status": "read", "read_at": after["read_at"]} == after
+    assert both_equal(here)
+
+
 def test_g8_what_was_only_meant_to_be_written_is_nothing_to_measure_a_rewrite_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,11 +81,39 @@ def test_a_rewrite_by_the_old_client_has_the_view_of_what_it_read(message: Messa
     assume(not any("---" in value for value in message[1:] if value))
     assume("---" not in message.id)
     place = place_of(Mailbox.INBOX)
-    legacy = parse_legacy(render(message, place))
-    rewritten = parse(render_legacy(replace(legacy, status="read")).encode(), place).message
-    assert legacy_view(message) == legacy_view(rewritten)
-    if not view_beside_fields(message):
+    data = render(message, place)
+    rewrite = render_legacy(replace(parse_legacy(data), status="read")).encode()
+    rewritten = parse(rewrite, place).message
+    assert legacy_view(data, message) == legacy_view(rewrite, rewritten)
+    if not view_beside_fields(data, message):
         assert message._replace(status="") == rewritten._replace(status="")
+
+
+_EDGES = st.tuples(
+    st.sampled_from(["", "S", " p ", "a\nb", "# h"]),
+    st.sampled_from(
+        ["", "B", "# H\n\nB", "B\n\n## Attachments\n\n- `x`", "B\n## Attachments\nfoo"]
+    ),
+    st.sampled_from([None, '["a"]', '["`"]']),
+)
+
+
+@example(("S", "", '["a"]'), ("S", "B", '["a"]'))
+@example(("", "# H\n\nB", None), ("Real", "# H\n\nB", None))
+@given(_EDGES, _EDGES)
+def test_an_edited_file_is_to_the_old_client_what_a_new_one_would_be(
+    before: tuple[str, str, str | None], after: tuple[str, str, str | None]
+) -> None:
+    names = ("subject", "body", "attachments")
+    first, then = (
+        _plain("")._replace(**dict(zip(names, values, strict=True))) for values in (before, after)
+    )
+    place = place_of(Mailbox.INBOX)
+    data = edit(render(first, place), then, place, status_said=None)
+    seen = parse_legacy(data)
+    assert parse_legacy(render(then, place)) == seen
+    rewrite = render_legacy(replace(seen, status="read")).encode()
+    assert legacy_view(data, then) == legacy_view(rewrite, parse(rewrite, place).message)
 
 
 @pytest.mark.timeout(20)
@@ -274,6 +302,17 @@ def test_a_heading_of_attachments_with_blanks_behind_is_none_as_for_the_old_clie
     read, old = parse(data, place_of(Mailbox.INBOX)).message, parse_legacy(data)
     assert (old.body, None) == (read.body, read.attachments)
     assert [] == old.attachments
+
+
+def test_a_key_that_hides_a_value_from_the_old_client_goes_when_that_value_changes() -> None:
+    keyed = HAND_MADE.replace(b"owner: *me\n", b"subject: Mine  # by hand\n")
+    unheaded = keyed.replace(b"# Title\n\n", b"")
+    assert unheaded.replace(b"Words", b"Others") == edited(unheaded, body="Others.")
+    plain = unheaded.replace(b"subject: Mine  # by hand\n", b"")
+    assert plain.replace(b"---\nWords", b"---\n# Ours\n\nWords") == edited(unheaded, subject="Ours")
+    both = keyed.replace(b"Title", b"Mine")
+    ours = both.replace(b": Mine", b": 'Ours'").replace(b"# Mine", b"# Ours")
+    assert ours == edited(both, subject="Ours")
 
 
 def test_an_edit_that_would_change_an_alias_too_is_refused() -> None:
