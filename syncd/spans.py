@@ -14,8 +14,9 @@ import yaml
 
 from syncd import front_matter, markdown
 from syncd.errors import MessageError
-from syncd.front_matter import NULL, MessageHandler
+from syncd.front_matter import NULL, MessageHandler, compose, plain_data
 from syncd.markdown import BREAK
+from syncd.message import json_text
 
 
 def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], end: str) -> str:
@@ -35,12 +36,13 @@ def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], e
                 stop = _span(text, key_node, node)[1]
                 pieces.append(_removal(text, key_node, stop, flow=bool(root.flow_style)))
             else:
-                pieces.extend(_replacement(text, key, key_node, node, value, end))
+                new = _replacement(text, key, key_node, node, value, end)
+                if isinstance(value, dict) and not _reads_back(_replaced(text, new), key, value):
+                    new = _replacement(text, key, key_node, node, value, end, as_a_whole=True)
+                pieces.extend(new)
         elif value is not None and value != {}:
             pieces.append(_insertion(text, root, key, value, end))
-    for start, stop, new in sorted(pieces, key=lambda piece: piece[:2], reverse=True):
-        text = text[:start] + new + text[stop:]
-    return text
+    return _replaced(text, pieces)
 
 
 def _value_text(key: str, value: Any) -> str:
@@ -61,6 +63,10 @@ def _flow(value: Any) -> str:
             return front_matter.quoted(value)
         case _:
             return front_matter.dump(value).removesuffix("\n").removesuffix("\n...")
+
+
+def _key_text(key: str) -> str:
+    return markdown.scalar_of("", key)
 
 
 def _flow_key(key: str) -> str:
@@ -93,11 +99,18 @@ def _is_block(node: yaml.Node) -> bool:
 
 
 def _replacement(
-    text: str, key: str, key_node: yaml.Node, node: yaml.Node, value: Any, end: str
+    text: str,
+    key: str,
+    key_node: yaml.Node,
+    node: yaml.Node,
+    value: Any,
+    end: str,
+    *,
+    as_a_whole: bool = False,
 ) -> list[tuple[int, int, str]]:
     start, stop = _span(text, key_node, node)
-    if isinstance(value, dict) and isinstance(node, yaml.MappingNode) and _is_block(node):
-        nested = _nested(text, node, value, end)
+    if isinstance(value, dict) and value and isinstance(node, yaml.MappingNode) and node.value:
+        nested = None if as_a_whole else _nested(text, node, value, end)
         if nested is not None:
             return nested
     if isinstance(value, dict | list) and value and (_is_block(node) or node.tag == NULL):
@@ -114,17 +127,42 @@ def _replacement(
 def _nested(
     text: str, node: yaml.MappingNode, value: dict[str, Any], end: str
 ) -> list[tuple[int, int, str]] | None:
-    """Return the edits inside a block mapping that change only some of its keys, if that is all."""
-    old = front_matter.plain_data(MessageHandler.construct(node))
-    keys = {key: (key_node, item) for key, key_node, item in front_matter.pairs(node)}
-    if not old.keys() == keys.keys() == value.keys():
-        return None
+    """Return edits inside a mapping that change only some of its keys, where that can be done.
+
+    What comes of it is to be read back: much may stand in there, as merged keys or anchors.
+    """
+    old = plain_data(MessageHandler.construct(node))
     pieces: list[tuple[int, int, str]] = []
-    for key, item in value.items():
-        if item != old[key]:
-            key_node, item_node = keys[key]
-            pieces.extend(_replacement(text, key, key_node, item_node, item, end))
+    try:
+        for name, key_node, item_node in front_matter.pairs(node):
+            if name not in value:
+                stop = _span(text, key_node, item_node)[1]
+                pieces.append(_removal(text, key_node, stop, flow=bool(node.flow_style)))
+            elif not (name in old and _is_same(value[name], old[name])):
+                pieces.extend(_replacement(text, name, key_node, item_node, value[name], end))
+        for name in sorted(value.keys() - old.keys(), reverse=True):
+            pieces.append(_insertion(text, node, name, value[name], end))
+    except MessageError:
+        return None
     return pieces
+
+
+def _reads_back(text: str, key: str, value: dict[str, Any]) -> bool:
+    try:
+        found = {name: node for name, _, node in front_matter.pairs(compose(text))}.get(key)
+        return found is not None and _is_same(plain_data(MessageHandler.construct(found)), value)
+    except MessageError:
+        return False
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return json_text(one) == json_text(other)  # to Python, 1 is True
+
+
+def _replaced(text: str, pieces: list[tuple[int, int, str]]) -> str:
+    for start, stop, new in sorted(pieces, key=lambda piece: piece[:2], reverse=True):
+        text = text[:start] + new + text[stop:]
+    return text
 
 
 def _block(key: str, value: Any, column: int, end: str) -> str:
@@ -141,6 +179,7 @@ def _removal(text: str, key_node: yaml.Node, stop: int, *, flow: bool) -> tuple[
             return start, after.end(), ""
         return (before.start() if before else start), stop, ""
     line_end = BREAK.search(text, stop)
+    start -= key_node.start_mark.column  # with what stands before it, which is white space
     return start, line_end.end() if line_end else len(text), ""
 
 
@@ -151,13 +190,13 @@ def _insertion(
     names = [name for name, _, _ in front_matter.pairs(root)]
     if root.flow_style:
         at = root.value[0][0].start_mark.index if root.value else root.start_mark.index + 1
-        return at, at, f"{key}: {_value_text(key, value)}, "
+        return at, at, f"{_key_text(key)}: {_value_text(key, value)}, "
     column = root.start_mark.column
     pad = " " * column
     if isinstance(value, dict | list) and value:
         line = pad + _block(key, value, column, end) + end
     else:
-        line = f"{pad}{key}: {_value_text(key, value)}{end}"
+        line = f"{pad}{_key_text(key)}: {_value_text(key, value)}{end}"
     before = None
     if names == sorted(names):
         smaller = [node for (name, _, node) in front_matter.pairs(root) if name < key]

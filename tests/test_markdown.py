@@ -20,6 +20,7 @@ from syncd.message import (
     attachment_names,
     fingerprint,
     fingerprints,
+    json_text,
     mailbox_of,
     normal_json,
     status_in,
@@ -277,6 +278,49 @@ def test_an_edit_keeps_comments_order_and_quoting() -> None:
     assert HAND_MADE.replace(b"[a, b]", b"\n  - c").replace(b"tags: \n", b"tags:\n") == edited(
         HAND_MADE, metadata=changed
     ) or HAND_MADE.replace(b"[a, b]", b"['c']") == edited(HAND_MADE, metadata=changed)
+
+
+_METADATA = {
+    "more": (
+        b"metadata:\n  # who asked\n  owner: ann  # not bob\n  due: 2026-03-01\n",
+        {"owner": "ann", "due": "2026-03-01", "sprint": 7, "two words": ["a", {"b": None}]},
+        (b"-01\n", b"-01\n  sprint: 7\n  two words:\n  - a\n  - b: null\n"),
+    ),
+    "less": (
+        b"metadata:\n  # who asked\n  owner: ann  # not bob\n  due: 2026-03-01\n",
+        {"due": "2026-03-01"},
+        (b"  owner: ann  # not bob\n", b""),
+    ),
+    "deep": (
+        b"metadata:\n  a:\n    d: 1\n    # why\n    e: 2\n  b: 1\n",
+        {"a": {"d": 1, "f": 3}, "b": True},
+        (b"e: 2\n  b: 1", b"f: 3\n  b: true"),
+    ),
+    "in braces": (
+        b"metadata: {a: 1, b: [x]}  # keep\n",
+        {"a": 1, "b": ["x"], "c": "d"},
+        (b"{a", b"{c: d, a"),
+    ),
+    "less in braces": (
+        b"metadata: {a: 1, b: [x]}  # keep\n",
+        {"a": 1},
+        (b", b: [x]", b""),
+    ),
+    "an anchor": (
+        b"metadata: {a: &a 1, b: *a}  # keep\n",
+        {"a": 2, "b": 1},
+        (b"a: &a 1, b: *a", b"'a': 2, 'b': 1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", _METADATA)
+def test_g13_an_edit_of_metadata_leaves_the_other_keys_and_the_comments(what: str) -> None:
+    block, wanted, (old, new) = _METADATA[what]
+    data = HAND_MADE.replace(b"owner: *me\n", b"").replace(
+        b"metadata:\n  due: 2026-03-01  # soon\n  tags: [a, b]\n", block
+    )
+    assert data.replace(old, new) == edited(data, metadata=json_text(wanted))
 
 
 def test_a_key_that_is_missing_is_added_behind_the_others() -> None:
