@@ -308,14 +308,17 @@ def _check_number(event: yaml.Event) -> None:
 
 
 def _check_tree(root: yaml.Node, most: int) -> None:
-    """Refuse tags that name objects, aliases that contain themselves, and endless expansion."""
-    sizes: dict[int, int] = {}
+    """Refuse tags that name objects, aliases that contain themselves, and endless expansion.
+
+    Through aliases a value can nest deeper than its text does.
+    """
+    known: dict[int, tuple[int, int]] = {}
     open_nodes: set[int] = set()
 
-    def size_of(node: yaml.Node) -> int:
-        known = sizes.get(id(node))
-        if known is not None:
-            return known
+    def measure(node: yaml.Node) -> tuple[int, int]:
+        """Return how large a value is, and how many levels it has."""
+        if id(node) in known:
+            return known[id(node)]
         line = node.start_mark.line + 1
         if node.tag not in _SAFE_TAGS:
             raise MessageError(
@@ -325,27 +328,30 @@ def _check_tree(root: yaml.Node, most: int) -> None:
             )
         if id(node) in open_nodes:
             raise MessageError("an alias contains itself", line=line)
+        size, levels = _OF_A_VALUE, 0
         if isinstance(node, yaml.ScalarNode):
-            size = _OF_A_VALUE + len(node.value)
+            size += len(node.value)
             if size > _MAX_NUMBER_CHARS and node.tag in _NUMBERS:
                 raise MessageError(f"a number has more than {_MAX_NUMBER_CHARS} digits", line=line)
         else:
             open_nodes.add(id(node))
-            size = _OF_A_VALUE
             for item in node.value:
-                size += (
-                    size_of(item[0]) + size_of(item[1])
-                    if isinstance(item, tuple)
-                    else size_of(item)
-                )
+                for inner in item if isinstance(item, tuple) else (item,):
+                    inner_size, inner_levels = measure(inner)
+                    size += inner_size
+                    levels = max(levels, inner_levels)
+            levels += 1
             open_nodes.discard(id(node))
         if size > most:
             sentence = f"the aliases add more than {MAX_EXPANDED_CHARS // 1024} KiB"
             raise MessageError(sentence, line=line)
-        sizes[id(node)] = size
-        return size
+        if levels > MAX_DEPTH:
+            sentence = f"with its aliases, a value nests deeper than {MAX_DEPTH} levels"
+            raise MessageError(sentence, line=line)
+        known[id(node)] = size, levels
+        return size, levels
 
-    size_of(root)
+    measure(root)
 
 
 def _flattened(root: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:

@@ -173,6 +173,8 @@ def json_text(value: Any) -> str | None:
 
 
 _NO_JSON = frozenset({"", "{}", "[]", "null"})
+_MOST_LEVELS = 500
+"""How deeply a row's JSON may nest: below that, whoever reads it next meets Python's own limit."""
 
 
 def normal_json(text: str | None) -> str | None:
@@ -187,7 +189,22 @@ def normal_json(text: str | None) -> str | None:
         raise MessageError(f"broken JSON: {error}") from None
     except ValueError:  # of Python's limit for the digits of an integer
         raise MessageError("a JSON number has too many digits") from None
+    if text.count("[") + text.count("{") > _MOST_LEVELS and _nests_deeper(value, _MOST_LEVELS):
+        raise MessageError("a JSON value nests too deeply")
     return json_text(value)
+
+
+def _nests_deeper(value: Any, levels: int) -> bool:
+    """Tell whether a JSON value has more levels of objects and lists than these."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def attachment_names(attachments: str | None) -> list[str] | None:

@@ -48,7 +48,10 @@ def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], e
 def _value_text(key: str, value: Any) -> str:
     if value is None or isinstance(value, str):
         return markdown.scalar_of(key, value)
-    return _flow(value)
+    try:
+        return _flow(value)
+    except RecursionError:
+        raise MessageError("a value nests too deeply to be written as YAML") from None
 
 
 def _flow(value: Any) -> str:

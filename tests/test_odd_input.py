@@ -261,6 +261,8 @@ ODD_CELLS: dict[str, tuple[str, object]] = {
     "broken list": ("attachments", "['a']"),
     "attachments that are a text": ("attachments", '"a.txt"'),
     "JSON without end": ("metadata", "[" * 100_000),
+    "JSON that nests as deeply as can be decoded": ("metadata", '{"a":' * 960 + "1" + "}" * 960),
+    "a list that nests so": ("attachments", "[" * 960 + "]" * 960),
     "a JSON number without end": ("metadata", f'{{"n": {"9" * 5_000}}}'),
     "no date": ("created_at", ""),
     "an odd date": ("created_at", "yesterday"),
@@ -420,12 +422,28 @@ def test_g14_a_front_matter_that_expands_without_end_is_left_alone(synced: Proje
     few += [f"a{n}: &a{n} [" + ",".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, 5)]
     synced.write("inbox/bombs.md", "---\n" + "\n".join(few) + "\nmetadata: *a4\n---\n")
     synced.write("inbox/deep.md", "---\nmetadata: " + "[" * 5000 + "]" * 5000 + "\n---\n")
+    steps = [f"k{n}: &k{n} " + "[" * 150 + f"*k{n - 1}" + "]" * 150 for n in range(1, 20)]
+    aliases = "\n  ".join(["metadata:", "k0: &k0 []", *steps])
+    synced.write("inbox/levels.md", f"---\n{aliases}\n---\n")
+    merges = aliases.replace("[]", "{}").replace("[", "{<<: ").replace("]", "}")
+    synced.write("inbox/merges.md", f"---\n{merges}\n<<: *k19\n---\n")
     synced.write("inbox/python.md", "---\nid: !!python/object/apply:os.getpid []\n---\n")
     report = synced.sync()
-    assert ["inbox/bomb.md", "inbox/bombs.md", "inbox/deep.md", "inbox/python.md"] == [
-        entry.path for entry in report.quarantined
-    ]
+    names = ["bomb", "bombs", "deep", "levels", "merges", "python"]
+    assert [f"inbox/{name}.md" for name in names] == [entry.path for entry in report.quarantined]
     assert 5 == len(synced.rows())
+
+
+def test_g14_a_row_that_nests_deeply_is_reported_where_the_file_has_its_value_on_one_line(
+    synced: Project,
+) -> None:
+    synced.edit(AT_ONE, "priority:", "metadata: {a: 1}\npriority:")
+    synced.sync()
+    synced.new.update(ONE, metadata='{"a":' * 450 + "1" + "}" * 450)
+    insert(synced, a_row(synced, "fine"))
+    (entry,) = synced.sync().quarantined
+    assert "nests too deeply" in entry.problem.reason
+    assert "inbox/fine.md" in synced.files()
 
 
 @pytest.mark.parametrize(
