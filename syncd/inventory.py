@@ -6,7 +6,7 @@ Of a file no more is kept than a digest of its values, so that a mailbox of any 
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import place_of
 from syncd.markdown import ParsedFile, parse
-from syncd.message import FIELDS, Mailbox, Message, mailbox_at
+from syncd.message import FIELDS, Mailbox, Message, in_order, mailbox_at
 from syncd.names import in_utf8
 from syncd.reader import problem_of
 from syncd.sides import Quarantined
@@ -178,12 +178,6 @@ class Inventory:
         self._more.pop(seen.id, None)
         for other in others:
             self._add(other, self.read[other])
-
-
-def in_order(paths: Iterable[str]) -> list[str]:
-    """Return paths as a cycle takes them: inbox, archive, outbox."""
-    order = {mailbox: number for number, mailbox in enumerate(Mailbox)}
-    return sorted(paths, key=lambda path: (order[mailbox_at(path)], path))
 
 
 def _digest(message: Message, *, is_dated: bool) -> bytes:

