@@ -13,7 +13,7 @@ from syncd import config, cycle
 from syncd.cli import output
 from syncd.cli.findings import problems
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects
+from syncd.cli.projects import chosen_project
 from syncd.config import Config
 from syncd.errors import ExitCode, UsageError
 from syncd.find import current_folder, project_around
@@ -31,21 +31,6 @@ from syncd.store import Store
 SIDES: dict[str, str] = {Side.FILE: "file", Side.DB: "row"}
 """What the sides are called towards people."""
 
-OfProject = Annotated[
-    Path | None,
-    typer.Option(
-        "--project",
-        metavar="PATH",
-        help="The project. Without it: the project around the current folder.",
-        show_default=False,
-    ),
-]
-MessageId = Annotated[
-    str,
-    typer.Argument(
-        metavar="ID", help="A message's id, or as much of its beginning as no other has."
-    ),
-]
 AnyMessageId = Annotated[
     str | None,
     typer.Argument(
@@ -63,7 +48,7 @@ VersionNumber = Annotated[
 
 def project_and_settings(path: Path | None) -> tuple[Path, Config]:
     """Return the one project that a call means, and its settings."""
-    (project,) = chosen_projects([path] if path else None, recursive=False)
+    project = chosen_project(path)
     return project, config.load(project)
 
 

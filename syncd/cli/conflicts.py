@@ -14,7 +14,6 @@ from syncd import history
 from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
-    OfProject,
     act,
     call,
     code_of,
@@ -24,7 +23,7 @@ from syncd.cli.acts import (
     where_now,
 )
 from syncd.cli.findings import local_time, number_of
-from syncd.cli.options import Command, Json, OnePath
+from syncd.cli.options import Command, Json, OfProject, OnePath
 from syncd.cli.output import Tone
 from syncd.errors import ExitCode, MessageError, SyncdError, UsageError
 from syncd.history import CURRENT, Resolved

@@ -17,7 +17,7 @@ from syncd.cli.acts import code_of
 from syncd.cli.findings import deeds, number_of, problems, retired
 from syncd.cli.options import Command, DryRun, Json, OnePath, Paths, Prefer, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, done_for_each, worst
+from syncd.cli.projects import chosen_project, chosen_projects, done_for_each, worst
 from syncd.errors import ConfigError, ExitCode, UsageError
 from syncd.orders import Orders
 from syncd.project import run_pass
@@ -75,7 +75,7 @@ def resume(
             "resume takes one of --accept-deletes and --restore",
             hint="'syncd status' tells what is gone; 'syncd resume --help' tells what they do.",
         )
-    projects = chosen_projects([path] if path else None, recursive=False)
+    projects = [chosen_project(path)]
     orders = Orders(accept_deletes=accept_deletes, restore=restore, dry_run=dry_run)
     return _cycles(projects, orders, {}, "Resuming", json=json)
 

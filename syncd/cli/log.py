@@ -14,9 +14,9 @@ import typer
 
 from syncd import history
 from syncd.cli import output
-from syncd.cli.acts import SIDES, AnyMessageId, OfProject, opened, project_and_settings
+from syncd.cli.acts import SIDES, AnyMessageId, opened, project_and_settings
 from syncd.cli.findings import Line, local_time, number_of
-from syncd.cli.options import Command
+from syncd.cli.options import Command, OfProject
 from syncd.cli.output import Tone
 from syncd.cli.when import moment
 from syncd.errors import SyncdError

@@ -10,28 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from syncd.errors import MessageError, SyncdError, UsageError
-from syncd.find import current_folder, named_project, project_around
 
 if TYPE_CHECKING:
     from syncd.messaging.service import MessageService
 
 _MOST_CANDIDATES = 8
 
-Id = Annotated[
-    str,
-    typer.Argument(
-        metavar="ID", help="A message's id, or as much of its beginning as no other has."
-    ),
-]
-Project = Annotated[
-    Path | None,
-    typer.Option(
-        "--project",
-        metavar="PATH",
-        help="The project. Without it: the project around the current folder.",
-        show_default=False,
-    ),
-]
 Subject = Annotated[str, typer.Option("--subject", help="The subject.", show_default=False)]
 Body = Annotated[
     str | None, typer.Option("--body", help="The text of the message.", show_default=False)
@@ -63,11 +47,6 @@ Priority = Annotated[
     typer.Option("--priority", metavar="low|normal|high|urgent", help="How pressing it is."),
 ]
 FromAgent = Annotated[str, typer.Option("--from-agent", help="The agent that sends.")]
-
-
-def chosen_project(path: Path | None) -> Path:
-    """Return the project that is named, or the one around the current folder."""
-    return named_project(path) if path is not None else project_around(current_folder())
 
 
 def body_text(body: str | None, body_file: Path | None) -> str:

@@ -24,20 +24,18 @@ from syncd.cli.message_arguments import (
     Body,
     BodyFile,
     FromAgent,
-    Id,
     Kind,
     Priority,
-    Project,
     Subject,
     attachment,
     body_text,
-    chosen_project,
     meant,
     no_message,
 )
 from syncd.cli.message_cycles import bring_in_step, take_in
-from syncd.cli.options import Command, Group, Json
+from syncd.cli.options import Command, Group, Json, MessageId, OfProject
 from syncd.cli.output import Tone
+from syncd.cli.projects import chosen_project
 from syncd.errors import SyncdError, UsageError
 from syncd.find import is_project
 
@@ -68,7 +66,7 @@ def send(
     kind: Kind = "notification",
     priority: Priority = "normal",
     attach: Attach = None,
-    project: Project = None,
+    project: OfProject = None,
     json: Json = False,
 ) -> int:
     """Send a message to a project."""
@@ -105,7 +103,7 @@ def list_(
     agent: Annotated[
         str | None, typer.Option("--agent", help="Only those to this agent.", show_default=False)
     ] = None,
-    project: Project = None,
+    project: OfProject = None,
     json: Json = False,
 ) -> int:
     """List the messages that the project received, the newest first."""
@@ -126,7 +124,7 @@ def list_(
 
 
 @_commands.command(cls=Command, epilog="Example: syncd message read msg-20260220-0102")
-def read(message_id: Id, project: Project = None, json: Json = False) -> int:
+def read(message_id: MessageId, project: OfProject = None, json: Json = False) -> int:
     """Show a message. If it was unread, it is read from now on."""
     where = chosen_project(project)
     take_in(where)
@@ -145,7 +143,7 @@ def read(message_id: Id, project: Project = None, json: Json = False) -> int:
 
 
 @_commands.command(cls=Command, epilog="Example: syncd message archive msg-20260220-0102")
-def archive(message_id: Id, project: Project = None, json: Json = False) -> int:
+def archive(message_id: MessageId, project: OfProject = None, json: Json = False) -> int:
     """Archive a message that the project received."""
     where = chosen_project(project)
     take_in(where)
@@ -169,12 +167,12 @@ def archive(message_id: Id, project: Project = None, json: Json = False) -> int:
 
 @_commands.command(cls=Command, epilog="Example: syncd message reply msg-20260220-0102 --body Yes.")
 def reply(
-    message_id: Id,
+    message_id: MessageId,
     subject: Subject = "",
     body: Body = None,
     body_file: BodyFile = None,
     from_agent: FromAgent = "pm",
-    project: Project = None,
+    project: OfProject = None,
     json: Json = False,
 ) -> int:
     """Answer a message. If it was unread, it is read from now on.
@@ -197,7 +195,7 @@ def reply(
 
 
 @_commands.command(cls=Command, epilog="Example: syncd message check --project ~/work/shop")
-def check(project: Project = None, json: Json = False) -> int:
+def check(project: OfProject = None, json: Json = False) -> int:
     """Tell how many messages are unread, and which of them are urgent or high."""
     # Not by a service: its session in the registry would cost more than the answer.
     from syncd.messaging.database import MessagingDatabase

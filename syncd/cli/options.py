@@ -84,6 +84,21 @@ OnePath = Annotated[
         show_default=False,
     ),
 ]
+OfProject = Annotated[
+    Path | None,
+    typer.Option(
+        "--project",
+        metavar="PATH",
+        help="The project. Without it: the project around the current folder.",
+        show_default=False,
+    ),
+]
+MessageId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="A message's id, or as much of its beginning as no other has."
+    ),
+]
 Recursive = Annotated[
     bool,
     typer.Option(
@@ -93,6 +108,10 @@ Recursive = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Change nothing; tell what would be done.")
+]
+Poll = Annotated[
+    bool,
+    typer.Option("--poll", help="Look at the folders at intervals, where events do not work."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Prefer = Annotated[

@@ -26,6 +26,14 @@ _WORST_FIRST = (
 )
 
 
+def chosen_project(path: Path | None) -> Path:
+    """Return the project that a person named, or the one around the current folder.
+
+    Raises `UsageError` for what does not exist, or is no project.
+    """
+    return named_project(path) if path is not None else project_around(current_folder())
+
+
 def chosen_roots(paths: list[Path] | None, *, recursive: bool) -> list[Path]:
     """Return the projects, or with ``recursive`` the folders, that a person named; each once.
 

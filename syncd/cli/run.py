@@ -8,7 +8,7 @@ import typer
 
 from syncd.cli import output
 from syncd.cli.findings import number_of
-from syncd.cli.options import Command, Paths, Prefer, Recursive
+from syncd.cli.options import Command, Paths, Poll, Prefer, Recursive
 from syncd.cli.projects import chosen_roots
 
 app = typer.Typer()
@@ -18,10 +18,7 @@ app = typer.Typer()
 def run(
     paths: Paths = None,
     recursive: Recursive = False,
-    poll: Annotated[
-        bool,
-        typer.Option("--poll", help="Look at the folders at intervals, where events do not work."),
-    ] = False,
+    poll: Poll = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log one JSON object a line.")
     ] = False,

@@ -11,7 +11,7 @@ import typer
 
 from syncd import config, service
 from syncd.cli import output
-from syncd.cli.options import Command, Group, Json, Paths, Recursive
+from syncd.cli.options import Command, Group, Json, Paths, Poll, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_roots
 from syncd.errors import ReplicaError
@@ -26,11 +26,6 @@ app.add_typer(
     cls=Group,
     epilog="Example: syncd service install ~/work --recursive",
 )
-
-Poll = Annotated[
-    bool,
-    typer.Option("--poll", help="Look at the folders at intervals, where events do not work."),
-]
 
 
 @_commands.callback()

@@ -18,8 +18,6 @@ from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
     AnyMessageId,
-    MessageId,
-    OfProject,
     VersionNumber,
     act,
     call,
@@ -31,7 +29,7 @@ from syncd.cli.acts import (
     where_now,
 )
 from syncd.cli.findings import local_time, number_of
-from syncd.cli.options import Command, Json
+from syncd.cli.options import Command, Json, MessageId, OfProject
 from syncd.cli.output import Tone
 from syncd.errors import MessageError, UsageError
 from syncd.files import FileReplica
