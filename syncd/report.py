@@ -28,6 +28,11 @@ class State(StrEnum):
     ERROR = "error"
     RETIRED = "retired"
 
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command ends with that found a project so."""
+        return _EXIT_CODES.get(self, ExitCode.IN_SYNC)
+
 
 @dataclass(slots=True)
 class Counts:
@@ -142,17 +147,7 @@ class Report:
 
 
 _EXIT_CODES = {
-    State.IN_SYNC: ExitCode.IN_SYNC,
     State.ATTENTION: ExitCode.ATTENTION,
     State.HALTED: ExitCode.HALTED,
     State.ERROR: ExitCode.ERROR,
-    State.RETIRED: ExitCode.IN_SYNC,
 }
-
-
-def worst_exit_code(states: list[State]) -> ExitCode:
-    """Return the exit code over several projects: an error, a halt, attention, all in sync."""
-    for state in (State.ERROR, State.HALTED, State.ATTENTION):
-        if state in states:
-            return _EXIT_CODES[state]
-    return ExitCode.IN_SYNC

@@ -17,6 +17,7 @@
     verify     verify
     service    service install, uninstall, show
     settings   config show
+    messages   message, with message_arguments, message_cycles and message_pages
     projects   which projects a call means, and the exit code over all of them
     acts       one project and message: which, and changing something on both sides
     findings   what a cycle or a look found, as lines for people

@@ -22,7 +22,7 @@ from syncd.journal import COMMANDED
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
 from syncd.project import run_pass
-from syncd.report import Report, worst_exit_code
+from syncd.report import Report
 from syncd.retirement import refusal, retirement
 from syncd.shell import joined
 from syncd.sides import Side
@@ -84,7 +84,7 @@ def act(project: Path, settings: Config, action: Callable[[Store], None]) -> Rep
 
 def code_of(report: Report) -> ExitCode:
     """Return the exit code of a command that ran one cycle over one project."""
-    return ExitCode.BUSY if report.busy else worst_exit_code([report.state])
+    return ExitCode.BUSY if report.busy else report.state.exit_code
 
 
 def print_state(report: Report, *, done: bool) -> None:

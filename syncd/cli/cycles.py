@@ -13,8 +13,8 @@ import typer
 
 from syncd import config
 from syncd.cli import output
-from syncd.cli.acts import code_of
-from syncd.cli.findings import deeds, number_of, problems, retired
+from syncd.cli.acts import code_of, print_state
+from syncd.cli.findings import deeds, number_of, retired
 from syncd.cli.options import Command, DryRun, Json, OnePath, Paths, Prefer, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_project, chosen_projects, done_for_each, worst
@@ -116,19 +116,18 @@ def _one(orders: Orders, flags: dict[str, Any], project: Path) -> tuple[Report, 
 
 
 def _print(report: Report, *, dry_run: bool) -> None:
+    is_halted = report.halt is not None
+    if report.error is None and not is_halted:
+        known = report.retired
+        done = (
+            f"{retired(known)}; it is left alone"
+            if known
+            else deeds(report.counts, dry_run=dry_run)
+        )
+        output.say(f"{report.path}: {done}")
+    print_state(report, done=not is_halted)
     if report.error is not None:
-        output.tell(output.of_project(report.path, report.error), Tone.BAD)
-        if report.hint:
-            output.tell(f"  → {report.hint}", Tone.HINT)
         return
-    if report.retired is not None:
-        output.say(f"{report.path}: {retired(report.retired)}; it is left alone")
-    elif report.halt is None:
-        output.say(f"{report.path}: {deeds(report.counts, dry_run=dry_run)}")
-    else:
-        output.say(f"{report.path}: nothing was done", Tone.BAD)
-    for text, tone in problems(report):
-        output.say(text, tone)
     for name in sorted(report.unsettled):
         output.say(f"  {name} was changing meanwhile; the next cycle takes it", Tone.ATTENTION)
     for name in report.late:

@@ -20,13 +20,13 @@ from syncd.cli import output
 from syncd.cli.findings import Line, ago, local_time, number_of, problems, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, done_for_each, worst
-from syncd.errors import BusyError, ConfigError, ExitCode, SyncdError, UsageError, os_sentence
+from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
+from syncd.errors import ExitCode, SyncdError, UsageError
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
-from syncd.report import OpenConflict, Report, State, worst_exit_code
+from syncd.report import OpenConflict, Report, State
 from syncd.retirement import left_files, retirement
 from syncd.seen import Seen
 from syncd.store import Store
@@ -55,7 +55,7 @@ class Status:
     @property
     def code(self) -> ExitCode:
         """The exit code; ``failure`` is that of an error which has one of its own."""
-        return worst_exit_code([self.state]) if self.failure is None else self.failure
+        return self.state.exit_code if self.failure is None else self.failure
 
     @property
     def is_new(self) -> bool:
@@ -174,14 +174,8 @@ def look(
         trouble = result.agent.troubles.get(str(project)) if result.agent else None
         if trouble is not None:
             result.found.error, result.found.hint = trouble
-    except SyncdError as error:
-        result.found.error, result.found.hint = error.sentence, error.hint
-        if isinstance(error, (ConfigError, BusyError)):
-            result.failure = error.exit_code
-    except OSError as error:  # one broken project never stops the rest
-        result.found.error = os_sentence(error)
-    except sqlite3.Error as error:
-        result.found.error = f"the database of {project}: {error}"
+    except (SyncdError, OSError, sqlite3.Error) as error:
+        result.found.error, result.found.hint, result.failure = trouble_of(project, error)
     return result
 
 

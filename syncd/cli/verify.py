@@ -18,8 +18,8 @@ from syncd.cli.acts import opened
 from syncd.cli.findings import Line, number_of, quarantined, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, done_for_each, worst
-from syncd.errors import BusyError, ConfigError, ExitCode, StaleReplica, SyncdError, os_sentence
+from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
+from syncd.errors import ExitCode, SyncdError
 from syncd.heartbeat import agent_for
 from syncd.report import State
 from syncd.retirement import Retirement, retirement
@@ -105,14 +105,8 @@ def _verify(project: Path) -> _Result:
         with opened(project) as store:
             store.check_contract()
             found = verify_project(project, store, max_bytes=settings.max_bytes, patience_s=wait_s)
-    except (ConfigError, BusyError, StaleReplica) as error:
-        return _Result(project, None, error.sentence, error.hint, error.exit_code)
-    except SyncdError as error:
-        return _Result(project, None, error.sentence, error.hint)
-    except OSError as error:  # one broken project never stops the rest
-        return _Result(project, None, os_sentence(error))
-    except sqlite3.Error as error:
-        return _Result(project, None, f"the database of {project}: {error}")
+    except (SyncdError, OSError, sqlite3.Error) as error:
+        return _Result(project, None, *trouble_of(project, error))
     return _Result(project, found, code=ExitCode.IN_SYNC if found.is_equal else ExitCode.ATTENTION)
 
 
