@@ -168,6 +168,18 @@ def test_a_watch_prints_the_standing_and_then_a_line_for_each_change(
     assert 3 == code  # how it stood at the end
 
 
+def test_a_watch_ends_as_soon_as_nobody_reads_it(home: Path, project: Project) -> None:
+    command = [sys.executable, "-m", "syncd", "status", "--watch", str(project.path)]
+    with subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()
+
+
 def test_a_watch_ends_cleanly_when_it_is_terminated(home: Path, project: Project) -> None:
     with watching(home, project.path) as watch:
         wait_for(watch.shows("in sync"))

@@ -116,7 +116,7 @@ class Watched:
 def _seconds(at: object) -> float | None:
     try:
         return datetime.fromisoformat(str(at)).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None
 
 
@@ -187,7 +187,7 @@ def _print_changes(watch: Watch) -> None:
                 print_status(status)
         is_first = False
         sys.stdout.flush()
-        time.sleep(EVERY_S)
+        output.pause(EVERY_S)
 
 
 def _standing(status: Status) -> tuple[object, ...]:
