@@ -19,6 +19,7 @@ from syncd.cli.findings import Line, local_time, number_of
 from syncd.cli.options import Command, OfProject
 from syncd.cli.output import Tone
 from syncd.cli.when import moment
+from syncd.database import translated
 from syncd.errors import SyncdError
 from syncd.follow import follow as follow_journal
 from syncd.journal import COMMANDED, HALTED, QUARANTINED, RELEASED, RESUMED, JournalEntry
@@ -55,7 +56,7 @@ def log(
     started = time.monotonic()
     project, settings = project_and_settings(of_project)
     start = moment(since).isoformat() if since is not None else ""
-    with opened(project) as store:
+    with opened(project) as store, translated(store.path):
         key = _find(store, message_id) if message_id is not None else None
         if follow:
             store.close()
