@@ -114,7 +114,7 @@ def record_from(values: Sequence[Any]) -> Record:
         baseline = Baseline(mailbox_at(path), status_said, status, agreed)
         if len(agreed) != len(FIELDS) or not isinstance(status, str):
             raise ValueError
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedBaseline(
             f"the baseline of {key!r} makes no sense: somebody else wrote there"
         ) from error

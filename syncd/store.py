@@ -163,7 +163,7 @@ class Store(Database):
             return None
         try:
             return json.loads(found[0])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return None  # somebody else wrote there: as if nothing were known
 
     def halt(self) -> Halt | None:
@@ -203,7 +203,7 @@ class Store(Database):
         without_conflict = f"NOT EXISTS ({_ITS_CONFLICTS})"
         not_last = "seq NOT IN (SELECT max(seq) FROM syncd_journal GROUP BY side)"
         # What is kept once more, as of now, keeps its place: here the oldest need not be the first.
-        oldest = "SELECT min(at) FROM syncd_history WHERE at >= ''"
+        oldest = "SELECT min(at) FROM syncd_history WHERE at >= '' AND at < x''"  # as text
         self._prune("syncd_history", _days_ago(history_days), without_conflict, oldest=oldest)
         until = _days_ago(journal_days)
         self._prune("syncd_journal", until, not_last, state=(PRUNED_UNTIL, until))

@@ -188,6 +188,27 @@ def test_a_database_that_cannot_be_read_is_an_error(call: Call, shop: Project) -
     assert "is not a SQLite database" in result.err
 
 
+def test_a_journal_that_cannot_be_read_is_an_error(call: Call, edited: Project) -> None:
+    ((page,),) = edited.sql("SELECT rootpage FROM sqlite_master WHERE name = 'syncd_journal'")
+    ((size,),) = edited.sql("PRAGMA page_size")
+    edited.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    with edited.file("messaging.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\x33" * size)
+    result = call("log")
+    assert 1 == result.code
+    assert "is damaged" in result.err
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_no_clock_has_is_told_as_it_is(call: Call, edited: Project, at: str) -> None:
+    edited.sql("UPDATE syncd_journal SET at = ?", at)
+    edited.sql("INSERT OR REPLACE INTO syncd_state VALUES ('last_cycle', json_quote(?))", at)
+    assert at in call("log").out
+    assert at in call("status").out
+    assert " clock " in call("doctor").out
+
+
 def test_a_long_log_is_read_in_parts(
     call: Call, edited: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,6 +236,8 @@ def test_g18_a_row_with_an_odd_id_that_is_gone_again_is_told_of_no_more(
         "INSERT OR REPLACE INTO syncd_state VALUES ('decision', '\"restore\"'), ('halt', '7')",
         "UPDATE syncd_versions SET at = 'x'",
         "UPDATE syncd_history SET at = NULL",
+        "INSERT OR REPLACE INTO syncd_state VALUES ('halt', printf('%.*c', 100000, '['))",
+        "UPDATE syncd_baseline SET fields = printf('%.*c', 100000, '[')",
     ],
 )
 def test_g12_what_others_write_into_syncds_own_tables_stops_no_cycle(
@@ -248,6 +250,11 @@ def test_g12_what_others_write_into_syncds_own_tables_stops_no_cycle(
     synced.edit(AT_ONE, "By SQL.", "By a person.")
     assert synced.cycle().error is None
     assert "By a person." == synced.row(ONE)["body"]
+
+
+def test_g12_a_history_whose_times_are_none_stops_no_cycle(synced: Project) -> None:
+    synced.sql("INSERT INTO syncd_history (id, at) VALUES ('x', x'00')")
+    assert synced.cycle().error is None
 
 
 def test_g12_a_restored_backup_is_merged_with_what_the_files_have_now(synced: Project) -> None:

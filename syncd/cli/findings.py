@@ -18,6 +18,9 @@ from syncd.sides import Side
 
 Line = tuple[str, Tone]
 
+_NO_TIME = (TypeError, ValueError, OverflowError, OSError)
+"""What is raised for a text that is no time, or one in a year that the clock here lacks."""
+
 _VERBS = {
     "inserted": "insert",
     "updated": "update",
@@ -30,17 +33,16 @@ _VERBS = {
 def local_time(moment: str) -> str:
     """Return a time as a person reads it; as it is where it is none."""
     try:
-        found = datetime.fromisoformat(moment)
-    except (TypeError, ValueError):
+        return datetime.fromisoformat(moment).astimezone().isoformat(" ", "seconds")
+    except _NO_TIME:
         return str(moment)
-    return found.astimezone().isoformat(" ", "seconds")
 
 
 def ago(moment: str) -> str:
     """Return how long ago a time was; the time itself where it is to come, or is none."""
     try:
         found = datetime.fromisoformat(moment).astimezone()
-    except (TypeError, ValueError):
+    except _NO_TIME:
         return str(moment)
     seconds = int((datetime.now().astimezone() - found).total_seconds())
     if seconds < 0:
