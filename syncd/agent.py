@@ -9,19 +9,16 @@ main thread goes by a heap of times, not through all of them.
 from __future__ import annotations
 
 import heapq
-import json
 import logging
 import math
 import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -340,24 +337,11 @@ def _notify(text: str) -> None:
         channel.sendto(text.encode(), address)
 
 
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
-
-
 def run(
     roots: list[Path],
     *,
     recursive: bool = False,
     poll: bool = False,
-    log_json: bool = False,
     flags: dict[str, Any] | None = None,
     on_ready: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -367,20 +351,8 @@ def run(
     takes longer than 10 s.
     Raises `SyncdError` when it cannot start: a wrong setting, no such project, a second agent.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _JsonFormatter() if log_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
-    root_log = logging.getLogger("syncd")
-    root_log.addHandler(handler)
-    root_log.setLevel(logging.INFO)
-    try:
-        resolved = [root.resolve() for root in roots]
-        agent = Agent(
-            resolved, recursive=recursive, poll=poll, flags=flags or {}, on_ready=on_ready
-        )
-        with alive(resolved, recursive=recursive) as heartbeat:
-            agent.run(heartbeat)
-    finally:
-        root_log.removeHandler(handler)
+    resolved = [root.resolve() for root in roots]
+    agent = Agent(resolved, recursive=recursive, poll=poll, flags=flags or {}, on_ready=on_ready)
+    with alive(resolved, recursive=recursive) as heartbeat:
+        agent.run(heartbeat)
     return 0

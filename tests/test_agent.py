@@ -196,6 +196,19 @@ def test_a_signal_ends_the_agent_with_exit_code_0(tmp_path: Path, how: signal.Si
     assert not list((tmp_path / "home" / "state").rglob("*.json"))
 
 
+def test_the_name_of_a_file_cannot_drive_the_terminal_on_which_the_agent_logs(
+    tmp_path: Path,
+) -> None:
+    here = project(tmp_path / "here")
+    inbox = here / ".claude-mpm/inbox"
+    inbox.mkdir(exist_ok=True)
+    (inbox / "a\x1b[2J\nWARNING b.md").write_text("no front matter")
+    with RunningAgent(tmp_path / "home", here) as agent:
+        wait_for(lambda: "there is no front matter" in agent.log)
+        assert "inbox/a\\x1b[2J\\nWARNING b.md:1: there is no front matter" in agent.log
+        assert "\x1b" not in agent.log
+
+
 def test_a_second_agent_on_the_same_root_is_refused_by_pid(tmp_path: Path) -> None:
     here = project(tmp_path / "here")
     with RunningAgent(tmp_path / "home", tmp_path, options=("--recursive",)) as agent:

@@ -1,7 +1,13 @@
-"""``syncd run``: the agent in the foreground."""
+"""``syncd run``: the agent in the foreground, and its log."""
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -27,15 +33,51 @@ def run(
     """Keep projects in step until stopped: the agent, in the foreground."""
     from syncd import agent
 
-    return agent.run(
-        chosen_roots(paths, recursive=recursive),
-        recursive=recursive,
-        poll=poll,
-        log_json=log_json,
-        flags={"prefer": prefer},
-        on_ready=_say_ready,
-    )
+    roots = chosen_roots(paths, recursive=recursive)
+    with _logged(_JsonFormatter() if log_json else _LineFormatter()):
+        return agent.run(
+            roots,
+            recursive=recursive,
+            poll=poll,
+            flags={"prefer": prefer},
+            on_ready=_say_ready,
+        )
 
 
 def _say_ready(projects: int) -> None:
     output.tell(f"ready: watching {number_of(projects, 'project')}")
+
+
+@contextmanager
+def _logged(formatter: logging.Formatter) -> Iterator[None]:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    log = logging.getLogger("syncd")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _LineFormatter(logging.Formatter):
+    """A line each. Names of files are in them, which anybody may have made (`output.shown`)."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return output.shown(super().formatMessage(record))
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
