@@ -24,6 +24,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Final
 
+from syncd import dump
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.names import in_utf8
 from syncd.retirement import ROOTS
@@ -144,6 +145,8 @@ def checked(archive: Path) -> Manifest:
     Raises `ReplicaError` where anything in it is not as the manifest says, or the manifest names
     what a mailbox cannot hold: a path that leads outside, a link, a device.
     """
+    with tables_of(archive) as lines:
+        dump.check(lines)
     with _reading(archive) as (manifest, members):
         left = {entry.path: entry for entry in manifest.entries}
         for entry, file in members:
@@ -167,12 +170,16 @@ def _reading(archive: Path) -> Iterator[tuple[Manifest, Iterator[tuple[Entry, IO
         yield manifest, _members(whole, {entry.path: entry for entry in manifest.entries})
 
 
+# What is made of JSON is whatever somebody wrote there.
+_NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
 @contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive, "r:xz") as whole:
             yield whole
-    except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (*_NOT_OURS, tarfile.TarError, lzma.LZMAError, EOFError) as error:
         raise ReplicaError(
             f"{archive} is damaged, or no archive of syncd's: {error}",
             hint="Nothing was changed. Another copy of the archive may be whole.",
@@ -221,6 +228,8 @@ def _manifest(whole: tarfile.TarFile) -> Manifest:
         rooted = parent in folders if parent else entry.folder and name in ROOTS
         if not rooted or name in ("", ".", "..") or "\0" in name or entry.path in folders:
             raise ValueError(f"{_name(entry.path)} leads out of the legacy folders")
+        if not (isinstance(entry.mode, int) and abs(entry.mtime_ns) < 2**63):
+            raise ValueError(f"mode and time of {_name(entry.path)} are none")
         if entry.folder:
             folders.add(entry.path)
     return manifest

@@ -55,7 +55,7 @@ def read_tables(database: Database, lines: Iterable[bytes]) -> None:
         table: {name for _, name, *_ in connection.execute(f'PRAGMA table_info("{table}")')}
         for table in _tables(connection)
     }
-    rows = (json.loads(line) for line in lines)
+    rows = map(_row_in, lines)
     while batch := list(islice(rows, _AT_ONCE)):
         with database.transaction():
             for table, row in batch:
@@ -64,17 +64,33 @@ def read_tables(database: Database, lines: Iterable[bytes]) -> None:
         tables.create(connection)
 
 
+def check(lines: Iterable[bytes]) -> None:
+    """Raise `ValueError`, `KeyError` or `TypeError` for a line that is no row of a table."""
+    for line in lines:
+        _row_in(line)
+
+
+Marked = tuple[str, Any]
+"""How a value stands in a statement, and the value itself."""
+
+
+def _row_in(line: bytes) -> tuple[str, dict[str, Marked]]:
+    table, row = json.loads(line)
+    if not (isinstance(table, str) and isinstance(row, dict)):
+        raise ValueError("it is no row of a table")
+    return table, {name: _decoded(value) for name, value in row.items()}
+
+
 def _insert(
-    connection: sqlite3.Connection, table: str, row: dict[str, Any], known: set[str]
+    connection: sqlite3.Connection, table: str, row: dict[str, Marked], known: set[str]
 ) -> None:
     """Insert one row; a table or column that this version does not know is passed over."""
     names, marks, values = [], [], []
-    for name, value in row.items():
+    for name, (mark, value) in row.items():
         if name in known:
-            mark, decoded = _decoded(value)
             names.append(f'"{name}"')
             marks.append(mark)
-            values.append(decoded)
+            values.append(value)
     if names:
         connection.execute(
             f'INSERT OR REPLACE INTO "{table}" ({", ".join(names)}) VALUES ({", ".join(marks)})',
@@ -90,13 +106,16 @@ def _encoded(value: object) -> object:
     return value
 
 
-def _decoded(value: Any) -> tuple[str, Any]:
-    """Return how a value stands in a statement, and the value itself."""
-    if not isinstance(value, dict):
-        return "?", value
-    if "text" in value:
-        return "CAST(? AS TEXT)", b64decode(value["text"])
-    return "?", b64decode(value["base64"])
+def _decoded(value: Any) -> Marked:
+    if isinstance(value, dict):
+        if "text" in value:
+            return "CAST(? AS TEXT)", b64decode(value["text"])
+        return "?", b64decode(value["base64"])
+    is_text = isinstance(value, str) and is_utf8(value)
+    is_number = isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+    if not (value is None or is_text or is_number):
+        raise ValueError("a value is none that a database holds")
+    return "?", value
 
 
 def marks(database: Database) -> tuple[object, ...]:

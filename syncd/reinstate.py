@@ -95,7 +95,7 @@ def reinstate(
         if result.reasons or dry_run:
             return result
         if known is None or not is_placing:
-            _unpack_aside(project, archive)
+            _unpack_aside(project, archive, manifest)
             known = known or Retirement(manifest.at, archive.name, summed)
             known = known._replace(archive=archive.name, sha256=summed, stage=Stage.RESTORING)
             with changing("write", project / CLAUDE_DIR):
@@ -149,7 +149,7 @@ def _in_the_way(project: Path, manifest: Manifest) -> list[Reason]:
     return found
 
 
-def _unpack_aside(project: Path, archive: Path) -> None:
+def _unpack_aside(project: Path, archive: Path, manifest: Manifest) -> None:
     """Unpack into a folder of our own; what an earlier call left there is removed."""
     base = project / CLAUDE_DIR
     aside = base / _ASIDE
@@ -158,9 +158,9 @@ def _unpack_aside(project: Path, archive: Path) -> None:
             shutil.rmtree(aside)
         aside.mkdir(mode=0o700)
         unpack(archive, aside)
-        for root in ROOTS:
-            if look(aside / root) is not None:
-                sync_folder(aside / root)
+        for entry in manifest.entries:
+            if entry.folder:
+                sync_folder(aside / entry.path)
         sync_folder(aside)
 
 

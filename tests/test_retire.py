@@ -13,6 +13,7 @@ import tarfile
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -542,6 +543,74 @@ def test_an_archive_that_leads_outside_is_refused(project: Project, change: Chan
     repacked(project.archive, change)
     with pytest.raises(ReplicaError, match="is damaged, or no archive of syncd's"):
         checked(project.archive)
+
+
+BAD_TABLES = [
+    b"no JSON",
+    b'["syncd_state", [1]]',
+    b'["syncd_state", {"value": [1]}]',
+    b'["syncd_state", {"value": 99999999999999999999}]',
+]
+
+
+@pytest.mark.parametrize("line", BAD_TABLES)
+def test_an_archive_whose_tables_are_none_changes_nothing(
+    project: Project, call: Call, line: bytes
+) -> None:
+    project.retire()
+    with tarfile.open(project.archive) as whole:
+        parts = [
+            (info, file.read() if (file := whole.extractfile(info)) else b"") for info in whole
+        ]
+    manifest = json.loads(parts[0][1])
+    manifest |= {"tables_size": len(line), "tables_sha256": sha256(line).hexdigest()}
+    parts[:2] = [(parts[0][0], json.dumps(manifest).encode()), (parts[1][0], line)]
+    with tarfile.open(project.archive, "w:xz") as whole:
+        for info, data in parts:
+            info.size = len(data)
+            whole.addfile(info, io.BytesIO(data))
+    project.file(MARKER).unlink()
+    before = state(project)
+    done = call("retire", project.path, "--undo", project.archive)
+    assert (1, before) == (done.code, state(project))
+    assert f"{project.archive} is damaged, or no archive of syncd's" in done.err
+
+
+def with_entry(**parts: Any) -> Change:
+    def change(manifest: dict[str, Any], info: tarfile.TarInfo) -> tarfile.TarInfo:
+        manifest["entries"][0] |= parts
+        return info
+
+    return change
+
+
+@pytest.mark.parametrize("parts", [{"path": 5}, {"mode": "x"}, {"mtime_ns": 10**40}])
+def test_an_archive_whose_manifest_makes_no_sense_is_refused(
+    project: Project, parts: dict[str, Any]
+) -> None:
+    project.retire()
+    repacked(project.archive, with_entry(**parts))
+    with pytest.raises(ReplicaError, match="is damaged, or no archive of syncd's"):
+        checked(project.archive)
+
+
+def test_g7_all_that_is_unpacked_is_durable_before_the_marker_says_so(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.retire()
+    durable: set[str] = set()
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        known = retirement(project.path)
+        if known is not None and known.is_done:
+            durable.add(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", note)
+    manifest = reinstate(project.path, project.archive, project.config).manifest
+    aside = project.file(".syncd-restoring")
+    assert durable >= {str(aside / entry.path) for entry in manifest.entries}
 
 
 # G17: cut off anywhere ----------------------------------------------------------------------------
