@@ -14,6 +14,7 @@ from syncd.sides import Side
 
 FREE_DELETES = 20
 FREE_SHARE = 0.25
+_THINGS = {Side.FILE: "files", Side.DB: "rows"}
 
 
 class Gone(NamedTuple):
@@ -51,7 +52,7 @@ class Halt(NamedTuple):
 
     def ways_out(self, project: str) -> tuple[str, ...]:
         """Return a sentence with the exact command for each way out."""
-        here = "the files" if self.side is Side.FILE else "the rows"
+        here = f"the {_THINGS[self.side]}"
         there = "the database" if self.side is Side.FILE else "the files"
         name = quoted(project)
         return (
@@ -66,6 +67,12 @@ def _lost_in(losses: Iterable[Gone]) -> int:
     return sum(loss.gone for loss in losses)
 
 
+def _on(side: Side, losses: Iterable[Gone]) -> tuple[int, int]:
+    """Return how many messages are gone on a side, and how many were expected there."""
+    of_side = [loss for loss in losses if loss.side is side]
+    return _lost_in(of_side), sum(loss.expected for loss in of_side)
+
+
 def guard(losses: Iterable[Gone]) -> Halt | None:
     """Return the halt that these losses call for; None when the cycle may go on."""
     losses = list(losses)
@@ -78,16 +85,14 @@ def guard(losses: Iterable[Gone]) -> Halt | None:
         cause = f"{where}: {_count(gone)} of the baseline gone{also}"
         return Halt(cause, troubled[0].side, gone, expected)
     for side in Side:
-        gone = _lost_in(loss for loss in losses if loss.side is side)
-        expected = sum(loss.expected for loss in losses if loss.side is side)
+        gone, expected = _on(side, losses)
         if gone > max(FREE_DELETES, FREE_SHARE * expected):
-            where = "files" if side is Side.FILE else "rows"
-            cause = f"{gone} of {expected} {where} are gone at once"
+            cause = f"{gone} of {expected} {_THINGS[side]} are gone at once"
             return Halt(cause, side, gone, expected)
     for loss in losses:
         if loss.gone == loss.expected >= 2:
-            what = "files" if loss.side is Side.FILE else "rows"
-            cause = f"all {loss.expected} {what} of {loss.mailbox} are gone at once"
+            things = f"{loss.expected} {_THINGS[loss.side]}"
+            cause = f"all {things} of {loss.mailbox} are gone at once"
             return Halt(cause, loss.side, loss.gone, loss.expected)
     return None
 
@@ -99,11 +104,9 @@ def still_gone(losses: Iterable[Gone]) -> Halt | None:
     """
     losses = list(losses)
     for side in Side:
-        gone = _lost_in(loss for loss in losses if loss.side is side)
+        gone, expected = _on(side, losses)
         if gone:
-            expected = sum(loss.expected for loss in losses if loss.side is side)
-            what = "files" if side is Side.FILE else "rows"
-            cause = f"{gone} of {expected} {what} are still gone"
+            cause = f"{gone} of {expected} {_THINGS[side]} are still gone"
             return Halt(cause, side, gone, expected)
     return None
 
