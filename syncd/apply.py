@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from syncd.chronicle import QuarantineEntry, now_text
+from syncd.chronicle import OpenConflict, QuarantineEntry, now_text
 from syncd.digest import blake2b
 from syncd.edit import edit
 from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica
@@ -27,7 +27,7 @@ from syncd.markdown import Place, render
 from syncd.message import Mailbox, file_name, same_texts
 from syncd.names import in_utf8, is_utf8, row_key
 from syncd.reconcile import Outcome, Step
-from syncd.report import OpenConflict, Report
+from syncd.report import Report
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import NO_STAMP, Stamp, Version
 from syncd.store import Store

@@ -56,6 +56,21 @@ class HistoryEntry(NamedTuple):
         return (self.id, *self.values)
 
 
+class OpenConflict(NamedTuple):
+    """A conflict that nobody has resolved yet; ``version`` is the loser's in the history."""
+
+    id: str
+    field: str
+    at: str
+    winner: str
+    version: int
+
+    @property
+    def loser(self) -> Side:
+        """The side whose value lost."""
+        return Side(self.winner).other
+
+
 def now_text() -> str:
     """Return the time in UTC as the contract writes it."""
     return datetime.now(UTC).isoformat()
@@ -151,10 +166,10 @@ class Chronicle(Queries):
     def forget_conflict(self, message_id: str, field: str) -> None:
         self._execute("DELETE FROM syncd_conflicts WHERE id = ? AND field = ?", (message_id, field))
 
-    def conflicts(self) -> list[tuple[str, str, str, str, int]]:
-        """Return id, field, time, winner and the loser's version of each open conflict."""
+    def conflicts(self) -> list[OpenConflict]:
+        """Return the conflicts that nobody has resolved yet, oldest first."""
         sql = "SELECT id, field, at, winner, version FROM syncd_conflicts ORDER BY at, id, field"
-        return self._execute(sql).fetchall()
+        return [OpenConflict(*values) for values in self._execute(sql)]
 
     # Journal
 

@@ -38,7 +38,7 @@ from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
 from syncd.record import Record, Row
-from syncd.report import OpenConflict, Report
+from syncd.report import Report
 from syncd.sides import Quarantined
 from syncd.snapshot import Scan, Stamp
 from syncd.store import Store
@@ -456,7 +456,7 @@ class _Cycle:
         found = self.store.chronicle.quarantine()  # which a halt or a dry run has left as it was
         entries = found | set_aside
         report.quarantined = [entries[path] for path in sorted(entries.keys() - report.released)]
-        report.conflicts = [OpenConflict(*values) for values in self.store.chronicle.conflicts()]
+        report.conflicts = self.store.chronicle.conflicts()
         if self.orders.dry_run:
             report.conflicts += self.applier.would_conflict
         counts, total = report.counts, self.store.rows.count()

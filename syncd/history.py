@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syncd.chronicle import HistoryEntry, now_text
+from syncd.chronicle import HistoryEntry, OpenConflict, now_text
 from syncd.errors import LostTransaction, MessageError, StaleReplica, SyncdError, UsageError
 from syncd.files import FileReplica
 from syncd.found import place_of
@@ -25,7 +25,6 @@ from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.names import in_utf8, is_message_name, is_utf8
 from syncd.reconcile import Step
 from syncd.record import Row
-from syncd.report import OpenConflict
 from syncd.sides import Side
 from syncd.store import Store
 
@@ -410,11 +409,6 @@ def _settle_one(store: Store, one: _Settling) -> Resolved:
     for conflict in one.conflicts:
         store.chronicle.forget_conflict(one.id, conflict.field)
     return Resolved(one.id, tuple(conflict.field for conflict in one.conflicts), before)
-
-
-def losing_side(conflict: OpenConflict) -> Side:
-    """Return the side whose value lost."""
-    return Side.DB if conflict.winner == Side.FILE else Side.FILE
 
 
 def _set_row(

@@ -55,11 +55,11 @@ def origins_of(side: str | None, why: str | None) -> tuple[Side, ...]:
     Both is a conflict, or a change of what was deleted on the other side: only one side is written
     then, and both were changed. Neither is what syncd did of its own or for a command.
     """
-    if side not in tuple(Side) or why in _OWN_CAUSES:
+    if side is None or side not in tuple(Side) or why in _OWN_CAUSES:
         return ()
     if why is not None and (why.startswith(_CONFLICT) or why.endswith(_WAS_GONE)):
         return tuple(Side)
-    return (Side.FILE if side == Side.DB else Side.DB,)
+    return (Side(side).other,)
 
 
 class JournalCount(NamedTuple):

@@ -220,7 +220,7 @@ def _merged(
     message = Message(id=heard.id, **values)  # type: ignore[arg-type]
     kept = []
     if conflicts:
-        kept.append(Kept(Side.DB if prefer is Side.FILE else Side.FILE, "conflict"))
+        kept.append(Kept(prefer.other, "conflict"))
     return _settled(message, file, row, tuple(conflicts), tuple(kept), heard)
 
 

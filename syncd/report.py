@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from syncd.errors import ExitCode, SyncdError
 
 if TYPE_CHECKING:
-    from syncd.chronicle import QuarantineEntry
+    from syncd.chronicle import OpenConflict, QuarantineEntry
     from syncd.guard import Halt
     from syncd.retirement import Retirement
 
@@ -61,16 +61,6 @@ class Counts:
 
 
 _STEPS = tuple(one.name for one in fields(Counts) if one.name != "unchanged")
-
-
-class OpenConflict(NamedTuple):
-    """A conflict that nobody has resolved yet; ``version`` is the loser's in the history."""
-
-    id: str
-    field: str
-    at: str
-    winner: str
-    version: int
 
 
 @dataclass(slots=True)

@@ -20,6 +20,10 @@ class Side(StrEnum):
     FILE = "file"
     DB = "db"
 
+    @property
+    def other(self) -> Side:
+        return Side.DB if self is Side.FILE else Side.FILE
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from syncd import history
+from syncd.chronicle import OpenConflict
 from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
@@ -27,7 +28,7 @@ from syncd.cli.options import Command, Json, OfProject, OnePath
 from syncd.cli.output import Tone
 from syncd.errors import ExitCode, MessageError, SyncdError, UsageError
 from syncd.history import CURRENT, Resolved
-from syncd.report import OpenConflict, Report
+from syncd.report import Report
 from syncd.sides import Side
 from syncd.store import Store
 
@@ -71,17 +72,13 @@ def conflicts(path: OnePath = None, json: Json = False) -> int:
     started = time.monotonic()
     project, _ = project_and_settings(path)
     with opened(project) as store, store.reading():
-        found = [_values(project, store, conflict) for conflict in _open_conflicts(store)]
+        found = [_values(project, store, conflict) for conflict in store.chronicle.conflicts()]
     if json:
         entries = [one.as_json(project) for one in found]
         output.print_json(time.monotonic() - started, project=str(project), conflicts=entries)
     else:
         _print(project, found)
     return ExitCode.ATTENTION if found else ExitCode.IN_SYNC
-
-
-def _open_conflicts(store: Store) -> list[OpenConflict]:
-    return [OpenConflict(*values) for values in store.chronicle.conflicts()]
 
 
 def _by_id(conflicts: Iterable[OpenConflict]) -> dict[str, list[OpenConflict]]:
@@ -93,8 +90,7 @@ def _by_id(conflicts: Iterable[OpenConflict]) -> dict[str, list[OpenConflict]]:
 
 def _values(project: Path, store: Store, conflict: OpenConflict) -> _Values:
     result = _Values(conflict, {}, {})
-    loser = history.losing_side(conflict)
-    winner = Side(conflict.winner)
+    winner, loser = Side(conflict.winner), conflict.loser
     try:
         result.values[winner] = history.standing_value(store, conflict)
     except MessageError as error:
@@ -127,7 +123,7 @@ def _print(project: Path, found: list[_Values]) -> None:
 
 def _print_one(one: _Values) -> None:
     conflict = one.conflict
-    winner, loser = Side(conflict.winner), history.losing_side(conflict)
+    winner, loser = Side(conflict.winner), conflict.loser
     output.say(
         f"  {conflict.id}, {conflict.field}, {local_time(conflict.at)}: "
         f"the {SIDES[winner]}'s value won",
@@ -205,7 +201,7 @@ def resolve(
         )
     project, settings = project_and_settings(of_project)
     with opened(project) as store, store.reading():
-        seen = _open_conflicts(store)
+        seen = store.chronicle.conflicts()
     if message_id is not None:
         key = history.choose(
             message_id,
@@ -220,7 +216,7 @@ def resolve(
     def settle(store: Store) -> None:
         # Conflicts that came up only now were not meant: nobody has seen them.
         known = frozenset(seen)
-        still_open = [conflict for conflict in _open_conflicts(store) if conflict in known]
+        still_open = [conflict for conflict in store.chronicle.conflicts() if conflict in known]
         done, left = history.resolve_all(project, store, _by_id(still_open), take)
         settled.extend(done)
         failed.extend(left)

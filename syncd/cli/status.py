@@ -26,7 +26,7 @@ from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
-from syncd.report import OpenConflict, Report, State
+from syncd.report import Report, State
 from syncd.retirement import left_files, retirement
 from syncd.seen import Seen
 from syncd.store import Store
@@ -189,7 +189,7 @@ def _read_retired(result: Status) -> None:
 def _read(result: Status, store: Store) -> None:
     found = result.found
     found.quarantined = list(store.chronicle.quarantine().values())
-    found.conflicts = [OpenConflict(*values) for values in store.chronicle.conflicts()]
+    found.conflicts = store.chronicle.conflicts()
     found.halt = store.halt()
     result.never_synced = not is_ready(store.connection) and store.folders() is None
     result.last_cycle = store.state("last_cycle")
