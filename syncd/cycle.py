@@ -125,8 +125,7 @@ class _Cycle:
         """Return what the journal says of all that this cycle does, where that needs saying."""
         if self.orders.restore:
             return RESTORED
-        was_synced = self.store.folders() is not None
-        return self.orders.cause or ("" if was_synced else FIRST_SYNC)
+        return self.orders.cause or ("" if self.store.folders() is not None else FIRST_SYNC)
 
     def run(
         self, is_known: Callable[[Scan], bool] | None, has_news: Callable[[], bool] | None

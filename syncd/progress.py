@@ -22,7 +22,6 @@ from syncd.look import look_fully
 from syncd.retirement import retirement
 from syncd.sides import Side
 from syncd.store import Store
-from syncd.tables import is_ready
 
 
 class Stage(StrEnum):
@@ -233,7 +232,7 @@ def progress_of(project: Path, store: Store, window: Window, config: Config) -> 
         for found in store.chronicle.journal_counts(window.first_moment):
             result.figures.count(found)
         result.since = store.chronicle.journal_since()
-        result.stage = _stage(result, window, is_new=_is_new(store))
+        result.stage = _stage(result, window, is_new=not store.was_synced())
         obstacles = list(_obstacles(store))
     if result.stage is Stage.TOO_EARLY:
         result.reasons = [_too_early(result, window, config)]
@@ -255,10 +254,6 @@ def _stage(found: Progress, window: Window, *, is_new: bool) -> Stage:
     if last_row is not None and last_row >= window.horizon:
         return Stage.SQL_ONLY
     return Stage.QUIET
-
-
-def _is_new(store: Store) -> bool:
-    return not is_ready(store.connection) and store.folders() is None
 
 
 def _too_early(found: Progress, window: Window, config: Config) -> str:

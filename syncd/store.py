@@ -24,6 +24,7 @@ from syncd.record import RecordValues, RowValues
 from syncd.records import Records, TwinRecords, Versions
 from syncd.rows import Rows
 from syncd.sides import Side
+from syncd.tables import is_ready
 
 if TYPE_CHECKING:
     from syncd.guard import Halt
@@ -65,6 +66,10 @@ class Store(Database):
     def _has_any(self, *tables: str) -> bool:
         found = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)
         return bool(self.connection.execute(f"SELECT {found}").fetchone()[0])
+
+    def was_synced(self) -> bool:
+        """Tell whether a cycle ever ran here; raises `ReplicaError` where a newer syncd's did."""
+        return is_ready(self.connection) or self.folders() is not None
 
     def known(self, ids: Collection[str]) -> set[str]:
         """Return those of these ids that have a baseline, or are about to get one."""

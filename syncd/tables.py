@@ -120,10 +120,12 @@ _OUR_TABLES = (
 
 
 def is_ready(connection: sqlite3.Connection) -> bool:
-    """Tell whether all tables and triggers stand as this version makes them. Writes nothing."""
-    sql = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
-    names = dict(connection.execute(sql).fetchall())
-    if "messages" not in names or "syncd_state" not in names:
+    """Tell whether all tables and triggers stand as this version makes them. Writes nothing.
+
+    Raises `ReplicaError` where a newer version made them.
+    """
+    standing = _standing(connection)
+    if "messages" not in standing or "syncd_state" not in standing:
         return False
     found = connection.execute("SELECT value FROM syncd_state WHERE key = 'version'").fetchone()
     if found is not None and not str(found[0]).isdecimal():
@@ -134,18 +136,21 @@ def is_ready(connection: sqlite3.Connection) -> bool:
             f"this one knows {VERSION})",
             hint="Use the newer syncd here too: pip install --upgrade syncd",
         )
-    tables_stand = found is not None and all(
-        _name(ddl) in names for ddl in _TABLES if _is_table(ddl)
-    )
-    return tables_stand and all(
-        names.get(name) == f"CREATE TRIGGER {name} {body}" for name, body in _TRIGGERS.items()
-    )
+    return found is not None and not _lacking(standing)
 
 
 def lacking(connection: sqlite3.Connection) -> list[str]:
     """Return the tables and triggers of ours that are not as this version makes them, in words."""
+    return _lacking(_standing(connection))
+
+
+def _standing(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the SQL of every table and trigger in the database, by name."""
     sql = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
-    found = dict(connection.execute(sql).fetchall())
+    return dict(connection.execute(sql).fetchall())
+
+
+def _lacking(found: dict[str, str]) -> list[str]:
     tables = [_name(ddl) for ddl in _TABLES if _is_table(ddl)]
     missing = [f"the table {name} is missing" for name in tables if name not in found]
     for name, body in _TRIGGERS.items():
@@ -258,9 +263,9 @@ def create_temporary(connection: sqlite3.Connection) -> None:
     Nothing is written into the database; the connection may be read-only.
     """
     sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    names = {name for (name,) in connection.execute(sql)}
+    standing = {name for (name,) in connection.execute(sql)}
     for ddl in (MESSAGES_DDL, *filter(_is_table, _TABLES)):
-        if _name(ddl) not in names:
+        if _name(ddl) not in standing:
             connection.execute(ddl.replace("CREATE TABLE IF NOT EXISTS", "CREATE TEMP TABLE", 1))
 
 

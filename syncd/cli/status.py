@@ -30,7 +30,6 @@ from syncd.report import Report, State
 from syncd.retirement import left_files, retirement
 from syncd.seen import Seen
 from syncd.store import Store
-from syncd.tables import is_ready
 
 app = typer.Typer()
 
@@ -191,7 +190,7 @@ def _read(result: Status, store: Store) -> None:
     found.quarantined = list(store.chronicle.quarantine().values())
     found.conflicts = store.chronicle.conflicts()
     found.halt = store.halt()
-    result.never_synced = not is_ready(store.connection) and store.folders() is None
+    result.never_synced = not store.was_synced()
     result.last_cycle = store.state("last_cycle")
     result.messages = store.rows.count()
 
