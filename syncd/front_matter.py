@@ -123,7 +123,7 @@ class MessageHandler(BaseHandler):
 
     def split(self, text: str) -> tuple[str, str]:
         """Split ``text`` as the old client does: where ``---`` ends a line, the first two times."""
-        marks = _first_two(_LEGACY_MARK, text)
+        marks = _legacy_marks(text)
         if marks is None:
             raise MessageError("there is no front matter")
         return text[marks[0].end() : marks[1].start()], text[marks[1].end() :]
@@ -161,7 +161,7 @@ def read(text: str) -> FrontMatter:
     """
     legacy: FrontMatter | None = None
     legacy_error: MessageError | None = None
-    marks = _first_two(_LEGACY_MARK, text)
+    marks = _legacy_marks(text)
     span = None
     if marks is not None:
         span = (marks[0].end(), marks[1].start(), marks[1].end())
@@ -180,8 +180,9 @@ def read(text: str) -> FrontMatter:
     return _read_span(text, strict)
 
 
-def _first_two(pattern: re.Pattern[str], text: str) -> tuple[re.Match[str], re.Match[str]] | None:
-    matches = pattern.finditer(text)
+def _legacy_marks(text: str) -> tuple[re.Match[str], re.Match[str]] | None:
+    """Return the two ends of the front matter as the old client finds them."""
+    matches = _LEGACY_MARK.finditer(text)
     first = next(matches, None)
     second = next(matches, None)
     return (first, second) if first and second else None
@@ -457,10 +458,14 @@ _PureDumper.add_representer(str, _represent_text)
 
 def dump(value: object, *, width: int = 80) -> str:
     """Return block-style YAML with sorted keys and ASCII escapes, ending in a line break."""
+    return _dumped(value, default_flow_style=False, width=width)
+
+
+def _dumped(value: object, **options: Any) -> str:
     try:
         for dumper in (_Dumper, _PureDumper):
             try:
-                text: str = yaml.dump(value, Dumper=dumper, default_flow_style=False, width=width)
+                text: str = yaml.dump(value, Dumper=dumper, **options)
                 return text
             except UnicodeEncodeError:
                 continue  # a lone surrogate: only the pure emitter escapes it
@@ -469,13 +474,8 @@ def dump(value: object, *, width: int = 80) -> str:
     raise MessageError("a value cannot be written as YAML")
 
 
-def scalar(value: str | None) -> str:
-    """Return a text as a one-line YAML scalar that reads back as that text, ``null`` for None."""
-    if value is None:
-        return "null"
-    easy = canonical.scalar(value)
-    if easy is not None:
-        return easy
+def scalar(value: str) -> str:
+    """Return a text as a one-line YAML scalar that reads back as that text."""
     if _BREAKS.search(value):
         return quoted(value)
     return dump(value, width=_ONE_LINE).removesuffix("\n...\n").removesuffix("\n")
@@ -486,13 +486,7 @@ def quoted(value: str) -> str:
     easy = canonical.quoted(value)
     if easy is not None:
         return easy
-    for dumper in (_Dumper, _PureDumper):
-        try:
-            text: str = yaml.dump(value, Dumper=dumper, default_style='"', width=_ONE_LINE)
-        except UnicodeEncodeError:
-            continue
-        return text.removesuffix("\n")
-    raise MessageError("a value cannot be written as YAML")
+    return _dumped(value, default_style='"', width=_ONE_LINE).removesuffix("\n")
 
 
 def pairs(root: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
