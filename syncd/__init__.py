@@ -75,7 +75,7 @@ keeps the arrows so.
     canonical       PURE: front matter as the old client writes it, without a YAML parser
     message         PURE: the message, its fields in normal form
     shell           PURE: words as a shell reads them
-    digest          PURE: BLAKE2b, by which bytes and texts are known again
+    digest          PURE: BLAKE2b, by which bytes, texts and values are known again
     errors          the hierarchy, exit codes, hints
 
 The way of the data: files and rows → snapshots → outcomes → apply → baseline. What holds at all

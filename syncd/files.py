@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from syncd.attributes import Attributes, attributes_of, give, give_to_owner_of
+from syncd.digest import digest_of
 from syncd.errors import StaleReplica
 from syncd.folders import MAX_BYTES, READ, Folders, replica_error, split_path
 from syncd.names import temporary_name
-from syncd.snapshot import NO_STAMP, Stamp, Version, digest_of, stamp_of
+from syncd.snapshot import NO_STAMP, Stamp, Version, stamp_of
 from syncd.syscalls import exchange, is_open_nowhere_else, rename_new, sync_file_system
 
 _WORTH_STAGING = 8
@@ -204,9 +205,10 @@ class FileReplica(Folders):
         try:
             with _opened(name, READ, dir_fd) as fd:
                 found = os.fstat(fd)
-                return found.st_size == len(seen.data) and digest_of(
-                    _read_all(fd, found.st_size + 1)
-                ) == (seen.digest)
+                return (
+                    found.st_size == len(seen.data)
+                    and digest_of(_read_all(fd, found.st_size + 1)) == seen.digest
+                )
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):
                 return False

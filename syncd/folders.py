@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from syncd.attributes import give_to_owner_of
+from syncd.digest import digest_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
@@ -25,7 +26,6 @@ from syncd.snapshot import (
     Scan,
     Stamp,
     Version,
-    digest_of,
     is_of_one_file,
     list_folder,
     not_regular,

@@ -5,12 +5,11 @@ Of a file no more is kept than a digest of its values, so that a mailbox of any 
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.digest import blake2b
+from syncd.digest import digest_of_values
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import place_of
@@ -188,4 +187,4 @@ def _digest(message: Message, *, is_dated: bool) -> bytes:
     values = list(message[1:])
     if not is_dated:
         values[_DATE] = None
-    return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
+    return digest_of_values(values)

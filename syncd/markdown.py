@@ -7,14 +7,13 @@ Nothing is written that was not read back first: `render` parses what it made an
 from __future__ import annotations
 
 import json
-import marshal
 import re
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd import canonical
 from syncd.canonical import Canonical
-from syncd.digest import blake2b
+from syncd.digest import digest_of_values
 from syncd.errors import MessageError
 from syncd.message import (
     DEFAULTS,
@@ -465,7 +464,7 @@ def _view(text: str, start: int, message: Message) -> bytes:
     subject, body, names = _as_the_old_client_reads(BREAK.sub("\n", text[start:]))
     # A heading may hold separators that a new file would not have: then its view is as coarse.
     seen = [*_seen_as_they_are(message), _rendition(subject), body, *names]
-    return blake2b(marshal.dumps(seen, 2), digest_size=16).digest()
+    return digest_of_values(seen)
 
 
 def _is_seen_as_it_is(message: Message) -> bool:

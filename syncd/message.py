@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from syncd.digest import blake2b
+from syncd.digest import digest_of
 from syncd.errors import MessageError
 
 FIELDS = (
@@ -315,7 +315,7 @@ def fingerprint(value: str | None) -> str | None:
 
 
 def _long_fingerprint(value: str) -> str:
-    return "\0" + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return "\0" + digest_of(value.encode("utf-8", "surrogatepass")).hex()
 
 
 Fingerprints = tuple[str | None, ...]
@@ -366,6 +366,6 @@ def file_name(message_id: str) -> str:
         if not stem or _RESERVED.match(stem):
             stem = f"%{ord(stem[0]):02X}{stem[1:]}" if stem else "%"
     if len(stem) > _LONGEST_STEM:
-        digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16)
-        stem = f"{stem[: _LONGEST_STEM - 34]}%_{digest.hexdigest()}"
+        digest = digest_of(message_id.encode("utf-8", "surrogatepass"))
+        stem = f"{stem[: _LONGEST_STEM - 34]}%_{digest.hex()}"
     return f"{stem}.md"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import marshal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
-from syncd.digest import blake2b
+from syncd.digest import digest_of_values
 from syncd.errors import DamagedBaseline, MessageError
 from syncd.message import (
     FIELDS,
@@ -77,16 +76,12 @@ def row_digest(values: RowValues) -> bytes:
     try:
         return digest_of_prints(fingerprints(values))
     except (TypeError, AttributeError):  # a BLOB or a number, where a host put one
-        return _digest(values)
+        return digest_of_values(values)
 
 
 def digest_of_prints(prints: Fingerprints) -> bytes:
     """Return the digest of a row whose values have these fingerprints (`row_digest`)."""
-    return _digest(prints)
-
-
-def _digest(values: tuple[Any, ...]) -> bytes:
-    return blake2b(marshal.dumps(values, 2), digest_size=16).digest()
+    return digest_of_values(prints)
 
 
 def record_values(record: Record) -> RecordValues:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from syncd.config import Config, state_folder
 from syncd.database import state_of
-from syncd.digest import blake2b
+from syncd.digest import digest_of
 from syncd.names import CLAUDE_DIR, DATABASE, in_utf8
 from syncd.report import Report
 from syncd.snapshot import Scan
@@ -36,7 +36,7 @@ class Seen:
     def __init__(self, project: Path, config: Config) -> None:
         self._database = project / CLAUDE_DIR / DATABASE
         self._settings = repr((VERSION, tuple(config)))
-        name = blake2b(os.fsencode(project), digest_size=16).hexdigest()
+        name = digest_of(os.fsencode(project)).hex()
         self._path = state_folder() / "seen" / name
         self._before = state_of(self._database)
         self._scan: Scan | None = None
@@ -71,7 +71,7 @@ class Seen:
 
     def _token(self, scan: Scan, database: tuple[object, ...]) -> str:
         whole = repr((scan.digest, database, self._settings, in_utf8(str(self._database))))
-        return blake2b(whole.encode(), digest_size=16).hexdigest()
+        return digest_of(whole.encode()).hex()
 
 
 def _is_done(report: Report) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import marshal
 import os
 import stat
 import time
 from functools import cached_property
 from typing import NamedTuple
 
-from syncd.digest import blake2b
+from syncd.digest import digest_of_values
 from syncd.names import TEMP_SUFFIX, in_utf8, is_stray, is_utf8
 from syncd.sides import Quarantined
 
@@ -87,7 +86,7 @@ class Scan:
         It goes by the order of the listing too, which no file system changes without a reason.
         """
         states = [(folder, *state) for folder, state in self.folders.items()]
-        return blake2b(marshal.dumps((self.listed, states), 2), digest_size=16).hexdigest()
+        return digest_of_values((self.listed, states)).hex()
 
     @cached_property
     def newest_ns(self) -> int:
@@ -166,11 +165,6 @@ def _in_64_bits(number: int) -> int:
 def stamp_of(found: os.stat_result) -> Stamp:
     """Return a file's stamp."""
     return Stamp(found.st_size, _in_64_bits(found.st_mtime_ns), _in_64_bits(found.st_ino))
-
-
-def digest_of(data: bytes) -> bytes:
-    """Return the digest by which the baseline knows a file's bytes."""
-    return blake2b(data, digest_size=16).digest()
 
 
 def list_folder(fd: int, listed: list[Listed], *, stamped: bool = True) -> None:

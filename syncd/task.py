@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from syncd.digest import digest_of
 from syncd.found import Found
 from syncd.markdown import view_beside_fields
 from syncd.message import Fingerprints, fingerprints, mailbox_at
 from syncd.reconcile import Outcome, Step
 from syncd.record import Record, Row
 from syncd.sides import Baseline
-from syncd.snapshot import NO_STAMP, Stamp, digest_of
+from syncd.snapshot import NO_STAMP, Stamp
 
 
 @dataclass(slots=True)
