@@ -47,7 +47,7 @@ keeps the arrows so.
     rows            the table messages
     records         baselines of messages, versions of files written lately, twins
     chronicle       what is kept for people: history, conflicts, quarantine, journal
-    queries         what the parts of a database share: queries for many values at once
+    queries         what the parts of a database share: many values at once, in portions
     database        a project's database as a file: opening, transactions, errors
     tables          syncd's own tables and triggers
     departure       what becomes of a message that is new in a row

@@ -20,25 +20,12 @@ from syncd.found import Arrival
 from syncd.journal import first_entry
 from syncd.message import file_name
 from syncd.names import row_key
+from syncd.queries import in_portions
 from syncd.record import Row
 from syncd.sides import Side
 from syncd.store import Store
 
 _AT_ONCE_BYTES = 2 * 1024 * 1024  # of files, whose rows go in within some 50 ms
-
-
-def _in_portions(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
-    """Yield arrivals in portions that do not hold the lock of the database for long."""
-    portion: list[Arrival] = []
-    total = 0
-    for arrival in arrivals:
-        portion.append(arrival)
-        total += arrival.size
-        if total > _AT_ONCE_BYTES:
-            yield portion
-            portion, total = [], 0
-    if portion:
-        yield portion
 
 
 class Bulk:
@@ -65,7 +52,7 @@ class Bulk:
         rest of it does not either, nor what comes after.
         """
         inserted: set[str] = set()
-        for portion in _in_portions(arrivals):
+        for portion in in_portions(arrivals, lambda one: one.size, _AT_ONCE_BYTES):
             if not self._insert(portion):
                 break
             inserted.update(one.id for one in portion)

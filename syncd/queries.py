@@ -1,4 +1,4 @@
-"""What all parts of a database need: its connection, and queries for many values at once."""
+"""What all parts of a database need: its connection, and many values at once, in portions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,23 @@ Values = tuple[Any, ...]
 
 _IDS_AT_ONCE = 500
 _ROWS_AT_ONCE = 50  # of 14 values each: older versions of SQLite take 999 in a statement
+
+
+def in_portions(
+    items: Iterable[T], size_of: Callable[[T], int], most_bytes: int
+) -> Iterator[list[T]]:
+    """Yield items in portions of ``most_bytes`` at most; one that is larger is a portion alone."""
+    portion: list[T] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if portion and total + size > most_bytes:
+            yield portion
+            portion, total = [], 0
+        portion.append(item)
+        total += size
+    if portion:
+        yield portion
 
 
 class Queries:

@@ -9,7 +9,7 @@ from syncd.chronicle import now_text
 from syncd.errors import MessageError, StaleReplica
 from syncd.message import FIELDS, Message
 from syncd.names import is_utf8
-from syncd.queries import Queries
+from syncd.queries import Queries, in_portions
 from syncd.record import Row, RowValues, row_digest
 from syncd.tables import COLUMNS
 
@@ -95,17 +95,7 @@ class Rows(Queries):
         sizes: dict[str, int] = dict(self._select_in(sql, ids))
         gone = [key for key in ids if key not in sizes]
         sizes.update(self._select_in("SELECT id, size FROM syncd_baseline WHERE id IN ", gone))
-        portion: list[str] = []
-        total = 0
-        for key in ids:
-            size = sizes.get(key, 0)
-            if portion and total + size > most_bytes:
-                yield portion
-                portion, total = [], 0
-            portion.append(key)
-            total += size
-        if portion:
-            yield portion
+        yield from in_portions(ids, lambda key: sizes.get(key, 0), most_bytes)
 
     def insert(self, message: Message) -> Row:
         """Insert a row; raises `StaleReplica` when one of that id came in between."""
