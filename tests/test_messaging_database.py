@@ -269,6 +269,19 @@ def test_rows_that_cannot_be_read_whole_are_listed_with_a_warning(
     assert "'good'" not in caplog.text
 
 
+def test_what_is_null_or_a_number_in_a_table_that_somebody_rebuilt_is_text(
+    database: MessagingDatabase, path: Path
+) -> None:
+    execute(path, "CREATE TABLE rebuilt AS SELECT * FROM messages")
+    execute(path, "DROP TABLE messages")
+    execute(path, "ALTER TABLE rebuilt RENAME TO messages")
+    execute(path, "INSERT INTO messages (id, subject, status) VALUES ('x', NULL, 'unread')")
+    execute(path, "INSERT INTO messages (id, subject, status) VALUES (7, 5.5, 'unread')")
+    found = {row["id"]: row for row in database.list_messages()}
+    assert ("", "") == (found["x"]["subject"], found["x"]["from_project"])
+    assert "5.5" == found["7"]["subject"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -37,6 +37,11 @@ INSERT = (
 SELECT = f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM messages"
 """Gives what `message_dict` takes."""
 
+_TEXTS = frozenset(MESSAGE_COLUMNS) - {
+    *("read_at", "replied_to", "task_injected", "metadata", "attachments")
+}
+"""The columns that hold text; in a table that somebody rebuilt they may hold anything."""
+
 _ID_TIME = re.compile(r"msg-(\d{8}-\d{6})-")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -84,15 +89,18 @@ def instant_of(created_at: object, message_id: object) -> datetime:
 def message_dict(row: sqlite3.Row) -> dict[str, Any]:
     """Return a row of `SELECT` as the dict that `MessagingDatabase` hands out.
 
-    ``created_at`` is the row's own text, whatever it says. Metadata that is not a JSON object is
-    ``{}``, attachments that are not a JSON list are ``[]``; each such case is logged as a warning.
+    ``created_at`` is the row's own text, whatever it says. A text that is NULL is empty. Metadata
+    that is not a JSON object is ``{}``, attachments that are not a JSON list are ``[]``; each such
+    case is logged as a warning.
     """
     message = dict(zip(MESSAGE_COLUMNS, row, strict=True))
     for column, value in message.items():
         if isinstance(value, bytes):
             message[column] = value.decode("utf-8", "replace")
+        elif column in _TEXTS and not isinstance(value, str):
+            message[column] = "" if value is None else str(value)
     # A TEXT PRIMARY KEY may be NULL in SQLite; nothing can ask for such a message by its id.
-    message_id = message["id"] = message["id"] or ""
+    message_id = message["id"]
     message["type"] = message.pop("message_type")
     message["reply_to"] = message.pop("replied_to")
     message["task_injected"] = bool(message["task_injected"])
