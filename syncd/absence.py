@@ -84,11 +84,11 @@ class Absence:
         gone = self._confirmed(look) | self._displaced(look)
         elsewhere = self._elsewhere(look, gone, twins) if gone else {}
         gone = {key: path for key, path in gone.items() if key not in elsewhere}
-        halt = self._guard(look, gone)
+        halt = self._guard(look, gone, twins)
         if halt is not None and look.cleaned_up:
             # What looks like a clean-up may be a part of the loss.
             look.cleaned_up.clear()
-            halt = self._guard(look, gone)
+            halt = self._guard(look, gone, twins)
         return Absent(
             gone={} if self._orders.one_way else gone,
             moved={key: path for key, path in elsewhere.items() if path is not None},
@@ -172,7 +172,7 @@ class Absence:
                     found.setdefault(key, None)
         return found
 
-    def _guard(self, look: Look, gone_files: dict[str, str]) -> Halt | None:
+    def _guard(self, look: Look, gone_files: dict[str, str], twins: Twins) -> Halt | None:
         orders = self._orders
         if self._only_imports or not (gone_files or look.vanished or look.gone_rows):
             return None
@@ -194,6 +194,8 @@ class Absence:
             for key, path in look.vanished.items()
             if key not in gone_files and trouble_of(path.rpartition("/")[0])
         }
+        elsewhere = self._elsewhere(look, in_trouble, twins) if in_trouble else {}
+        in_trouble = {key: path for key, path in in_trouble.items() if not elsewhere.get(key)}
         found = losses(self._store, look, gone_files | in_trouble, trouble_of)
         if is_decided:
             # Nobody can decide what becomes of messages of which nothing can be told.

@@ -56,6 +56,8 @@ class Applier:
         self.cause = cause
         self.set_aside: dict[str, QuarantineEntry] = {}
         self.released: set[str] = set()
+        self.freed: set[str] = set()
+        """Ids of messages that stand nowhere any more."""
         self.twins: dict[str, tuple[str, Stamp]] = {}
         self.touched: set[str] = set()
         self.would_conflict: list[OpenConflict] = []
@@ -426,6 +428,8 @@ class Applier:
             counts.files_updated += task.data is not None and task.data != task.found.version.data
         if outcome.row is not Step.NONE or outcome.file is not Step.NONE:
             self.touched.add(task.id)
+        if outcome.forget:
+            self.freed.add(task.id)
 
 
 def _mailbox_afterwards(outcome: Outcome) -> Mailbox:

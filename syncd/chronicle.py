@@ -101,6 +101,10 @@ class Chronicle(Queries):
         """Return what of these paths and rows is left alone; the cost does not grow with others."""
         return _by_path(self._select_in(f"{_QUARANTINE} path IN ", paths))
 
+    def quarantined_for(self, ids: Iterable[str]) -> dict[str, QuarantineEntry]:
+        """Return what is left alone and has one of these ids."""
+        return _by_path(self._select_in(f"{_QUARANTINE} typeof(path) = 'text' AND id IN ", ids))
+
     def save_quarantine(self, entry: QuarantineEntry) -> None:
         stamp, problem = entry.stamp, entry.problem
         numbers = (stamp.size, stamp.mtime_ns, stamp.inode) if stamp else (None, None, None)

@@ -32,8 +32,8 @@ from syncd.files import FileReplica
 from syncd.found import Arrival, Found, arrival_of
 from syncd.journal import FIRST_SYNC, RESTORED
 from syncd.look import Look, look_at, look_fully
-from syncd.message import Message, file_name, lost_field
-from syncd.names import id_in_row_key, row_key
+from syncd.message import Message, file_name, in_order, lost_field
+from syncd.names import id_in_row_key, is_row_key, row_key
 from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
@@ -197,6 +197,7 @@ class _Cycle:
                     self.bulk.send([*new, *self._take_ids(notes, ids)])
                     new = []
                 self.bulk.send(new)
+        self._take_freed(notes)
         self.copies.set_second_names_aside()
         if self.orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
@@ -269,6 +270,18 @@ class _Cycle:
                 notes.done.add(at[path].id)
         self._take_founds(notes, founds)
 
+    def _take_freed(self, notes: _Notes) -> None:
+        """Read the files that were set aside because their id was taken, and is free by now."""
+        freed, set_aside = self.applier.freed, self.applier.set_aside
+        if freed:
+            before = self.store.chronicle.quarantined_for(freed)
+            waiting = before.keys() - self.applier.released
+            waiting |= {path for path, entry in set_aside.items() if entry.id in freed}
+            paths = in_order(path for path in waiting if not is_row_key(path))
+            for path in paths:
+                set_aside.pop(path, None)
+            self._take_paths(notes, paths)
+
     def _take_founds(self, notes: _Notes, founds: Sequence[Found]) -> None:
         # Small files may have large rows.
         ids = list(dict.fromkeys(found.state.message.id for found in founds))
@@ -279,7 +292,8 @@ class _Cycle:
 
     def _take_portion(self, notes: _Notes, founds: Sequence[Found]) -> None:
         ids = {found.state.message.id for found in founds}
-        records, rows = self.store.records.of(ids), self.store.rows.of(ids)
+        standing = ids - self.applier.freed if self.orders.dry_run else ids
+        records, rows = self.store.records.of(standing), self.store.rows.of(standing)
         intended = self.store.versions.intended(ids)
         tasks: list[Task | None] = []
         new: list[tuple[Found, Arrival]] = []
@@ -356,7 +370,9 @@ class _Cycle:
         if path is None:
             return None
         is_plain = row is not None and not row.is_one_of_many and key not in notes.look.vanished
-        if is_plain and record and row and row.digest == record.row_digest:
+        is_same = is_plain and record and row and row.digest == record.row_digest
+        # What befell the file while its row could not be read was heard, and not carried over.
+        if is_same and not self.store.chronicle.quarantined([row_key(key)]):
             self.applier.released.add(row_key(key))
             return False
         if path not in self.applier.released:
@@ -383,6 +399,7 @@ class _Cycle:
             self.report.vanished.add(path)
             self.report.unsettled.add(row_key(key))
             return False
+        self.applier.released.add(path)
         return read
 
     def _task(

@@ -21,8 +21,8 @@ class Gone(NamedTuple):
     """What one side lost in one mailbox since the baseline.
 
     ``expected`` counts the messages that the baseline has there, ``gone`` those of them that now
-    stand nowhere on that side. ``trouble`` says in words why the mailbox as a whole is suspect
-    ("is missing", "cannot be read", "was replaced"), or is empty.
+    stand nowhere on that side. ``trouble`` says in words why a ``folder`` of the mailbox is suspect
+    as a whole ("is missing", "cannot be read", "was replaced"), or is empty.
     """
 
     side: Side
@@ -30,6 +30,7 @@ class Gone(NamedTuple):
     expected: int
     gone: int
     trouble: str = ""
+    folder: str = ""
 
 
 class Halt(NamedTuple):
@@ -78,7 +79,7 @@ def guard(losses: Iterable[Gone]) -> Halt | None:
     losses = list(losses)
     troubled = [loss for loss in losses if loss.gone and loss.trouble]
     if troubled:
-        where = ", ".join(f"{loss.mailbox} {loss.trouble}" for loss in troubled)
+        where = ", ".join(f"{loss.folder or loss.mailbox} {loss.trouble}" for loss in troubled)
         gone, expected = _lost_in(troubled), sum(loss.expected for loss in troubled)
         more = _lost_in(losses) - gone
         also = f", and {more} more" if more else ""

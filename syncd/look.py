@@ -191,12 +191,13 @@ def losses(
             raise DamagedBaseline(f"{number} messages of the baseline stand in no mailbox")
         in_mailbox[FOLDERS[folder]] += number
     lost: Counter[str] = Counter()
-    troubles: dict[str, str] = {}
+    troubles: dict[str, tuple[str, str]] = {}
     for folder, number in by_folder.items():
         lost[FOLDERS[folder]] += number
-        troubles[FOLDERS[folder]] = troubles.get(FOLDERS[folder]) or trouble_of(folder)
+        if trouble := trouble_of(folder):
+            troubles.setdefault(FOLDERS[folder], (trouble, folder))
     found = [
-        Gone(Side.FILE, mailbox, number, lost[mailbox], troubles.get(mailbox, ""))
+        Gone(Side.FILE, mailbox, number, lost[mailbox], *troubles.get(mailbox, ()))
         for mailbox, number in in_mailbox.items()
     ]
     # Who archives all and then deletes what is archived has not only cleaned up.

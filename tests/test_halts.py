@@ -324,6 +324,41 @@ def test_g6_a_halt_stays_while_rows_come_back_one_by_one(crowd: Project) -> None
     assert_quiet(crowd)
 
 
+@pytest.mark.parametrize("is_agent", [True, False])
+@pytest.mark.parametrize("source", ["archive", "outbox"])
+def test_a_folder_that_goes_when_all_in_it_stands_in_another_mailbox_is_no_halt(
+    project: Project, source: str, is_agent: bool
+) -> None:
+    for number in (1, 2, 3):
+        key = project.receive(number)
+        project.move(f"inbox/{key}.md", f"{source}/{key}.md")
+    project.receive(4)
+    project.sync()
+    moved = project.names(source)
+    for name in moved:
+        project.move(f"{source}/{name}", f"inbox/.archive/{name}")
+    project.file(source).rmdir()
+    paths = [f"{folder}/{name}" for folder in (source, "inbox/.archive") for name in moved]
+    report = project.heed(*paths) if is_agent else project.cycle()
+    assert (None, None) == (report.error, report.halt)
+    assert {"archived"} == {project.row(name.removesuffix(".md"))["status"] for name in moved}
+    project.sync()
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_g6_a_halt_names_the_folder_that_is_missing(project: Project) -> None:
+    for number, folder in enumerate(("archive", "inbox/.archive"), 1):
+        key = project.receive(number)
+        project.move(f"inbox/{key}.md", f"{folder}/{key}.md")
+    project.sync()
+    shutil.rmtree(project.file("archive"))
+    assert_halted(project, "archive is missing: 1 message of the baseline gone")
+    report = project.cycle()
+    assert report.halt is not None
+    assert report.halt.cause.startswith("archive is missing")
+
+
 @pytest.mark.parametrize("side", Side)
 def test_g6_an_import_into_a_halted_project_applies_nothing(crowd: Project, side: Side) -> None:
     aside = crowd.file("aside")

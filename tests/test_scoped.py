@@ -414,6 +414,62 @@ def test_the_cost_of_a_change_does_not_grow_with_what_waits_for_a_person(
     assert ["inbox/other.md"] == [entry.path for entry in synced.sync().quarantined]
 
 
+@pytest.mark.parametrize("what", ["edited", "deleted", "moved"])
+def test_g12_what_befell_a_file_while_its_row_could_not_be_read_is_not_forgotten(
+    synced: Project, what: str
+) -> None:
+    date = synced.row(ONE)["created_at"]
+    synced.new.update(ONE, created_at="garbage")
+    assert 1 == len(synced.scoped().quarantined)
+    if what == "edited":
+        synced.edit(AT_ONE, "Body 1.", "By a person.")
+    elif what == "deleted":
+        synced.file(AT_ONE).unlink()
+    else:
+        synced.move(AT_ONE, f"inbox/.archive/{ONE}.md")
+    synced.heed(AT_ONE, f"inbox/.archive/{ONE}.md")
+    synced.new.update(ONE, created_at=date)
+    assert [] == synced.heed().quarantined
+    assert what == "deleted" or what != "edited" or "By a person." == synced.row(ONE)["body"]
+    assert (what != "deleted") == (ONE in synced.rows())
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+def test_a_file_is_released_when_its_row_is_mended(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", max_bytes=2000)
+    key = project.receive(1)
+    project.sync()
+    project.new.update(key, body="x" * 2001)
+    (entry,) = project.scoped().quarantined
+    assert f"inbox/{key}.md" == entry.path
+    project.new.update(key, body="short")
+    assert {f"inbox/{key}.md"} == project.scoped().released
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+@pytest.mark.parametrize("is_scoped", [True, False])
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM messages", "UPDATE messages SET id = id || '-new'"]
+)
+def test_g12_a_file_whose_id_was_taken_is_imported_when_sql_frees_the_id(
+    synced: Project, is_scoped: bool, change: str
+) -> None:
+    second = f"outbox/{ONE}.md"
+    text = synced.text(AT_ONE).replace("Body 1.", "The second.")
+    synced.write(second, text)
+    assert [second] == [entry.path for entry in synced.sync().quarantined]
+    synced.sql(f"{change} WHERE id = ?", ONE)
+    foretold = synced.cycle(dry_run=True)
+    report = synced.heed() if is_scoped else synced.sync()
+    assert [] == foretold.quarantined == report.quarantined
+    assert (1, 1) == (foretold.counts.rows_inserted, foretold.counts.files_deleted)
+    assert ("The second.", "sent") == (synced.row(ONE)["body"], synced.row(ONE)["status"])
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 def test_the_feed_alone_brings_rows_to_files(synced: Project) -> None:
     synced.new.update(ONE, subject="By SQL")
     synced.new.archive(TWO)
