@@ -34,9 +34,9 @@ def repair_files(
 ) -> Iterator[Repair]:
     """Rewrite each file that only syncd can read, and yield what was wrong with it.
 
-    Its former bytes go to the history first. The caller holds the project's lock and runs a cycle
-    afterwards. A file that syncd cannot read either is not touched and not named: it is in
-    quarantine, with the reason.
+    Its former bytes go to the history first. The caller holds the lock of a project that is not
+    halted, and runs a cycle afterwards. A file that syncd cannot read either is not touched and not
+    named: it is in quarantine, with the reason.
     """
     applier = Applier(project, store, files, Report(str(project)), dry_run=dry_run, cause="")
     for path in sorted(files.scan().stamps):

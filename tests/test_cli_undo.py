@@ -784,6 +784,17 @@ def test_a_repair_is_undone_by_restoring_the_version_before(call: Call, shop: Pr
     assert_quiet(shop)
 
 
+def test_g6_nothing_is_repaired_in_a_halted_project(call: Call, shop: Project) -> None:
+    shop.receive()
+    shop.write("outbox/unquoted.md", COMMENTED.replace("'", ""))
+    shop.sync()
+    shop.file("inbox").rename(shop.file("away"))
+    files = shop.files()
+    result = call("repair")
+    assert (4, f"{shop.path}: nothing was done") == (result.code, result.out.splitlines()[0])
+    assert files == shop.files()
+
+
 def test_repair_tells_which_files_it_cannot_repair_and_why(home: Path, shop: Project) -> None:
     hopeless = COMMENTED.replace("owner: Mira\n", "owner: |\n  a\n  b---\n  c\n")
     hopeless = hopeless.replace("created_at: '2026-02-20T20:15:00+00:00'\n", "")

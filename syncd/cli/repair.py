@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from syncd import cycle
 from syncd.cli import output
 from syncd.cli.acts import code_of, print_state, project_and_settings
 from syncd.cli.findings import deeds, number_of
@@ -33,6 +34,8 @@ def repair(path: OnePath = None, dry_run: DryRun = False, json: Json = False) ->
     found: list[Repair] = []
 
     def mend(store: Store) -> None:
+        if cycle.run(project, store, settings, Orders(dry_run=True)).halt is not None:
+            return  # nothing is applied; the cycle that follows tells of it
         with FileReplica(project, max_bytes=settings.max_bytes) as files:
             found.extend(repair_files(project, store, files, dry_run=dry_run))
 
@@ -55,9 +58,9 @@ def repair(path: OnePath = None, dry_run: DryRun = False, json: Json = False) ->
         words += [f"{number_of(len(failed), 'file')} cannot be repaired"] if failed else []
         words += [] if found else ["nothing to repair"]
         words += [deeds(report.counts, dry_run=dry_run)] if report.counts.changes() else []
-        if report.error is None:
+        if report.error is None and report.halt is None:
             output.say(f"{project}: {', '.join(words)}", Tone.ATTENTION if failed else Tone.GOOD)
-        print_state(report, done=True)
+        print_state(report, done=report.halt is None)
     code = code_of(report)
     return ExitCode.ATTENTION if failed and code == ExitCode.IN_SYNC else code
 
