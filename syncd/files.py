@@ -14,7 +14,7 @@ from pathlib import Path
 
 from syncd.attributes import Attributes, attributes_of, give, give_to_owner_of
 from syncd.digest import digest_of
-from syncd.errors import StaleReplica
+from syncd.errors import MessageError, StaleReplica
 from syncd.folders import MAX_BYTES, READ, Folders, replica_error, split_path
 from syncd.names import temporary_name
 from syncd.snapshot import NO_STAMP, Stamp, Version, stamp_of
@@ -140,11 +140,43 @@ class FileReplica(Folders):
                 if not os.path.samestat(mine, found):
                     raise StaleReplica(f"{self._base / to} exists already") from error
                 os.unlink(name, dir_fd=fd)  # a crash cut off a move by link and unlink
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                return self._move_across(path, to, seen)
             if path in self.fresh:
                 self.fresh.add(to)
             self._dirty |= {folder, to_folder}
             moved = stamp_of(os.stat(to_name, dir_fd=to_fd, follow_symlinks=False))
             return moved if moved == seen else NO_STAMP
+
+    def _move_across(self, path: str, to: str, seen: Stamp) -> Stamp:
+        """Move a file onto another file system, to which no rename leads: copy it, and delete it.
+
+        A crash between the two leaves two files of one id, of which a cycle sets the copy aside.
+        """
+        (folder, name), (to_folder, to_name) = split_path(path), split_path(to)
+        to_fd = self._folder(to_folder)
+        try:
+            version = self.read(path)
+        except MessageError as error:
+            raise StaleReplica(f"{self._base / path} cannot be moved: {error.sentence}") from error
+        like = attributes_of(self._folder(folder), name)
+        temp, stamp = self._temporary(to_fd, version.data, like=like)
+        try:
+            rename_new(to_fd, temp, to_fd, to_name)
+        except OSError as error:
+            os.unlink(temp, dir_fd=to_fd)
+            if isinstance(error, FileExistsError):
+                raise StaleReplica(f"{self._base / to} exists already") from error
+            raise
+        self._dirty.add(to_folder)
+        try:
+            self.delete(path, seen=version)
+        except StaleReplica:
+            self._unlink_if_idle(to_folder, to_name, version.digest)
+            raise
+        return stamp if version.stamp == seen else NO_STAMP
 
     def delete(self, path: str, *, seen: Version) -> None:
         """Delete a file whose bytes the history holds; `StaleReplica` when they are others now."""

@@ -231,8 +231,13 @@ class Folders:
 
     def _open_all(self) -> list[str]:
         for folder in FOLDERS:
-            with suppress(OSError):
+            try:
                 self._folder(folder)
+            except OSError as error:
+                if error.errno in _OWN_LIMITS:  # what stands in there is not known
+                    self._usable = []
+                    raise replica_error(error, "look at", self._base / folder) from error
+            else:
                 self._usable.append(folder)
         return self._usable
 

@@ -25,7 +25,7 @@ from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.message import FIELDS, fingerprint, message_from_row
 from syncd.record import row_digest
-from syncd.snapshot import NO_STAMP, Scan, stamp_of
+from syncd.snapshot import NO_STAMP, Scan, Stamp, Version, stamp_of
 from syncd.store import Store
 from tests.projects import Project, assert_in_step, assert_quiet, moment
 
@@ -169,6 +169,67 @@ def test_g8_a_save_over_a_name_that_is_just_moved_stays_where_renames_have_no_fl
     texts = {path.read_text() for path in project.base.rglob("*") if path.is_file()}
     assert {"old", "by a person", *(["once more"] if comes_back else [])} == texts
     assert ("once more" if comes_back else "by a person") == project.text(PATH)
+
+
+@pytest.fixture
+def far_archive(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the archive on another file system, as far as renames can tell."""
+    rename_new = syscalls.rename_new
+
+    def refuse(fd: int, name: str, to_fd: int, to: str) -> None:
+        if not os.path.sameopenfile(fd, to_fd):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename_new(fd, name, to_fd, to)
+
+    monkeypatch.setattr("syncd.files.rename_new", refuse)
+
+
+@pytest.mark.usefixtures("far_archive")
+def test_a_file_moves_to_another_file_system_too(project: Project) -> None:
+    key = project.receive(1)
+    project.sync()
+    data = project.file(f"inbox/{key}.md").read_bytes()
+    project.file(f"inbox/{key}.md").chmod(0o640)
+    project.new.archive(key)
+    assert 1 == project.sync().counts.files_moved
+    moved = project.file(f"inbox/.archive/{key}.md")
+    assert (data, 0o640) == (moved.read_bytes(), stat.S_IMODE(moved.stat().st_mode))
+    assert ([], []) == (project.names("inbox"), FileReplica(project.path).scan().strays)
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+@pytest.mark.usefixtures("far_archive")
+def test_g8_a_file_that_changes_while_it_is_copied_stays_where_it_is(
+    project: Project, files: FileReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete, seen = FileReplica.delete, files.look(PATH)
+    assert isinstance(seen, Stamp)
+
+    def saved_before(self: FileReplica, path: str, *, seen: Version) -> None:
+        project.write(path, "by a person")
+        delete(self, path, seen=seen)
+
+    monkeypatch.setattr(FileReplica, "delete", saved_before)
+    with pytest.raises(StaleReplica):
+        files.move(PATH, "inbox/.archive/x.md", seen=seen)
+    assert "by a person" == project.text(PATH)
+    assert [] == project.names("inbox/.archive")
+
+
+def test_what_cannot_be_looked_at_for_want_of_descriptors_is_not_taken_for_free(
+    project: Project, files: FileReplica
+) -> None:
+    assert PATH == files.standing("x.md")
+    files.reopen()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+        with pytest.raises(ReplicaError, match="too many open files"):
+            files.standing("x.md")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert PATH == files.standing("x.md")
 
 
 @pytest.mark.parametrize(("number", "is_told"), [(errno.EINVAL, False), (errno.EIO, True)])
