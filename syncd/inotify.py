@@ -227,7 +227,7 @@ class _Watch(WatchCallback):
             return
         name = os.fsdecode(event.name)
         if event.mask & InotifyConstants.IN_ISDIR:
-            self._note_folder(f"{folder}/{name}" if folder else name, event.mask)
+            self._note_folder(folder, name, event.mask)
             return
         if event.mask & InotifyConstants.IN_MOVED_FROM:
             self._note_departure(folder, name, event.cookie)
@@ -237,9 +237,7 @@ class _Watch(WatchCallback):
                 return
         for bit, what in _HAPPENINGS:
             if event.mask & bit:
-                wake = wake_for(folder, name, what)
-                if wake is not None:
-                    self._wake(wake)
+                self._note(folder, name, what)
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         folder = self._folders.pop(wd, None)
@@ -251,8 +249,11 @@ class _Watch(WatchCallback):
     def on_queue_overflow(self) -> None:
         self._on_loss()
 
-    def _note_folder(self, path: str, mask: int) -> None:
+    def _note_folder(self, parent: str, name: str, mask: int) -> None:
+        path = f"{parent}/{name}" if parent else name
         if path not in FOLDERS:
+            if mask & (_WENT | _CAME):  # a person is told of one with a message's name
+                self._note(parent, name, Happening.LEFT if mask & _WENT else Happening.ARRIVED)
             return
         if mask & _WENT:
             self.remove(path)
@@ -260,6 +261,11 @@ class _Watch(WatchCallback):
             with suppress(OSError):
                 self.add(path)
         self._wake(Wake(Kind.FULL))
+
+    def _note(self, folder: str, name: str, what: Happening) -> None:
+        wake = wake_for(folder, name, what)
+        if wake is not None:
+            self._wake(wake)
 
     def _note_departure(self, folder: str, name: str, cookie: int) -> None:
         if len(self._moving) >= _MOST_MOVES:

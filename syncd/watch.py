@@ -146,6 +146,10 @@ class _Handler(events.FileSystemEventHandler):
         if event.is_directory:
             if source in FOLDERS or target in FOLDERS or source == "":
                 self._on_wake(self._project, Wake(Kind.FULL))
+            elif not isinstance(event, events.DirModifiedEvent):
+                is_new = isinstance(event, events.DirCreatedEvent)
+                self._note(source, Happening.ARRIVED if is_new else Happening.LEFT)
+                self._note(target, Happening.ARRIVED)
         elif isinstance(event, events.FileMovedEvent):
             # Our own changes come as a rename from or to a temporary name, recorded already.
             is_own = TEMP_PREFIX in (source or "") or TEMP_PREFIX in (target or "")

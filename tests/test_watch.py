@@ -104,6 +104,17 @@ def test_a_file_from_elsewhere_and_a_deleted_one_are_noticed(heard: Heard) -> No
     heard.wait_for(Kind.GONE, PATH)
 
 
+def test_a_folder_with_the_name_of_a_message_is_looked_at(heard: Heard) -> None:
+    folder = heard.base / "inbox" / "folder.md"
+    folder.mkdir()
+    heard.wait_for(Kind.CLOSED, "inbox/folder.md")
+    folder.rename(heard.base / "outbox" / "moved.md")
+    heard.wait_for(Kind.GONE, "inbox/folder.md")
+    heard.wait_for(Kind.CLOSED, "outbox/moved.md")
+    (heard.base / "outbox" / "moved.md").rmdir()
+    heard.wait_for(Kind.GONE, "outbox/moved.md")
+
+
 def test_what_is_no_message_and_what_is_only_read_wakes_nobody(heard: Heard) -> None:
     (heard.base / PATH).write_text("x")
     heard.drain()
