@@ -27,7 +27,7 @@ from syncd.watch import Watcher
 log = logging.getLogger("syncd.agent")
 
 _CHECKED_AT_ONCE, _CHECKING_S = 100, 0.0005
-_SEARCH_SHARE = 400
+_SEARCH_SHARE, _HASTY_SHARE = 400, 20
 
 
 class Roster:
@@ -50,7 +50,7 @@ class Roster:
         self.watcher: Watcher | None = None
         self._round: deque[Job] = deque()
         self._suspects: deque[Job] = deque()
-        self._next_search = 0.0
+        self._next_search = self._soonest_search = 0.0
         self._ways: dict[str, Path] = {}
 
     # Finding
@@ -74,6 +74,7 @@ class Roster:
         took = time.monotonic() - began
         # A large tree is walked less often: searching takes a small part of the time at most.
         self._next_search = began + max(self.config.discover_s, _SEARCH_SHARE * took)
+        self._soonest_search = began + _HASTY_SHARE * took
 
     def _resolved(self, text: str) -> Path:
         """Return where a registered path leads, by ".." or a link; it is looked at once."""
@@ -189,6 +190,7 @@ class Roster:
             log.warning("%s is gone", job.project)
             job.is_dropped = True
             del self.jobs[job.project]
+            self._next_search = self._soonest_search  # it may have another name now
 
     # Watching
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -37,6 +38,7 @@ from syncd.report import Report
 from syncd.roster import Roster
 from syncd.schedule import Schedule
 from syncd.snapshot import Stamp
+from syncd.store import Store
 from syncd.tables import COLUMNS
 from syncd.wakes import Kind, Wake
 from syncd.workers import Workers
@@ -991,6 +993,32 @@ def test_a_session_in_the_home_folder_does_not_make_it_a_project(
     roster = Roster([tmp_path], recursive=True, flags={}, on_news=lambda _: None)
     roster.search()
     assert [shop] == list(roster.jobs)
+
+
+def test_a_project_that_has_another_name_now_is_found_at_once(tmp_path: Path) -> None:
+    project(tmp_path / "p")
+    roster = Roster([tmp_path], recursive=True, flags={"discover_s": 900.0}, on_news=lambda _: None)
+    roster.search()
+    roster.look_after(time.monotonic())
+    (tmp_path / "p").rename(tmp_path / "q")
+    (tmp_path / "q").rename(tmp_path / "r")
+    for _ in range(2):
+        roster.look_after(time.monotonic() + 5)
+    assert [tmp_path / "r"] == list(roster.jobs)
+
+
+def test_a_file_system_that_fails_is_an_error_and_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "messaging.db")
+
+    here = project(tmp_path / "p")
+    job = Job(here, Schedule(load(here, environment={})))
+    monkeypatch.setattr(Store, "open", fail)
+    report = job.cycle(Orders(wait=False))
+    assert report is not None
+    assert "messaging.db: stale file handle" == report.error
 
 
 def test_a_watch_that_let_a_change_pass_is_replaced(tmp_path: Path) -> None:
