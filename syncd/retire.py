@@ -129,18 +129,21 @@ def _tell_of(project: Path, result: Retiring) -> None:
 
 def _begin(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> None:
     """Prove, pack and check; then write the marker, unless there are reasons not to."""
+    changed: StaleReplica | None = None
     for _ in range(_TRIES):
         try:
             _try(project, config, result, dry_run=dry_run)
         except StaleReplica as error:
             changed = error
         else:
-            return
+            if changed is None or not result.reasons:
+                return
+            break  # what changed meanwhile is not synced yet
         finally:
             if retirement(project) is None and not dry_run:
                 (project / CLAUDE_DIR / _TEMPORARY).unlink(missing_ok=True)
     raise BusyError(
-        f"{project} changes while it is packed: {changed.sentence}",
+        f"{project} changes while it is packed: {changed}",
         hint="Nothing was done. Try again when its clients are idle.",
     ) from changed
 
@@ -162,6 +165,10 @@ def _try(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> N
     seen = _marks(database)
     _prove_equal(project, config, result)
     if result.reasons:
+        with changing("read", base):
+            stands_still = _marks(database) == seen and listing(base, ROOTS) == nodes
+        if not stands_still:
+            raise StaleReplica("rows or files changed")  # which may be all that is wrong
         return
     result.archive = _free_name(base)
     with (

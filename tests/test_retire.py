@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from syncd import retire as retire_module
 from syncd import tables
 from syncd.archive import checked
 from syncd.database import Database
@@ -304,6 +305,24 @@ def test_a_project_without_a_mailbox_folder_is_retired_too(tmp_path: Path, call:
     assert {} == project.new.rows()
     project.sync()
     assert 0 == call("retire", project.path).code
+
+
+def test_what_differs_only_because_a_host_writes_just_now_is_busy(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven, written = retire_module.verify, []
+
+    def beside_a_host(*arguments: Any, **options: Any) -> Any:
+        project.sql("UPDATE messages SET body = body || ?", f"{len(written)}.")
+        written.append(1)
+        return proven(*arguments, **options)
+
+    monkeypatch.setattr(retire_module, "verify", beside_a_host)
+    with pytest.raises(BusyError, match="changes while it is packed"):
+        retire(project.path, project.config)
+    monkeypatch.undo()
+    project.sync()
+    project.retire()
 
 
 def test_retiring_waits_for_a_cycle_under_way(
