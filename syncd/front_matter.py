@@ -51,6 +51,7 @@ _READING_ERRORS = (
     *(TypeError, ArithmeticError, LookupError, AttributeError, RecursionError),
 )
 
+_ANY_BREAK = re.compile(r"\r\n|\r|\n")
 _LEGACY_MARK = re.compile(r"---(?:\r\n|\r|\n)")
 _OPENING = re.compile(r"\ufeff?\s*---[ \t]*(?:\r\n|\r|\n)")
 _CLOSING = re.compile(r"(?:\A|(?<=[\r\n]))---[ \t]*(\r\n|\r|\n|\Z)")
@@ -61,7 +62,8 @@ class FrontMatter:
     """A file's front matter: its source, where it stands in the text, and its nodes.
 
     ``start`` and ``end`` bound the source in the file's text, ``text_start`` is where the rest
-    begins; all count characters. Node marks count from ``start``.
+    begins; all count characters. Node marks count from ``start``. ``line`` is that of its first
+    character in the file, from 1.
     """
 
     source: str
@@ -69,13 +71,14 @@ class FrontMatter:
     end: int
     text_start: int
     root: yaml.MappingNode
+    line: int
 
     @cached_property
     def entries(self) -> dict[str, yaml.Node]:
         """Value nodes by key; of a key that stands twice the last one, as PyYAML has it."""
         pairs = self.root.value
         if any(key.tag == _MERGE for key, _ in pairs):
-            pairs = _flattened(self.root)
+            pairs = _flattened(self.root, self.source, self.line)
         return {key.value: node for key, node in pairs if isinstance(key, yaml.ScalarNode)}
 
     def text_of(self, key: str) -> str | None:
@@ -96,7 +99,8 @@ class FrontMatter:
             return plain_data(MessageHandler.construct(node))
         except MessageError as error:
             sentence = f"{key}: {error.sentence}"
-            raise MessageError(sentence, line=error.line, hint=error.hint) from error.__cause__
+            line = line_at(self.source, _innermost_odd(node).start_mark.index) + self.line - 1
+            raise MessageError(sentence, line=line, hint=error.hint) from error.__cause__
 
     def line_of(self, key: str, text: str) -> int | None:
         """Return the line in ``text`` (from 1) on which the key's value starts."""
@@ -108,7 +112,7 @@ class FrontMatter:
 
 def line_at(text: str, index: int) -> int:
     """Return the number of the line (from 1) in which a character stands."""
-    return len(re.findall(r"\r\n|\r|\n", text[:index])) + 1
+    return sum(1 for _ in _ANY_BREAK.finditer(text, 0, index)) + 1
 
 
 class MessageHandler(BaseHandler):
@@ -144,7 +148,7 @@ class MessageHandler(BaseHandler):
             return yaml.constructor.SafeConstructor().construct_document(node)
         except _READING_ERRORS as error:
             is_said = isinstance(error, (yaml.YAMLError, ValueError))
-            reason = _first_line(error) if is_said else "it is not what its tag says"
+            reason = _problem(error) if is_said else "it is not what its tag says"
             raise MessageError(
                 f"a value cannot be read: {reason}",
                 line=node.start_mark.line + 1,
@@ -214,12 +218,25 @@ def _standard_span(text: str) -> tuple[int, int, int]:
 
 def _read_span(text: str, span: tuple[int, int, int]) -> FrontMatter:
     start, end, text_start = span
+    line = line_at(text, start)
     try:
         root = compose(text[start:end])
     except MessageError as error:
-        error.line = line_at(text, start) - 1 + (error.line or 1)
+        error.line = line - 1 + (error.line or 1)
         raise
-    return FrontMatter(text[start:end], start, end, text_start, root)
+    return FrontMatter(text[start:end], start, end, text_start, root, line)
+
+
+def _innermost_odd(node: yaml.Node) -> yaml.Node:
+    """Return the value in a node that keeps it from being read: itself, or one inside."""
+    inside = node.value if isinstance(node, yaml.CollectionNode) else []
+    for item in inside:
+        for inner in item if isinstance(item, tuple) else (item,):
+            try:
+                MessageHandler.construct(inner)
+            except MessageError:
+                return _innermost_odd(inner)
+    return node
 
 
 def compose(text: str) -> yaml.MappingNode:
@@ -233,39 +250,80 @@ def compose(text: str) -> yaml.MappingNode:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except _PARSING_ERRORS as error:
         if len(text) > MAX_PURE_CHARS or sum(map(text.count, ":,-?[{")) > MAX_PURE_MARKS:
-            raise _yaml_error(error) from error
+            raise _yaml_error(error, text) from error
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except RecursionError:
             raise MessageError("the front matter nests too deeply") from None
         except _PARSING_ERRORS as second:
-            raise _yaml_error(second) from second
+            raise _yaml_error(second, text) from second
     if root is None:
         raise MessageError("the front matter is empty", line=1, hint="Write at least the id.")
     if not isinstance(root, yaml.MappingNode):
         raise MessageError(
             "the front matter is not made of 'key: value' lines",
-            line=root.start_mark.line + 1,
+            line=line_at(text, root.start_mark.index),
             hint="Write one 'key: value' a line between the two '---' lines.",
         )
-    _check_tree(root, len(text) + MAX_EXPANDED_CHARS)
+    _check_tree(root, text)
     return root
 
 
-def _yaml_error(error: Exception) -> MessageError:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or _first_line(error)
+_HINTS = {
+    "could not find expected ':'": "Write it as 'key: value', or begin the line with '#'.",
+    "characters are not allowed": "Take that character out; not every editor shows it.",
+    "expected ',' or": "Close the bracket that begins there, or put the value between quotes.",
+    "unexpected end of stream": "Close the quotes that begin there.",
+    "cannot start any token": "Indent with spaces, and put such a value between quotes.",
+}
+"""What to do about a problem, by words in which both parsers name it."""
+
+
+_CONFLICT_MARK = re.compile(r"(?m)^(?:<{7}|={7}|>{7})(?=\s|\Z)")
+
+
+def _yaml_error(error: Exception, text: str) -> MessageError:
+    problem = _problem(error)
     if problem.endswith("maximum nesting depth"):
         return MessageError("the front matter nests too deeply")
+    conflict = _CONFLICT_MARK.search(text)
+    if conflict is not None:
+        return MessageError(
+            f"a merge left its mark {conflict.group()!r} in the front matter",
+            line=line_at(text, conflict.start()),
+            hint="Settle the conflict, and take all three marks out.",
+        )
+    index = _index_of(error, text)
+    usual = "Put a value with ': ', '#' or brackets in it between quotes."
     return MessageError(
         f"the front matter is not YAML: {problem}",
-        line=mark.line + 1 if mark is not None else None,
-        hint="Put a value with ': ', '#' or brackets in it between quotes.",
+        line=line_at(text, index) if index is not None else None,
+        hint=next((hint for words, hint in _HINTS.items() if words in problem), usual),
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+_BEGUN = ("simple key", "quoted scalar", "flow sequence", "flow mapping")
+
+
+def _index_of(error: Exception, text: str) -> int | None:
+    """Return the character at which a person should look; None where the parser does not say."""
+    if isinstance(error, yaml.reader.ReaderError):
+        if error.encoding == "unicode":
+            return int(error.position)
+        # libyaml counts bytes.
+        return len(
+            text.encode("utf-8", "surrogatepass")[: error.position].decode("utf-8", "ignore")
+        )
+    mark = getattr(error, "problem_mark", None)
+    context = getattr(error, "context", None) or ""
+    if context.endswith(_BEGUN):  # what is not ended is noticed only where something else begins
+        mark = getattr(error, "context_mark", None) or mark
+    return mark.index if mark is not None else None
+
+
+def _problem(error: BaseException) -> str:
+    said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return (str(said).splitlines() or [type(error).__name__])[0]
 
 
 _BLOCK_NESTING = re.compile(r"(?m)^(?:[-?:] *| )+")
@@ -288,31 +346,47 @@ def _check_size(text: str) -> None:
                 depth -= 1
             elif isinstance(event, yaml.NodeEvent):
                 nodes += 1
-                _check_number(event)
+                _check_number(event, text)
             if depth > MAX_DEPTH or nodes > MAX_NODES:
                 what = "nests too deeply" if depth > MAX_DEPTH else "has too many values"
                 raise MessageError(
                     f"the front matter {what} (at most {MAX_DEPTH} levels, {MAX_NODES} values)",
-                    line=getattr(event.start_mark, "line", 0) + 1,
+                    line=line_at(text, event.start_mark.index if event.start_mark else 0),
                 )
     except _PARSING_ERRORS as error:
-        raise _yaml_error(error) from error
+        raise _yaml_error(error, text) from error
 
 
-def _check_number(event: yaml.Event) -> None:
+def _check_number(event: yaml.Event, text: str) -> None:
     """Refuse a number so long that PyYAML's patterns for numbers eat the memory."""
     if not isinstance(event, yaml.ScalarEvent) or len(event.value) <= _MAX_NUMBER_CHARS:
         return
     if _NUMBER.fullmatch(event.value):
-        line = getattr(event.start_mark, "line", 0) + 1
+        line = line_at(text, event.start_mark.index if event.start_mark else 0)
         raise MessageError(f"a number has more than {_MAX_NUMBER_CHARS} digits", line=line)
 
 
-def _check_tree(root: yaml.Node, most: int) -> None:
+def _check_tree(root: yaml.Node, text: str) -> None:
     """Refuse tags that name objects, aliases that contain themselves, and endless expansion.
 
     Through aliases a value can nest deeper than its text does.
     """
+    try:
+        _check_values(root, len(text) + MAX_EXPANDED_CHARS)
+    except _OddValue as odd:
+        line = line_at(text, odd.index)
+        raise MessageError(odd.sentence, line=line, hint=odd.hint) from None
+
+
+class _OddValue(Exception):
+    """What is wrong with a value, and the character at which it starts."""
+
+    def __init__(self, node: yaml.Node, sentence: str, hint: str = "") -> None:
+        self.index, self.sentence, self.hint = node.start_mark.index, sentence, hint
+
+
+def _check_values(root: yaml.Node, most: int) -> None:
+    # `measure` refers to itself: what it sees would live on. The text, which is large, it does not.
     known: dict[int, tuple[int, int]] = {}
     open_nodes: set[int] = set()
 
@@ -320,20 +394,16 @@ def _check_tree(root: yaml.Node, most: int) -> None:
         """Return how large a value is, and how many levels it has."""
         if id(node) in known:
             return known[id(node)]
-        line = node.start_mark.line + 1
         if node.tag not in _SAFE_TAGS:
-            raise MessageError(
-                f"the tag {node.tag!r} names no plain value",
-                line=line,
-                hint="Take the tag out, or put all of the value between quotes.",
-            )
+            hint = "Take the tag out, or put all of the value between quotes."
+            raise _OddValue(node, f"the tag {node.tag!r} names no plain value", hint)
         if id(node) in open_nodes:
-            raise MessageError("an alias contains itself", line=line)
+            raise _OddValue(node, "an alias contains itself")
         size, levels = _OF_A_VALUE, 0
         if isinstance(node, yaml.ScalarNode):
             size += len(node.value)
             if size > _MAX_NUMBER_CHARS and node.tag in _NUMBERS:
-                raise MessageError(f"a number has more than {_MAX_NUMBER_CHARS} digits", line=line)
+                raise _OddValue(node, f"a number has more than {_MAX_NUMBER_CHARS} digits")
         else:
             open_nodes.add(id(node))
             for item in node.value:
@@ -344,23 +414,24 @@ def _check_tree(root: yaml.Node, most: int) -> None:
             levels += 1
             open_nodes.discard(id(node))
         if size > most:
-            sentence = f"the aliases add more than {MAX_EXPANDED_CHARS // 1024} KiB"
-            raise MessageError(sentence, line=line)
+            raise _OddValue(node, f"the aliases add more than {MAX_EXPANDED_CHARS // 1024} KiB")
         if levels > MAX_DEPTH:
             sentence = f"with its aliases, a value nests deeper than {MAX_DEPTH} levels"
-            raise MessageError(sentence, line=line)
+            raise _OddValue(node, sentence)
         known[id(node)] = size, levels
         return size, levels
 
     measure(root)
 
 
-def _flattened(root: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+def _flattened(root: yaml.MappingNode, text: str, line: int) -> list[tuple[yaml.Node, yaml.Node]]:
     copy = yaml.MappingNode(root.tag, list(root.value), root.start_mark, root.end_mark)
     try:
         yaml.constructor.SafeConstructor().flatten_mapping(copy)
     except yaml.YAMLError as error:
-        raise _yaml_error(error) from error
+        refusal = _yaml_error(error, text)
+        refusal.line = line - 1 + (refusal.line or 1)
+        raise refusal from error
     pairs: list[tuple[yaml.Node, yaml.Node]] = copy.value
     return pairs
 

@@ -365,6 +365,56 @@ def test_an_edit_that_would_change_an_alias_too_is_refused() -> None:
         edited(data, to_agent="qa")
 
 
+_TEN = """\
+created_at: '2026-02-20T01:02:03+00:00'
+from_agent: pm
+from_project: /p/a
+id: m
+priority: normal
+reply_to: null
+status: unread
+to_agent: pm
+to_project: /p/b
+type: task
+"""
+
+
+_MANY = "".join(f"k{number}: v\n" for number in range(3_000))  # too many for the slow parser
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "word"),
+    [
+        (f"{_TEN}note: \x1b[31mred\n", 12, "Take that character out"),
+        (f'title: "über 日本"\n{_TEN}note: a\x0cb\n', 13, "Take that character out"),
+        (
+            f"{_TEN}{'k: v:' * 0}{''.join(f'k{n}: v' + chr(10) for n in range(3_000))}é: \x1b\n",
+            3012,
+            "out",
+        ),
+        (f"{_TEN}just words\n", 12, "begin the line with '#'"),
+        (_TEN.replace("priority", "just words\npriority"), 6, "begin the line with '#'"),
+        (f"{_TEN}tags: [a, b\n", 12, "Close the bracket"),
+        (_TEN.replace("priority", 'title: "open\npriority'), 6, "Close the quotes"),
+        (f'title: "a\u2028b\u2028c"\n{_TEN}bad: a: b\n', 13, "between quotes"),
+        (f"{_TEN}tags:\n\t- a\n", 13, "Indent with spaces"),
+        (f"<<<<<<< HEAD\n{_TEN}=======\n", 2, "Settle the conflict"),
+        (f"{_TEN}metadata: 2026-13-45\n", 12, "between quotes"),
+        (f"{_TEN}metadata:\n  a: 1\n  b: 2026-13-45\n", 14, "between quotes"),
+        (f"{_TEN}metadata:\n  a: 1\n  b: !odd x\n", 14, "Take the tag out"),
+        (f"{_TEN}metadata: {{{{ template }}}}\n", 12, "between quotes"),
+    ],
+)
+def test_what_is_wrong_with_a_front_matter_is_told_with_its_line_and_the_way_out(
+    header: str, line: int, word: str
+) -> None:
+    for blanks in (0, 3):
+        with pytest.raises(MessageError) as told:
+            parse(f"{chr(10) * blanks}---\n{header}---\n\n# T\n".encode(), place_of(Mailbox.INBOX))
+        assert line + blanks == told.value.line, told.value.sentence
+        assert word in told.value.hint
+
+
 def test_folder_and_front_matter_speak_of_the_status() -> None:
     assert "sent" == status_in(Mailbox.OUTBOX, "read")
     assert "archived" == status_in(Mailbox.ARCHIVE, None)
