@@ -8,6 +8,7 @@ the one that the old client uses. Nothing here builds an object before it is kno
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,13 +83,15 @@ class FrontMatter:
         return {key.value: node for key, node in pairs if isinstance(key, yaml.ScalarNode)}
 
     def text_of(self, key: str) -> str | None:
-        """Return a value as text as written; None when the key is missing or its value null."""
+        """Return a value as text as written; None when the key is missing or its value null.
+
+        A list or a mapping is JSON of such texts: however it is laid out, it is the same.
+        """
         node = self.entries.get(key)
         if node is None or node.tag == NULL:
             return None
-        if isinstance(node, yaml.ScalarNode):
-            return str(node.value)
-        return self.source[node.start_mark.index : node.end_mark.index].strip()
+        written = _as_written(node)
+        return written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
 
     def value_of(self, key: str) -> Any:
         """Return a value as plain JSON data (see `plain_data`); None when the key is missing."""
@@ -108,6 +111,15 @@ class FrontMatter:
         if node is None:
             return None
         return line_at(text, self.start + node.start_mark.index)
+
+
+def _as_written(node: yaml.Node) -> Any:
+    """Return a value with the texts of its scalars, whatever their types; of null, None."""
+    if isinstance(node, yaml.MappingNode):
+        return {str(_as_written(key)): _as_written(item) for key, item in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_as_written(item) for item in node.value]
+    return None if node.tag == NULL else str(node.value)
 
 
 def line_at(text: str, index: int) -> int:

@@ -301,6 +301,31 @@ def test_g14_an_odd_row_is_reported_and_its_file_stays(
     assert_quiet(synced)
 
 
+def test_a_list_for_an_agent_is_the_same_however_it_is_laid_out(synced: Project) -> None:
+    block = "to_agent:\n- pm\n- qa\n# ask lumen first"
+    head = synced.text(AT_ONE).replace("to_agent: pm\n", "")
+    text = head.replace("\n---\n", f"\n{block}\n---\n")
+    synced.write(AT_ONE, text)
+    synced.sync()
+    assert '["pm", "qa"]' == synced.row(ONE)["to_agent"]
+    for other in (
+        text.replace("ask lumen first", "ask nobody"),
+        text.replace("\n", "\r\n"),
+        text.replace(block, "to_agent: [pm, 'qa']  # two"),
+    ):
+        synced.write(AT_ONE, other)
+        assert 0 == synced.sync().counts.changes()
+    synced.write(AT_ONE, text)
+    synced.sync()
+    synced.new.update(ONE, metadata='{"a": 1}')
+    assert (1, []) == (synced.sync().counts.files_updated, synced.cycle().quarantined)
+    assert "- qa\nmetadata:\n  a: 1\n# ask lumen first\n" in synced.text(AT_ONE)
+    synced.old.read(ONE)
+    synced.sync()
+    assert ('["pm", "qa"]', "read") == (synced.row(ONE)["to_agent"], synced.row(ONE)["status"])
+    assert_quiet(synced)
+
+
 def test_a_number_of_too_many_digits_is_told_in_plain_words(synced: Project) -> None:
     synced.new.update(ONE, metadata=f'{{"n": {"9" * 5_000}}}')
     reasons = [entry.problem.reason for entry in synced.sync().quarantined]
