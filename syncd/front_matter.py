@@ -41,6 +41,8 @@ _NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 
+_EPOCH_DIGITS = 11  # what is longer is a date without its marks, or counts in milliseconds
+
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_:.]*")
 _MAX_NUMBER_CHARS = 1_000  # PyYAML reads numbers to base 60 in quadratic time
 
@@ -490,7 +492,7 @@ def timestamp(text: str) -> str:
     Raises `MessageError` for anything else.
     """
     try:
-        if text.isascii() and text.isdigit() and len(text) != 8:
+        if text.isascii() and text.isdigit() and len(text) != 8 and len(text) <= _EPOCH_DIGITS:
             return datetime.fromtimestamp(int(text), UTC).isoformat()
         return normal_timestamp(text)
     except (ValueError, OverflowError, OSError):

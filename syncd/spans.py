@@ -22,19 +22,24 @@ from syncd.message import json_text
 def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], end: str) -> str:
     """Return ``text`` with the values of some top-level keys replaced, added, or (None) removed.
 
-    A key that stands twice is edited where it counts, the last time. A ``reply_to`` of None is
-    written as null where the key stands, since the old client writes it so.
+    A key that stands twice is edited where it counts, the last time, and removed wherever it
+    stands. A ``reply_to`` of None is written as null where the key stands, since the old client
+    writes it so.
     """
     pieces: list[tuple[int, int, str]] = []
-    keys = {key: (key_node, node) for key, key_node, node in front_matter.pairs(root)}
+    standing = list(front_matter.pairs(root))
+    keys = {key: (key_node, node) for key, key_node, node in standing}
     # Of several additions at one place the last made stands first.
     for key in sorted(values, reverse=True):
         value = values[key]
         if key in keys:
             key_node, node = keys[key]
             if value is None and key != "reply_to":
-                stop = _span(text, key_node, node)[1]
-                pieces.append(_removal(text, key_node, stop, flow=bool(root.flow_style)))
+                pieces += [
+                    _removal(text, name_node, _span(text, name_node, item)[1], root)
+                    for name, name_node, item in standing
+                    if name == key
+                ]
             else:
                 new = _replacement(text, key, key_node, node, value, end)
                 if isinstance(value, dict) and not _reads_back(_replaced(text, new), key, value):
@@ -139,8 +144,7 @@ def _nested(
     try:
         for name, key_node, item_node in front_matter.pairs(node):
             if name not in value:
-                stop = _span(text, key_node, item_node)[1]
-                pieces.append(_removal(text, key_node, stop, flow=bool(node.flow_style)))
+                pieces.append(_removal(text, key_node, _span(text, key_node, item_node)[1], node))
             elif not (name in old and _is_same(value[name], old[name])):
                 pieces.extend(_replacement(text, name, key_node, item_node, value[name], end))
         for name in sorted(value.keys() - old.keys(), reverse=True):
@@ -173,9 +177,11 @@ def _block(key: str, value: Any, column: int, end: str) -> str:
     return (end + " " * column).join(lines)
 
 
-def _removal(text: str, key_node: yaml.Node, stop: int, *, flow: bool) -> tuple[int, int, str]:
+def _removal(
+    text: str, key_node: yaml.Node, stop: int, root: yaml.MappingNode
+) -> tuple[int, int, str]:
     start = key_node.start_mark.index
-    if flow:
+    if root.flow_style:
         after = re.compile(r"\s*,\s*").match(text, stop)
         before = re.compile(r",\s*\Z").search(text[:start])
         if after:

@@ -242,6 +242,19 @@ def test_an_edit_of_a_key_that_stands_twice_changes_the_one_that_counts() -> Non
     assert data.replace(b"status: read\n", b"status: done\n") == edited
 
 
+def test_a_key_that_stands_twice_is_removed_wherever_it_stands() -> None:
+    twice = HAND_MADE.replace(b"created_at", b"metadata: {b: 2}\ncreated_at")
+    once = HAND_MADE.replace(b"metadata:\n  due: 2026-03-01  # soon\n  tags: [a, b]\n", b"")
+    assert once == edited(twice, metadata=None)
+
+
+@pytest.mark.parametrize("date", ["202602202015", "20260220201533", "1771618500000"])
+def test_a_date_without_its_marks_is_not_taken_for_seconds(date: str) -> None:
+    data = HAND_MADE.replace(b"2026-02-20T20:15:00Z", date.encode())
+    with pytest.raises(MessageError, match="which is no date"):
+        parse(data, place_of(Mailbox.INBOX))
+
+
 HAND_MADE = b"""\
 ---
 # who sent it
