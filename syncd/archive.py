@@ -163,12 +163,14 @@ def checked(archive: Path) -> Manifest:
 def _reading(archive: Path) -> Iterator[tuple[Manifest, Iterator[tuple[Entry, IO[bytes] | None]]]]:
     """Open an archive; give its manifest, and each packed folder or file as it comes by."""
     with _opened(archive) as whole:
-        manifest = _manifest(whole)
+        manifest = _manifest(whole, archive)
         tables = _next(whole, _TABLES)
         if digest_of_stream(tables.read) != manifest.tables_sha256:
             raise ValueError(f"{_TABLES} is not as it was packed")
         yield manifest, _members(whole, {entry.path: entry for entry in manifest.entries})
 
+
+_MANIFEST_BYTES, _MOST_TIMES = 64 * 1024 * 1024, 1000  # nothing that is packed compresses so well
 
 # What is made of JSON is whatever somebody wrote there.
 _NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -217,8 +219,13 @@ def _file(whole: tarfile.TarFile, info: tarfile.TarInfo, size: int) -> IO[bytes]
     return file
 
 
-def _manifest(whole: tarfile.TarFile) -> Manifest:
-    found = json.loads(_next(whole, _MANIFEST).read())
+def _manifest(whole: tarfile.TarFile, archive: Path) -> Manifest:
+    member = _next(whole, _MANIFEST)
+    most = max(_MANIFEST_BYTES, _MOST_TIMES * archive.stat().st_size)
+    said = member.read(most + 1)
+    if len(said) > most:
+        raise ValueError(f"{_MANIFEST} is larger than such an archive can have it")
+    found = json.loads(said)
     if found.pop("version") != VERSION:
         raise ValueError("it was packed by another version of syncd")
     manifest = Manifest(**found | {"entries": tuple(Entry(**entry) for entry in found["entries"])})
@@ -238,14 +245,14 @@ def _manifest(whole: tarfile.TarFile) -> Manifest:
 def manifest_of(archive: Path) -> Manifest:
     """Return an archive's manifest, without reading the rest."""
     with _opened(archive) as whole:
-        return _manifest(whole)
+        return _manifest(whole, archive)
 
 
 @contextmanager
 def tables_of(archive: Path) -> Iterator[IO[bytes]]:
     """Give what an archive holds of syncd's tables, as lines."""
     with _opened(archive) as whole:
-        _manifest(whole)
+        _manifest(whole, archive)
         yield _next(whole, _TABLES)
 
 

@@ -319,7 +319,7 @@ def finish(project: Path, known: Retirement) -> None:
             _clear(base, root, packed)
         sync_folder(base)
     if (base / DATABASE).exists():
-        with Database.open(base / DATABASE, create=False) as database:
+        with Database.open(base / DATABASE, create=False) as database, translated(database.path):
             _drop_tables(database)
     if not known.is_done:
         with changing("write", base):

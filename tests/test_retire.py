@@ -613,6 +613,16 @@ def test_an_archive_whose_manifest_makes_no_sense_is_refused(
         checked(project.archive)
 
 
+def test_g14_a_manifest_that_unpacks_without_end_is_not_read_to_the_end(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.retire()
+    repacked(project.archive, with_entry(sha256="0" * 20_000_000))
+    monkeypatch.setattr("syncd.archive._MANIFEST_BYTES", 0)
+    with pytest.raises(ReplicaError, match="is larger than such an archive can have it"):
+        checked(project.archive)
+
+
 def test_g7_all_that_is_unpacked_is_durable_before_the_marker_says_so(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
