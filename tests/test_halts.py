@@ -235,6 +235,14 @@ def test_g6_rows_that_are_archived_only_to_be_deleted_are_a_mass_delete(crowd: P
     assert_halted(crowd, "50 of 50 rows")
 
 
+def test_g6_rows_taken_out_of_the_archive_and_then_deleted_are_a_mass_delete(
+    crowd: Project,
+) -> None:
+    crowd.sql("UPDATE messages SET status = 'read' WHERE status = 'archived'")
+    crowd.sql("DELETE FROM messages WHERE status = 'read'")
+    assert_halted(crowd, "all 10 rows of inbox/.archive")
+
+
 def test_g6_archived_rows_that_nobody_saw_deleted_are_a_mass_delete(crowd: Project) -> None:
     drop_ours(crowd, triggers_only=True)
     crowd.sql("DELETE FROM messages WHERE status = 'archived'")
