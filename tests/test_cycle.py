@@ -302,6 +302,18 @@ def test_g1_a_broken_file_that_was_renamed_keeps_its_row(synced: Project) -> Non
     assert rows == synced.rows()
 
 
+def test_g1_a_broken_file_that_was_saved_by_rename_and_then_renamed_keeps_its_row(
+    synced: Project,
+) -> None:
+    rows = synced.rows()
+    synced.write("inbox/draft", "")  # its inode is none that the baseline knows
+    synced.move("inbox/draft", AT_ONE)
+    synced.sync()
+    synced.move(AT_ONE, "inbox/notes.md")
+    synced.sync()
+    assert rows == synced.rows()
+
+
 def test_g1_a_broken_file_that_was_copied_to_the_archive_keeps_its_row(synced: Project) -> None:
     rows = synced.rows()
     synced.write(AT_ONE, "")
