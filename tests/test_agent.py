@@ -363,6 +363,14 @@ def test_g6_an_emptied_inbox_halts_and_the_agent_resumes_by_itself(tmp_path: Pat
         wait_for(lambda: f"{here}: goes on" in agent.log)
 
 
+@pytest.mark.parametrize("kind", [Kind.CLOSED, Kind.TOUCHED, Kind.KEPT])
+def test_a_file_that_came_back_by_itself_is_given_two_looks_anew(kind: Kind) -> None:
+    schedule = Schedule(load(environment={}))
+    for one in (Kind.GONE, kind):
+        schedule.hear(Wake(one, "inbox/a.md"), is_open=False, ends_rest=False)
+    assert {} == schedule.vanished
+
+
 def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path: Path) -> None:
     here = project(tmp_path / "p")
     OldClient(tmp_path / "q").send(here, "Subject", "Body")
@@ -773,6 +781,20 @@ def test_an_rm_of_many_files_halts_before_the_first_row_is_deleted(tmp_path: Pat
             time.sleep(0.005)
         wait_for(lambda: "halted" in agent.log)
         assert 60 == len(rows_of(here))
+
+
+def test_g6_what_vanishes_piece_by_piece_is_taken_together_but_not_put_off_for_ever() -> None:
+    schedule = Schedule(load(flags={"gone_s": 2.0}, environment={}))
+    schedule.cancel()
+    schedule.vanished = {"inbox/a.md": 100.0, "inbox/b.md": 101.5}
+    assert (103.5, None) == (schedule.next_due(102.0), schedule.take(103.4))
+    assert Orders(
+        paths=frozenset({"inbox/a.md", "inbox/b.md"}),
+        gone=frozenset({"inbox/a.md", "inbox/b.md"}),
+        wait=False,
+    ) == schedule.take(103.5)
+    schedule.vanished = {"inbox/a.md": 200.0, "inbox/b.md": 209.9}
+    assert 210.0 == schedule.next_due(209.9)
 
 
 def test_g15_a_first_cycle_that_has_to_wait_holds_up_no_other_project(tmp_path: Path) -> None:
