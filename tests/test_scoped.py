@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd import snapshot
 from syncd.chronicle import Chronicle
 from syncd.records import TwinRecords
 from syncd.snapshot import TICK_S
@@ -296,6 +297,28 @@ def test_g11_a_change_within_the_same_tick_of_the_clock_is_found_without_its_eve
     assert 1 == synced.sync(fresh=frozenset(seen.fresh)).counts.rows_updated
     assert "Version 2" == synced.row(ONE)["subject"]
     assert_quiet(synced)
+
+
+@pytest.mark.parametrize(
+    ("columns", "path"),
+    [({"subject": "By SQL"}, AT_ONE), ({"status": "archived"}, f"inbox/.archive/{ONE}.md")],
+    ids=["replaced", "moved"],
+)
+def test_g11_a_change_within_the_tick_of_what_syncd_did_itself_is_found_without_its_event(
+    synced: Project, monkeypatch: pytest.MonkeyPatch, columns: dict[str, str], path: str
+) -> None:
+    if path == AT_ONE:  # else it is the time at which the file was read that does not vouch for it
+        os.utime(synced.file(AT_ONE), (1_000_000_000.5, 1_000_000_000.5))
+        synced.sync()
+    monkeypatch.setattr(snapshot, "TICK_S", 60.0)
+    synced.new.update(ONE, **columns)
+    done = synced.scoped()
+    assert path in done.fresh
+    written = synced.file(path).stat()
+    synced.edit(path, "Body 1.", "Body 2.")
+    os.utime(synced.file(path), ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert 1 == synced.sync(fresh=frozenset(done.fresh)).counts.rows_updated
+    assert "Body 2." == synced.row(ONE)["body"]
 
 
 def test_g11_a_command_waits_until_a_later_change_of_what_it_read_would_show(
