@@ -541,9 +541,11 @@ def test_a_sync_that_leaves_something_for_the_next_one_says_so_and_is_to_be_trie
     assert (0, f"{project.path}: 1 row inserted\n") == (late.code, late.out)
 
 
-@pytest.mark.parametrize(("flags", "body"), [([], "file"), (["--prefer", "db"], "row")])
+@pytest.mark.parametrize(
+    ("flags", "body", "winner"), [([], "file", "file"), (["--prefer", "db"], "row", "db")]
+)
 def test_the_winner_of_a_conflict_can_be_named(
-    syncd: Call, tmp_path: Path, flags: list[str], body: str
+    syncd: Call, tmp_path: Path, flags: list[str], body: str, winner: str
 ) -> None:
     project = Project(tmp_path / "shop")
     key = project.receive()
@@ -556,6 +558,8 @@ def test_the_winner_of_a_conflict_can_be_named(
     assert 3 == result.code
     assert f"  conflict in {key}, body: the {body}'s value stands" in result.out
     assert body == project.row(key)["body"]
+    listed = syncd("sync", project.path, "--json").projects["shop"]["conflicts"]
+    assert [{"id": key, "field": "body", "winner": winner}] == listed
 
 
 # Halts
