@@ -632,6 +632,7 @@ def test_status_of_a_project_that_was_never_synced_says_what_to_do(
 
 def test_status_in_json_adds_to_the_documented_shape(syncd: Call, world: Path) -> None:
     syncd("sync", world / "harbor")
+    (world / "harbor/.claude-mpm/inbox/new.md").write_text("---\nid: new\n---\n\n# New\n")
 
     result = syncd("status", world / "harbor", "--json")
 
@@ -647,7 +648,7 @@ def test_status_in_json_adds_to_the_documented_shape(syncd: Call, world: Path) -
         "halt": None,
         "error": None,
         "messages": 16,
-        "pending": 0,
+        "pending": 1,
         "last_full_compare": None,
         "agent": None,
     } == project

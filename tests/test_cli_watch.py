@@ -138,7 +138,9 @@ def test_g18_an_agent_that_hangs_is_told_from_one_that_died(home: Path, project:
     assert f"  → Start it again: kill -9 {pid}; syncd run {project.path}\n" in stale.stdout
     assert f"  the agent (pid {pid}) died: its last heartbeat was at 1970" in dead.stdout
     assert f"  → Start it again: syncd run {project.path}\n" in dead.stdout
-    assert "stale" == stale_json["projects"][0]["agent"]["state"]
+    told = stale_json["projects"][0]["agent"]
+    assert ("stale", pid) == (told["state"], told["pid"])
+    assert ("20", "1970") == (told["since"][:2], told["heartbeat"][:4])
     assert "dead" == dead_json["projects"][0]["agent"]["state"]
     assert "attention" == dead_json["projects"][0]["state"]
 
