@@ -704,6 +704,7 @@ def test_g18_status_says_what_needs_a_person(syncd: Call, tmp_path: Path) -> Non
     text = syncd("status", project.path).out
     assert (4, "halted, 2 messages, 2 pending") == _status(syncd, project)
     assert f"  → To bring the files back from the database: syncd resume {project.path}" in text
+    assert f"syncd sync {project.path}" not in text  # which does nothing in a halted project
 
 
 def _status(syncd: Call, project: Project) -> tuple[int, str]:
