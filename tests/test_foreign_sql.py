@@ -193,6 +193,30 @@ def test_g12_what_foreign_sql_overwrites_is_kept(
             assert message.subject in synced.kept_texts(key), key
 
 
+def test_g12_the_feed_alone_tells_of_both_ids_where_one_was_changed(synced: Project) -> None:
+    foreign_id_change(synced)
+    synced.heed()
+    assert_in_step(synced)
+
+
+@pytest.mark.parametrize("column", ["subject", "body", "metadata", "attachments"])
+@pytest.mark.parametrize("how", ["updated", "replaced", "deleted"])
+def test_g2_what_sql_wrote_and_overwrote_before_any_cycle_is_kept(
+    synced: Project, column: str, how: str
+) -> None:
+    first, second = '["first"]', '["second"]'
+    if column == "metadata":
+        first, second = '{"at": "first"}', '{"at": "second"}'
+    synced.sql(f"UPDATE messages SET {column} = ? WHERE id = ?", first, ONE)
+    if how == "updated":
+        synced.sql(f"UPDATE messages SET {column} = ? WHERE id = ?", second, ONE)
+    elif how == "replaced":
+        synced.new.replace(synced.row(ONE) | {column: second})
+    else:
+        synced.sql("DELETE FROM messages WHERE id = ?", ONE)
+    assert first in [version[column] for version in synced.history(ONE)]
+
+
 def test_g2_what_is_met_again_and_again_is_kept_once_and_what_is_replaced_as_of_then(
     synced: Project,
 ) -> None:
