@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from syncd.chronicle import now_text
 from syncd.journal import JournalEntry
 from syncd.names import DATABASE
 from syncd.store import Store
-from tests.projects import Project
+from tests.projects import Project, settings
 
 ONE = "msg-20260220-000001-00000000"
 
@@ -156,6 +157,20 @@ def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
     assert [("db", "new file"), ("file", "the row changed")] == [
         (side, why) for _, side, _, _, why in told(project)
     ]
+
+
+def test_history_and_journal_are_kept_for_as_many_days_as_are_set(project: Project) -> None:
+    project.config = settings(history_days=30.0, journal_days=365.0)
+    project.sql("DELETE FROM syncd_journal")
+    for table, days in (("history", 30), ("journal", 365)):
+        for name, hours in (("old", 1), ("kept", -1)):
+            at = (datetime.now(UTC) - timedelta(days=days, hours=hours)).isoformat()
+            sql = f"INSERT INTO syncd_{table} (at, id, side) VALUES (?, ?, 'db')"
+            project.sql(sql, at, name)
+    project.sql("INSERT INTO syncd_journal (at, id, side) VALUES (?, 'last', 'db')", now_text())
+    project.sync()
+    assert [("kept",)] == project.sql("SELECT id FROM syncd_history")
+    assert [("kept",)] == project.sql("SELECT id FROM syncd_journal WHERE id IN ('old', 'kept')")
 
 
 def test_a_version_that_is_kept_as_of_now_stops_no_pruning(project: Project) -> None:
