@@ -7,12 +7,13 @@ import json
 import os
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -429,6 +430,19 @@ def test_a_retirement_that_was_cut_off_when_the_triggers_were_gone_is_finished(
         tables.drop_triggers(connection)
     assert (0, True) == (call("retire", project.path).code, project.archive.exists())
     assert {"messages", "sessions"} == set(project.tables())
+
+
+def test_g17_a_backup_put_back_into_a_retired_project_loses_its_triggers_with_its_tables(
+    project: Project, call: Call, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup.db"
+    with closing(sqlite3.connect(backup)) as into, project.connection() as source:
+        source.backup(into)
+    project.retire()
+    backup.replace(project.new.database)
+    assert 0 == call("retire", project.path).code
+    assert {"messages", "sessions"} == set(project.tables())
+    project.sql("UPDATE messages SET status = 'read'")
 
 
 def test_an_archive_that_was_moved_away_is_undone_by_naming_the_project(
