@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -66,6 +67,66 @@ def test_g13_permissions_of_an_edited_file_stay_but_never_those_to_run_as_its_ow
 def test_owner_and_group_of_a_file_that_root_edits_stay(project: Project) -> None:
     path = edited_by_sql(project, lambda path: os.chown(path, 12345, 23456))
     assert (12345, 23456) == (path.stat().st_uid, path.stat().st_gid)
+
+
+def test_g13_permissions_stay_also_where_many_files_are_edited_at_once(project: Project) -> None:
+    paths = [project.file(f"inbox/{project.receive(number)}.md") for number in range(1, 13)]
+    project.sync()
+    for path in paths:
+        path.chmod(0o600)
+    project.sql("UPDATE messages SET subject = 'Better'")
+    project.sync()
+    assert all("# Better" in path.read_text() for path in paths)
+    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in paths}
+
+
+def test_what_is_to_replace_a_file_is_at_no_moment_open_to_more_than_its_owner(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[int] = []
+    fchmod = os.fchmod
+
+    def noting(fd: int, mode: int) -> None:
+        before.append(stat.S_IMODE(os.fstat(fd).st_mode))
+        fchmod(fd, mode)
+
+    monkeypatch.setattr(os, "fchmod", noting)
+    path = edited_by_sql(project, lambda path: path.chmod(0o640))
+    assert ([0o600], 0o640) == (before, stat.S_IMODE(path.stat().st_mode))
+
+
+def only_with(*uids: int) -> Callable[[int, int, int], None]:
+    """Return an fchown(2) that is refused but with one of these as the owner."""
+    fchown = os.fchown
+
+    def change(fd: int, uid: int, gid: int) -> None:
+        if uid not in uids:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        fchown(fd, uid, gid)
+
+    return change
+
+
+@only_root
+@pytest.mark.parametrize(
+    ("uids", "group", "mode"),
+    [((-1,), 23456, 0o664), ((), os.getegid(), 0o644)],
+    ids=["its group can be kept", "nothing can be kept"],
+)
+def test_where_the_owner_cannot_be_kept_no_other_group_gets_the_rights_of_the_one_there_was(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    uids: tuple[int, ...],
+    group: int,
+    mode: int,
+) -> None:
+    def prepare(path: Path) -> None:
+        os.chown(path, 12345, 23456)
+        path.chmod(0o664)
+        monkeypatch.setattr(os, "fchown", only_with(*uids))
+
+    found = edited_by_sql(project, prepare).stat()
+    assert (os.geteuid(), group, mode) == (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
 
 
 @only_root
