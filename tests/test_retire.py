@@ -16,19 +16,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from syncd import retire as retire_module
 from syncd import tables
-from syncd.archive import checked
+from syncd.archive import Manifest, checked, pack, unpack
 from syncd.database import Database
-from syncd.errors import BusyError, ReplicaError
+from syncd.errors import BusyError, ReplicaError, UsageError
 from syncd.project import turn
 from syncd.reinstate import reinstate
 from syncd.retire import retire
-from syncd.retirement import MARKER, ROOTS, retirement
+from syncd.retirement import MARKER, ROOTS, Stage, retirement, save
 from tests.calls import Call
 from tests.clients import OldClient, row_of
 from tests.crash.campaign import compiled_shim, crew, enumerated, sampled, tried
@@ -326,6 +326,21 @@ def test_what_differs_only_because_a_host_writes_just_now_is_busy(
     project.retire()
 
 
+def test_g17_an_archive_that_does_not_read_back_ends_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def packed_badly(base: Path, manifest: Manifest, rows: IO[bytes], into: IO[bytes]) -> None:
+        pack(base, manifest, rows, into)
+        into.seek(-200, os.SEEK_END)  # as a disk does that is failing
+        into.write(bytes(100))
+
+    before = state(project)
+    monkeypatch.setattr(retire_module, "pack", packed_badly)
+    with pytest.raises(ReplicaError, match="is damaged, or no archive of syncd's"):
+        retire(project.path, project.config)
+    assert before == state(project)
+
+
 def test_retiring_waits_for_a_cycle_under_way(
     project: Project, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,6 +458,48 @@ def test_g17_a_backup_put_back_into_a_retired_project_loses_its_triggers_with_it
     assert 0 == call("retire", project.path).code
     assert {"messages", "sessions"} == set(project.tables())
     project.sql("UPDATE messages SET status = 'read'")
+
+
+def test_an_undo_that_was_cut_off_goes_on_with_its_own_archive_only(
+    project: Project, tmp_path: Path
+) -> None:
+    files = tree(project)
+    project.retire()
+    other = Project(tmp_path / "other")
+    other.receive(99)
+    other.sync()
+    other.retire()
+    known = retirement(project.path)
+    assert known is not None
+    save(project.path, known._replace(stage=Stage.RESTORING))
+    with pytest.raises(UsageError, match="is being restored from"):
+        reinstate(project.path, other.archive, project.config)
+    save(project.path, known)
+    reinstate(project.path, project.archive, project.config)
+    assert files == tree(project)
+
+
+def test_the_folders_that_an_undo_makes_are_none_in_the_place_of_others(project: Project) -> None:
+    project.retire()
+    reinstate(project.path, project.archive, project.config)
+    project.file(path_of(1)).unlink()
+    assert 1 == project.sync().counts.rows_deleted
+
+
+def test_another_archive_under_the_name_of_its_own_removes_nothing(
+    project: Project, tmp_path: Path
+) -> None:
+    project.retire()
+    other = Project(tmp_path / "other")
+    late = f"inbox/{other.receive(99)}.md"
+    other.sync()
+    words = other.text(late)
+    other.retire()
+    shutil.copy(other.archive, project.archive)
+    project.write(late, words)
+    with pytest.raises(ReplicaError, match="is not the archive that the project was retired into"):
+        retire(project.path, project.config)
+    assert words == project.text(late)
 
 
 def test_an_archive_that_was_moved_away_is_undone_by_naming_the_project(
@@ -656,6 +713,25 @@ def test_g7_all_that_is_unpacked_is_durable_before_the_marker_says_so(
     assert durable >= {str(aside / entry.path) for entry in manifest.entries}
 
 
+@pytest.mark.parametrize(
+    "read", [lambda archive, _: checked(archive), unpack], ids=["checked", "unpacked"]
+)
+def test_a_file_that_is_not_as_it_was_packed_is_refused(
+    project: Project, tmp_path: Path, read: Callable[..., object]
+) -> None:
+    def with_another_digest(manifest: dict[str, Any], info: tarfile.TarInfo) -> tarfile.TarInfo:
+        for entry in manifest["entries"]:
+            entry["sha256"] = 64 * "0" if entry["path"] == "inbox/notes.txt" else entry["sha256"]
+        return info
+
+    project.retire()
+    repacked(project.archive, with_another_digest)
+    into = tmp_path / "into"
+    into.mkdir()
+    with pytest.raises(ReplicaError, match=r"inbox/notes\.txt is not as it was packed"):
+        read(project.archive, into)
+
+
 # G17: cut off anywhere ----------------------------------------------------------------------------
 
 
@@ -716,6 +792,71 @@ def test_g17_what_an_old_client_writes_after_the_packing_stays(tmp_path: Path, c
     assert b"status: read" in project.file(path_of(1)).read_bytes()
     assert set() == before - texts(project)
     assert {"messages", "sessions"} == set(project.tables())
+
+
+def test_g17_a_retirement_that_was_cut_off_can_be_undone(tmp_path: Path) -> None:
+    shim = compiled_shim(tmp_path)
+    whole, project = Project(tmp_path / "whole"), Project(tmp_path / "shop")
+    with_a_past(whole)
+    with_a_past(project)
+    files = tree(project)
+    calls = retire_under(shim, whole, at=0)
+    (aside,) = [at for at, one in enumerate(calls, 1) if "rename .claude-mpm/inbox " in one]
+    retire_under(shim, project, at=aside + 1)
+    assert not project.file("inbox").exists()
+    reinstate(project.path, project.archive, project.config)
+    assert (None, files) == (retirement(project.path), tree(project))
+    assert [] == list(project.base.glob(".syncd-*"))
+
+
+def change_a_row(project: Project) -> None:
+    project.new.update(key_of(1), body="The last word.")
+
+
+def change_a_file(project: Project) -> None:
+    project.old.read(key_of(1))
+
+
+TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+
+
+@pytest.mark.parametrize("change", [change_a_row, change_a_file])
+def test_g17_a_change_in_the_last_moment_before_the_end_keeps_a_project_from_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch, change: Callable[[Project], None]
+) -> None:
+    changes = [change]
+
+    def checked_then_changed(archive: Path) -> Manifest:
+        found = checked(archive)
+        if changes:
+            changes.pop()(project)
+        return found
+
+    triggers = project.sql(TRIGGERS)
+    monkeypatch.setattr(retire_module, "checked", checked_then_changed)
+    with pytest.raises(BusyError, match="changes while it is packed"):
+        retire(project.path, project.config)
+    (reason,) = retire(project.path, project.config).reasons
+    assert "both sides differ; a sync has yet to do: 1 " in reason.text
+    assert (None, triggers) == (retirement(project.path), project.sql(TRIGGERS))
+    project.scoped(path_of(1))
+    assert_in_step(project)
+
+
+def test_g17_a_project_that_changes_all_the_time_is_left_as_it_was(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked_then_changed(archive: Path) -> Manifest:
+        found = checked(archive)
+        project.write("inbox/notes.txt", project.text("inbox/notes.txt") + "Once more.\n")
+        return found
+
+    project.write("inbox/notes.txt", "Beside the messages.\n")
+    before = project.listing(), project.sql(TRIGGERS)
+    monkeypatch.setattr(retire_module, "checked", checked_then_changed)
+    with pytest.raises(BusyError, match="changes while it is packed"):
+        retire(project.path, project.config)
+    assert before == (project.listing(), project.sql(TRIGGERS))
 
 
 def test_g17_an_old_client_that_writes_all_the_time_loses_nothing(project: Project) -> None:
