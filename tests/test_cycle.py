@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from syncd import condition, cycle, files
+from syncd import bulk, condition, cycle, files
 from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS
 from syncd.report import State
@@ -1245,6 +1245,27 @@ def test_g9_all_that_a_cycle_heard_and_set_aside_is_recorded_in_portions(
     assert [(0, 25)] == project.sql(
         "SELECT (SELECT count(*) FROM syncd_feed), (SELECT count(*) FROM syncd_quarantine)"
     )
+
+
+def test_g9_messages_that_are_new_in_files_are_inserted_in_portions(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        project.receive(number, body=600 * "w")
+    monkeypatch.setattr(bulk, "_AT_ONCE_BYTES", 2_000)
+    inserted: list[int] = []
+    writing = Store.writing
+
+    @contextmanager
+    def counted(store: Store, **options: bool) -> Iterator[None]:
+        before = store.rows.count()
+        with writing(store, **options):
+            yield
+            inserted.append(store.rows.count() - before)
+
+    monkeypatch.setattr(Store, "writing", counted)
+    assert 5 == project.sync().counts.rows_inserted
+    assert [2, 2, 1] == [number for number in inserted if number]
 
 
 def test_g15_one_entry_that_cannot_be_looked_at_closes_no_mailbox(
