@@ -27,7 +27,7 @@ from syncd.message import FIELDS, fingerprint, message_from_row
 from syncd.record import row_digest
 from syncd.snapshot import NO_STAMP, Scan, Stamp, Version, stamp_of
 from syncd.store import Store
-from tests.projects import Project, assert_in_step, assert_quiet, moment
+from tests.projects import Project, a_row, assert_in_step, assert_quiet, insert, moment
 
 PATH = "inbox/x.md"
 
@@ -278,6 +278,28 @@ def test_g9_a_series_of_transactions_leaves_the_lock_free_also_for_who_never_got
             with store.writing(mute=False):
                 now[0] += 0.02
     assert 50 * 0.02 * 1.3 < now[0] - began < 50 * 0.02 * 1.6
+
+
+def test_g9_where_others_write_too_the_lock_is_left_free_for_twice_as_long_as_it_was_held(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.sync()
+    now = [1_000.0]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        slept.append(round(seconds, 6))
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    with Store.open(project.new.database) as store:
+        monkeypatch.setattr(database, "time", clock)
+        for number in range(4):
+            with store.writing(mute=False):
+                now[0] += 0.02
+            if number > 1:  # else nobody waits for it
+                insert(project, a_row(project, f"row-{number}"))
+    assert [0.04] == slept
 
 
 def test_g1_a_file_that_is_half_written_is_given_time(tmp_path: Path) -> None:
