@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from syncd import bulk, condition, cycle, files
 from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS
+from syncd.patience import tell_of_waits
 from syncd.report import State
 from syncd.rows import Rows
 from syncd.sides import Side
@@ -1405,6 +1407,17 @@ def test_every_field_goes_both_ways(synced: Project) -> None:
         assert (name, 1, 1) == (name, counts.files_updated, counts.changes())
         assert_in_step(synced)
     assert_quiet(synced)
+
+
+def test_a_lock_that_a_host_holds_for_a_moment_is_waited_for(synced: Project) -> None:
+    synced.receive(7)
+    with closing(sqlite3.connect(synced.new.database, isolation_level=None)) as host:
+        host.execute("BEGIN IMMEDIATE")
+        tell_of_waits(lambda waits: host.execute("COMMIT") if waits else None)
+        try:
+            assert 1 == synced.sync().counts.rows_inserted
+        finally:
+            tell_of_waits(lambda _: None)
 
 
 def test_a_busy_project_is_said_to_be_busy(synced: Project) -> None:
