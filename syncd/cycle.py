@@ -177,7 +177,7 @@ class _Cycle:
         """Reconcile and apply all that the look found, in batches."""
         look = notes.look
         self._set_odd_aside(look)
-        if not (self.orders.one_way or self.orders.dry_run):
+        if not self.orders.one_way:
             for path in look.strays:
                 take_in(self.store, self.files, self.applier, path, self.config.prefer)
         with reading_ahead(self.project, self.files, look.paths, self.config.max_bytes) as ahead:

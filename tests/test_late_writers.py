@@ -247,24 +247,44 @@ def test_g8_an_editor_writing_to_the_displaced_file_is_merged(tmp_path: Path) ->
     assert both_equal(here)
 
 
-def test_g8_a_displaced_file_that_is_written_later_is_a_stray_that_is_merged(
-    tmp_path: Path,
-) -> None:
+def with_a_stray(tmp_path: Path) -> tuple[Path, str, Path]:
+    """Return a project, a message in it that SQL edited, and its displaced file, written later."""
     here, key, path = world(tmp_path)
     text = path.read_text()
     reader = os.open(path, os.O_RDONLY)
     NewClient(here).update(key, priority="urgent")
     run_pass(here, CONFIG, Orders())
     # The reader keeps the displaced file from being unlinked; through it, somebody writes.
-    strays = list(path.parent.glob(".syncd-*.tmp"))
-    assert 1 == len(strays)
-    strays[0].write_text(text.replace("Words", "Late words"))
+    (stray,) = path.parent.glob(".syncd-*.tmp")
+    stray.write_text(text.replace("Words", "Late words"))
     os.close(reader)
+    return here, key, stray
+
+
+def test_g8_a_displaced_file_that_is_written_later_is_a_stray_that_is_merged(
+    tmp_path: Path,
+) -> None:
+    here, key, stray = with_a_stray(tmp_path)
     run_pass(here, CONFIG, Orders())
     row = NewClient(here).rows()[key]
     assert ("Late words", "urgent") == (row["body"], row["priority"])
-    assert [] == list(path.parent.glob(".syncd-*.tmp"))
+    assert [] == list(stray.parent.glob(".syncd-*.tmp"))
     assert both_equal(here)
+
+
+def test_a_migration_leaves_a_stray_to_a_sync(tmp_path: Path) -> None:
+    here, key, stray = with_a_stray(tmp_path)
+    before = stray.read_bytes(), NewClient(here).rows()[key]
+    assert 0 == run_pass(here, CONFIG, Orders(one_way=True)).counts.changes()
+    assert before == (stray.read_bytes(), NewClient(here).rows()[key])
+
+
+def test_g16_a_dry_run_tells_of_a_stray_that_is_to_be_merged(tmp_path: Path) -> None:
+    here, key, stray = with_a_stray(tmp_path)
+    before = stray.read_bytes(), NewClient(here).rows()[key]
+    dry = run_pass(here, CONFIG, Orders(dry_run=True))
+    assert before == (stray.read_bytes(), NewClient(here).rows()[key])
+    assert run_pass(here, CONFIG, Orders()).as_json() == dry.as_json()
 
 
 @pytest.mark.parametrize("said", ["", "id: note\n"])
