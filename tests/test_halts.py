@@ -755,6 +755,15 @@ def test_g16_a_dry_run_of_a_halt_tells_it(crowd: Project) -> None:
     assert_dry_run_tells(crowd)
 
 
+def test_g16_a_dry_run_of_a_halt_leaves_the_feed_as_it_is(crowd: Project) -> None:
+    crowd.file("inbox").rename(crowd.path / "unmounted")
+    for _ in range(2):
+        crowd.sql("UPDATE messages SET task_injected = task_injected + 1")
+    with nothing_written(crowd):
+        report = crowd.cycle(dry_run=True)
+    assert (State.HALTED, None) == (report.state, report.error)
+
+
 def test_g16_a_dry_run_of_a_migration_changes_nothing_and_tells_what_comes(
     project: Project,
 ) -> None:
