@@ -372,6 +372,22 @@ def test_migrate_touches_no_file(syncd: Call, world: Path) -> None:
     assert before == {name: after[name] for name in after.keys() - databases}
 
 
+def test_migrate_with_force_reads_also_what_looks_unchanged(syncd: Call, tmp_path: Path) -> None:
+    project = Project(tmp_path / "shop")
+    path = f"inbox/{project.receive()}.md"
+    long_ago = (1_000_000_000.5, 1_000_000_000.5)
+    os.utime(project.file(path), long_ago)
+    syncd("migrate", project.path)
+    project.edit(path, "Body 1.", "Word 1.")
+    os.utime(project.file(path), long_ago)
+
+    usual = syncd("migrate", project.path)
+    forced = syncd("migrate", project.path, "--force")
+
+    assert (0, f"{project.path}: nothing to do\n") == (usual.code, usual.out)
+    assert (0, f"{project.path}: 1 row updated\n") == (forced.code, forced.out)
+
+
 @pytest.fixture(params=["a folder", "a link"])
 def own_home(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
