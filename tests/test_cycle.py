@@ -772,6 +772,19 @@ def test_archived_written_by_hand_moves_the_file(synced: Project) -> None:
     assert_quiet(synced)
 
 
+def test_a_copy_from_an_outbox_that_is_put_into_the_inbox_is_unread_and_stays(
+    synced: Project,
+) -> None:
+    sender = OldClient(synced.other)
+    key = sender.send(synced.path, "Put there", "By hand.")
+    copy = synced.file(f"inbox/{key}.md")
+    shutil.copy(synced.other / f".claude-mpm/outbox/{key}.md", copy)
+    assert "status: sent" in copy.read_text()
+    assert 1 == synced.sync().counts.changes()
+    assert "unread" == synced.row(key)["status"]
+    assert_quiet(synced)
+
+
 def test_a_file_in_the_other_archive_folder_stays_there(project: Project) -> None:
     key = project.receive(1)
     project.move(AT_ONE, f"archive/{key}.md")
@@ -814,6 +827,24 @@ def test_a_copy_is_quarantined_and_takes_over_when_the_first_goes(synced: Projec
 def has_in_history(project: Project, *words: str) -> bool:
     found = project.sql("SELECT data FROM syncd_history WHERE data IS NOT NULL")
     return all(any(word.encode() in data for (data,) in found) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("subject", "the first"), ("body", "the first")),
+        *(("metadata", '{"a": "the first"}'), ("attachments", '["the first"]')),
+    ],
+)
+def test_g2_what_a_person_overwrites_in_a_file_is_kept(
+    synced: Project, column: str, value: str
+) -> None:
+    synced.new.update(ONE, **{column: value})
+    synced.sync()
+    synced.edit(AT_ONE, "the first", "the second")
+    synced.sync()
+    assert "the second" in synced.row(ONE)[column]
+    assert "the first" in synced.kept_texts(ONE)
 
 
 def test_g2_the_words_of_a_copy_that_is_set_aside_outlive_it(synced: Project) -> None:
