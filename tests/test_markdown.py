@@ -221,6 +221,42 @@ def test_metadata_becomes_json_with_dates_as_text_and_keys_as_text() -> None:
     assert '{"b": "aGVsbG8="}' == parse(data, place_of(Mailbox.INBOX)).message.metadata
 
 
+def message_with(line: str) -> Message:
+    """Return the message of a file that people wrote, with this line in its front matter."""
+    return parse(f"---\nid: x\n{line}\n---\n\n# S\n".encode(), place_of(Mailbox.INBOX)).message
+
+
+@pytest.mark.parametrize(
+    ("written", "json"),
+    [
+        ("{a: !!set {e, d, c, b, a}}", '{"a": ["a", "b", "c", "d", "e"]}'),
+        ("{a: .nan, b: .inf, c: -.inf, d: 1.5}", '{"a": null, "b": null, "c": null, "d": 1.5}'),
+        ("{true: a, 2026-02-20: b, 1.5: c}", '{"1.5": "c", "2026-02-20": "b", "true": "a"}'),
+        ("{a: 2026-02-20, b: yes, c: 010}", '{"a": "2026-02-20", "b": true, "c": 8}'),
+    ],
+)
+def test_metadata_of_any_yaml_type_become_json(written: str, json: str) -> None:
+    assert json == message_with(f"metadata: {written}").metadata
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("2026-02-20", "2026-02-20T00:00:00"),
+        ("20260220", "2026-02-20T00:00:00"),
+        ("1771574400", "2026-02-20T08:00:00+00:00"),
+        ("0", "1970-01-01T00:00:00+00:00"),
+        ("2026-2-3", "2026-02-03T00:00:00"),
+        ("2026-02-20 1:02:03 -5", "2026-02-20T01:02:03-05:00"),
+        ("2026-02-20 20:15:00.5 Z", "2026-02-20T20:15:00.500000+00:00"),
+    ],
+)
+def test_a_date_may_be_iso_8601_a_yaml_timestamp_or_whole_epoch_seconds(
+    written: str, text: str
+) -> None:
+    assert text == message_with(f"created_at: {written}").created_at
+
+
 def test_an_edit_of_the_status_changes_only_that_word() -> None:
     for path in sorted(QUIRKS.glob("*.md")):
         place = place_of(Mailbox.INBOX, path.stem)
