@@ -85,6 +85,7 @@ def test_g14_file_names_are_plain_short_and_one_for_each_id() -> None:
         assert name.endswith(".md")
         assert not name.startswith(".")
         assert not set("/\\\0\n") & set(name)
+        assert name.partition(".")[0].lower() not in ("nul", "con", "com1")  # devices on Windows
         assert len(os.fsencode(name)) <= 255
 
 
