@@ -257,6 +257,12 @@ def test_a_date_may_be_iso_8601_a_yaml_timestamp_or_whole_epoch_seconds(
     assert text == message_with(f"created_at: {written}").created_at
 
 
+def test_the_front_matter_of_a_new_file_is_ascii_as_the_old_client_writes_it() -> None:
+    message = message_with("from_agent: é\nreply_to: ß\nmetadata: {ä: [—, 📬], z: ü}")
+    head = render(message, place_of(message)).split(b"---\n")[1]
+    assert head.isascii()
+
+
 def test_an_edit_of_the_status_changes_only_that_word() -> None:
     for path in sorted(QUIRKS.glob("*.md")):
         place = place_of(Mailbox.INBOX, path.stem)
