@@ -1022,6 +1022,21 @@ def test_a_twin_is_never_a_second_message(project: Project) -> None:
     assert_quiet(project)
 
 
+def test_a_twin_that_went_is_forgotten_and_makes_none_of_what_comes_later(
+    project: Project,
+) -> None:
+    key = project.old.send(project.path, "Note", "To myself.")
+    project.sync()
+    words = project.text(f"outbox/{key}.md")
+    for folder in ("inbox", "outbox"):
+        project.file(f"{folder}/{key}.md").unlink()
+        project.sync()
+    project.write(f"outbox/{key}.md", words)
+    project.sync()
+    assert "sent" == project.row(key)["status"]
+    assert_quiet(project)
+
+
 def test_a_twin_that_changes_as_the_message_goes_does_not_hold_it(project: Project) -> None:
     key = project.old.send(project.path, "Note", "To myself.")
     project.sync()

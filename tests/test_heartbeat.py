@@ -116,6 +116,24 @@ def test_an_agent_beside_one_that_hangs_does_not_start_and_does_not_wait(
     assert f"  → Stop it first: kill -9 {os.getpid()}\n" in second.stderr
 
 
+@pytest.mark.parametrize(
+    ("is_recursive", "second_is_recursive"), [(False, True), (True, True), (True, False)]
+)
+def test_no_two_agents_have_one_project_whichever_of_them_has_the_folder_around_it(
+    shop: Project, home: Path, is_recursive: bool, second_is_recursive: bool
+) -> None:
+    around = shop.path.parent
+    first, second = (around, shop.path) if is_recursive else (shop.path, around)
+    with (
+        alive([first], recursive=is_recursive),
+        pytest.raises(UsageError, match=f"an agent runs on {second} already"),
+        alive([second], recursive=second_is_recursive),
+    ):
+        pass
+    with alive([second], recursive=second_is_recursive):
+        assert [(str(second),)] == [agent.roots for agent in agents()]
+
+
 def test_only_an_absolute_folder_of_ones_own_counts_as_the_one_in_memory(tmp_path: Path) -> None:
     for base in ("run", str(tmp_path / "none"), "/proc/1" if os.geteuid() else "relative"):
         assert runtime_folder({"XDG_RUNTIME_DIR": base}) is None
