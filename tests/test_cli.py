@@ -418,6 +418,17 @@ def test_nothing_is_exported_from_a_database_that_projects_share(
     assert "2 files created" in syncd("sync", own_home).out
 
 
+def test_a_database_in_the_home_folder_that_knows_one_other_project_is_its_own(
+    syncd: Call, tmp_path: Path, own_home: Path
+) -> None:
+    mine = Project(own_home)
+    for _ in range(2):
+        NewClient(tmp_path / "a").send(own_home, "Subject", "Body")
+    mine.sql("UPDATE messages SET to_project = '/p/former' WHERE rowid = 1")
+
+    assert "2 files created" in syncd("sync", own_home).out
+
+
 def test_the_home_folder_is_a_project_only_when_it_is_named(
     syncd: Call, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
