@@ -273,8 +273,12 @@ def test_a_sender_that_cannot_write_delivers_nothing(service: Open) -> None:
     for suffix in ("-wal", "-shm"):  # from a log that is left, SQLite would restore the rest
         path.with_name(path.name + suffix).unlink()
     broken.replace(path)
-    with pytest.raises(ReplicaError, match="not a database"):
-        send(alpha, beta)
+    with closing(sqlite3.connect(beta.messaging_db.db_path)) as watch:
+        before = watch.execute("PRAGMA data_version").fetchone()
+        with pytest.raises(ReplicaError, match="not a database"):
+            send(alpha, beta)
+        # Nor was it taken back: in between somebody could have read it.
+        assert before == watch.execute("PRAGMA data_version").fetchone()
     assert [] == rows(beta)
 
 
