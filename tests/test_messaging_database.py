@@ -356,6 +356,19 @@ def test_only_archived_messages_whose_date_is_old_and_readable_are_deleted(
     assert {"read", "late", "odd"} == set(ids(database.list_messages()))
 
 
+def test_a_message_that_is_taken_out_of_the_archive_meanwhile_is_not_deleted(
+    database: MessagingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_out(text: object) -> datetime | None:
+        database.update_message_status("m", "read")
+        return parse_instant(text)
+
+    database.insert_message(message("m", status="archived", created_at=LONG_AGO))
+    monkeypatch.setattr("syncd.messaging.database.parse_instant", taken_out)
+    assert 0 == database.delete_archived_messages(datetime(2026, 1, 2, tzinfo=UTC))
+    assert ["m"] == ids(database.list_messages("read"))
+
+
 # Connections
 
 
