@@ -18,6 +18,7 @@ import pytest
 from fixtures.make_world import WORLD
 from syncd import history
 from syncd.cli import main
+from syncd.files import FileReplica
 from syncd.folders import MAX_BYTES
 from syncd.store import Store
 from tests.calls import Call, Result, on_a_terminal
@@ -445,6 +446,21 @@ def test_a_restore_can_be_undone_and_that_too(call: Call, shop: Project) -> None
     assert edited == shop.text("inbox/a note.md")
     assert (0, 0, 0) == (first.code, undone.code, again.code)
     assert_quiet(shop)
+
+
+def test_a_file_that_is_saved_just_before_a_restore_is_not_overwritten(shop: Project) -> None:
+    key = shop.receive()
+    path = f"inbox/{key}.md"
+    shop.sync()
+    shop.new.update(key, body="By SQL.")
+    shop.sync()
+    shop.edit(path, "By SQL.", "By hand.")
+    with Store.open(shop.new.database) as store, FileReplica(shop.path) as files:
+        (first,) = (kept for kept in history.each_version(store, key) if kept.data is not None)
+        history.restore(shop.path, store, files, first)
+    assert ("Body 1.", True) == (shop.row(key)["body"], "By hand." in shop.text(path))
+    assert 1 == len(shop.sync().conflicts)
+    assert_in_step(shop)
 
 
 @pytest.mark.parametrize("options", [[], ["--version", "1"]], ids=["latest", "named"])
