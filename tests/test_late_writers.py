@@ -151,6 +151,17 @@ def files_in(here: Path) -> set[str]:
     return {path.parent.name for path in (here / ".claude-mpm" / "inbox").rglob("*.md")}
 
 
+def test_g2_a_rewrite_under_the_old_name_is_in_the_history_when_it_goes(tmp_path: Path) -> None:
+    here = with_a_rewrite_under_the_old_name(tmp_path)
+    (late,) = (here / ".claude-mpm" / "inbox").glob("*.md")
+    data = late.read_bytes()
+    run_pass(here, CONFIG, Orders())
+    assert not late.exists()
+    with closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as opened:
+        kept = opened.execute("SELECT data FROM syncd_history WHERE reason = 'late rewrite'")
+        assert [(data,)] == kept.fetchall()
+
+
 def test_a_migration_leaves_a_rewrite_under_the_old_name_to_a_sync(tmp_path: Path) -> None:
     here = with_a_rewrite_under_the_old_name(tmp_path)
     report = run_pass(here, CONFIG, Orders(one_way=True))
@@ -188,6 +199,27 @@ def test_who_goes_back_to_a_version_of_days_ago_is_no_late_writer(tmp_path: Path
     path.write_bytes(late)
     run_pass(here, CONFIG, Orders())
     assert "Words" == NewClient(here).rows()[key]["body"]
+    assert both_equal(here)
+
+
+@pytest.mark.parametrize(
+    ("was_read", "seconds", "body"),
+    [(True, 50, "From SQL"), (True, 70, "Words"), (False, 70, "From SQL"), (False, 700, "Words")],
+)
+def test_a_version_that_was_read_already_is_a_late_writers_for_a_minute_only(
+    tmp_path: Path, was_read: bool, seconds: float, body: str
+) -> None:
+    here, key, path = world(tmp_path)
+    if was_read:
+        OldClient(here).read(key)
+        run_pass(here, CONFIG, Orders())
+    late = stale_rewrite(path)
+    NewClient(here).update(key, body="From SQL")
+    run_pass(here, CONFIG, Orders())
+    set_back(here, seconds)
+    path.write_bytes(late)
+    run_pass(here, CONFIG, Orders())
+    assert body == NewClient(here).rows()[key]["body"]
     assert both_equal(here)
 
 
