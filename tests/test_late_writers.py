@@ -202,6 +202,17 @@ def test_who_goes_back_to_a_version_of_days_ago_is_no_late_writer(tmp_path: Path
     assert both_equal(here)
 
 
+def test_who_goes_back_to_a_version_and_leaves_it_unread_is_no_late_writer(tmp_path: Path) -> None:
+    here, key, path = world(tmp_path)
+    before = path.read_bytes()
+    NewClient(here).update(key, body="From SQL")
+    run_pass(here, CONFIG, Orders())
+    path.write_bytes(before)
+    run_pass(here, CONFIG, Orders())
+    assert "Words" == NewClient(here).rows()[key]["body"]
+    assert both_equal(here)
+
+
 @pytest.mark.parametrize(
     ("was_read", "seconds", "body"),
     [(True, 50, "From SQL"), (True, 70, "Words"), (False, 70, "From SQL"), (False, 700, "Words")],
