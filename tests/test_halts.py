@@ -478,6 +478,19 @@ def test_g16_a_dry_run_heeds_a_decision_that_a_crash_cut_off(crowd: Project, dec
     assert [] == crowd.sql("SELECT 1 FROM syncd_state WHERE key = 'decision' AND value NOT NULL")
 
 
+@pytest.mark.parametrize("decision", ["accept-deletes", "restore"])
+def test_g6_an_import_leaves_a_decision_that_a_crash_cut_off_to_a_sync(
+    crowd: Project, decision: str
+) -> None:
+    for path in inbox_files(crowd):
+        path.unlink()
+    assert_halted(crowd, "40")
+    sql = "INSERT OR REPLACE INTO syncd_state VALUES (?, ?)"
+    crowd.sql(sql, "decision", json.dumps(decision))
+    assert_halted(crowd, "40", one_way=True)
+    assert 40 == crowd.sync().counts.changes()
+
+
 @pytest.mark.parametrize("decision", ["accept_deletes", "restore"])
 def test_g6_before_a_decision_is_carried_out_files_are_looked_for_again(
     tmp_path: Path, decision: str
