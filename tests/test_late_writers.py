@@ -315,6 +315,20 @@ def test_g8_a_displaced_file_that_is_written_later_is_a_stray_that_is_merged(
     assert both_equal(here)
 
 
+@pytest.mark.parametrize(
+    ("prefer", "body"), [(Side.FILE, "Late words"), (Side.DB, "From SQL")], ids=str
+)
+def test_g3_what_a_late_writer_and_sql_both_changed_is_a_conflict_with_the_usual_winner(
+    tmp_path: Path, prefer: Side, body: str
+) -> None:
+    here, key, _ = with_a_stray(tmp_path)
+    NewClient(here).update(key, body="From SQL")
+    report = run_pass(here, CONFIG._replace(prefer=prefer), Orders())
+    assert [(key, "body", prefer)] == [(one.id, one.field, one.winner) for one in report.conflicts]
+    assert body == NewClient(here).rows()[key]["body"]
+    assert both_equal(here)
+
+
 def test_a_migration_leaves_a_stray_to_a_sync(tmp_path: Path) -> None:
     here, key, stray = with_a_stray(tmp_path)
     before = stray.read_bytes(), NewClient(here).rows()[key]
