@@ -85,6 +85,8 @@ class FileReplica(Folders):
                     raise StaleReplica(f"{self._base / path} exists already") from error
                 raise
             self._dirty.add(folder)
+            if stamp.is_fresh():
+                self.fresh.add(path)
             return stamp
 
     def replace(self, path: str, data: bytes, *, seen: Version) -> Stamp:

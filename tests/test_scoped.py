@@ -321,6 +321,21 @@ def test_g11_a_change_within_the_tick_of_what_syncd_did_itself_is_found_without_
     assert "Body 2." == synced.row(ONE)["body"]
 
 
+def test_g11_a_change_within_the_tick_of_a_new_file_of_syncds_is_found_without_its_event(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "TICK_S", 60.0)
+    insert(synced, a_row(synced, "new"))
+    done = synced.scoped()
+    assert {"inbox/new.md"} == done.fresh
+    path = synced.file("inbox/new.md")
+    written = path.stat()
+    synced.edit("inbox/new.md", "From a row.", "From a pen.")
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert 1 == synced.sync(fresh=frozenset(done.fresh)).counts.rows_updated
+    assert "From a pen." == synced.row("new")["body"]
+
+
 def test_g11_a_command_waits_until_a_later_change_of_what_it_read_would_show(
     synced: Project,
 ) -> None:
