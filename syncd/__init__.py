@@ -60,10 +60,10 @@ keeps the arrows so.
     attributes      what a file has beside its bytes: permissions, owner, access lists
     syscalls        leases, renames and watches, which Python lacks
     find            finding projects
-    names           names of files: messages, and syncd's own for a moment
     patience        waiting for a lock that somebody else holds
     config          TOML, environment and flags → a frozen Config
     messaging       the new clients' API, with the contract's schema
+    names           names of files: the database, messages, and syncd's own for a moment
     journal         PURE: what a cycle does, told as entries of the journal
     guard           PURE: when a cycle may not act
     reconcile       PURE: baseline, file, row → outcome

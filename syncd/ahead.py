@@ -26,7 +26,7 @@ from syncd.divided import Answering, Answers, Divided, answer_lots, in_portions
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import arrival_of, as_found, each
-from syncd.names import CLAUDE_DIR, DATABASE, in_utf8
+from syncd.names import database_of, in_utf8
 from syncd.second_process import Draw, SecondProcess
 from syncd.snapshot import Version
 from syncd.store import Store
@@ -161,7 +161,7 @@ def _plain_version(files: FileReplica, path: str) -> Version | None:
 @contextmanager
 def _rendering(project: str, identity: tuple[int, int]) -> Iterator[Answering]:
     own = in_utf8(project)
-    with Store.open_readonly(Path(project) / CLAUDE_DIR / DATABASE) as store:
+    with Store.open_readonly(database_of(Path(project))) as store:
         if store.identity == identity:  # else another stands there by now
             yield partial(_departures, store, own)
         else:

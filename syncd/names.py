@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from functools import cache
 from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLAUDE_DIR = ".claude-mpm"
 DATABASE = "messaging.db"
@@ -12,6 +16,11 @@ TEMP_PREFIX = ".syncd-"
 TEMP_SUFFIX = ".tmp"
 _ROW, _ODD_ROW = f"{DATABASE}#", f"{DATABASE}["
 _numbers = count()
+
+
+def database_of(project: Path) -> Path:
+    """Return where a project's database stands."""
+    return project / CLAUDE_DIR / DATABASE
 
 
 def is_message_name(name: str) -> bool:

@@ -21,7 +21,7 @@ from syncd.errors import (
     os_sentence,
 )
 from syncd.find import home
-from syncd.names import CLAUDE_DIR, DATABASE
+from syncd.names import CLAUDE_DIR, database_of
 from syncd.orders import Orders
 from syncd.patience import patience
 from syncd.report import Report
@@ -83,7 +83,7 @@ def run_pass(
     is done, and its database not even opened; the report says so.
     """
     report = Report(str(project))
-    path = project / CLAUDE_DIR / DATABASE
+    path = database_of(project)
     try:
         with turn(project, config.busy_wait_s), translated(path):
             retired = note_retirement(project, report)

@@ -21,7 +21,7 @@ from syncd.errors import ReplicaError, StaleReplica, UsageError
 from syncd.files import FileReplica
 from syncd.folders import changing
 from syncd.message import FOLDERS
-from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, in_utf8
+from syncd.names import CLAUDE_DIR, TEMP_PREFIX, database_of, in_utf8
 from syncd.project import turn
 from syncd.retire import Reason, finish
 from syncd.retirement import (
@@ -108,14 +108,14 @@ def reinstate(
 
 
 def _is_synced(project: Path) -> bool:
-    path = project / CLAUDE_DIR / DATABASE
+    path = database_of(project)
     with translated(path), Database.open_readonly(path) as database:
         return tables.is_ready(database.connection)
 
 
 def _is_of_another(project: Path, manifest: Manifest) -> bool:
     """Tell whether an archive is another project's: its path is, and so are all its messages."""
-    path = project / CLAUDE_DIR / DATABASE
+    path = database_of(project)
     if manifest.project == in_utf8(str(project)) or not path.exists():
         return False
     with Store.open_readonly(path) as store, translated(path):
@@ -187,10 +187,10 @@ def _restore_tables(project: Path, archive: Path) -> None:
 
     In a database that was made anew since, nothing is known, and a first sync takes in the files.
     """
-    base = project / CLAUDE_DIR
-    if not (base / DATABASE).exists():
+    path = database_of(project)
+    if not path.exists():
         return
-    with Store.open(base / DATABASE, create=False) as store:
+    with Store.open(path, create=False) as store:
         if tables.is_ready(store.connection):
             return
         with tables_of(archive) as lines:

@@ -36,7 +36,7 @@ from syncd.config import Config
 from syncd.database import Database, translated
 from syncd.errors import BusyError, ReplicaError, StaleReplica, UsageError
 from syncd.folders import changing
-from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, in_utf8
+from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, database_of, in_utf8
 from syncd.orders import Orders
 from syncd.project import turn
 from syncd.report import Report
@@ -228,7 +228,7 @@ def _marks(database: Path) -> tuple[object, ...]:
 
 def _prove_equal(project: Path, config: Config, result: Retiring) -> None:
     """Note what is unsynced or waits for a person; then compare both sides in full."""
-    with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store, translated(store.path):
+    with Store.open_readonly(database_of(project)) as store, translated(store.path):
         report = cycle.run(project, store, config, Orders(dry_run=True, wait=False))
         result.halted = report.halt is not None
         result.reasons += _reasons_of_report(project, report)

@@ -17,7 +17,7 @@ from pathlib import Path
 from syncd.config import Config, state_folder
 from syncd.database import state_of
 from syncd.digest import digest_of
-from syncd.names import CLAUDE_DIR, DATABASE, in_utf8
+from syncd.names import database_of, in_utf8
 from syncd.report import Report
 from syncd.snapshot import Scan
 from syncd.tables import VERSION
@@ -34,7 +34,7 @@ class Seen:
     """What is remembered of one project, for the length of one pass."""
 
     def __init__(self, project: Path, config: Config) -> None:
-        self._database = project / CLAUDE_DIR / DATABASE
+        self._database = database_of(project)
         self._settings = repr((VERSION, tuple(config)))
         name = digest_of(os.fsencode(project)).hex()
         self._path = state_folder() / "seen" / name

@@ -18,7 +18,7 @@ from syncd.config import Config
 from syncd.errors import ConfigError, SyncdError
 from syncd.files import FileReplica
 from syncd.heartbeat import agents
-from syncd.names import CLAUDE_DIR, DATABASE
+from syncd.names import CLAUDE_DIR, database_of
 from syncd.retirement import Retirement, Stage, left_files, retirement, undoing
 from syncd.shell import quoted
 from syncd.store import Store
@@ -46,7 +46,7 @@ def examine(project: Path) -> Iterator[Check]:
         return
     known = agents()
     yield from agent_checks(project, known)
-    database = project / CLAUDE_DIR / DATABASE
+    database = database_of(project)
     works = any(agent.alive and agent.covers(project) for agent in known)
     try:
         yield from disk_checks(project)

@@ -19,7 +19,7 @@ from syncd.errors import ExitCode, UsageError
 from syncd.find import current_folder, project_around
 from syncd.history import in_step
 from syncd.journal import COMMANDED
-from syncd.names import CLAUDE_DIR, DATABASE
+from syncd.names import database_of
 from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.report import Report
@@ -57,7 +57,7 @@ def opened(project: Path) -> Store:
     known = retirement(project)
     if known is not None:
         raise refusal(project, known)
-    return Store.open_readonly(project / CLAUDE_DIR / DATABASE)
+    return Store.open_readonly(database_of(project))
 
 
 def act(project: Path, settings: Config, action: Callable[[Store], None]) -> Report:

@@ -23,7 +23,7 @@ from syncd.database import translated
 from syncd.errors import SyncdError
 from syncd.follow import follow as follow_journal
 from syncd.journal import COMMANDED, HALTED, QUARANTINED, RELEASED, RESUMED, JournalEntry
-from syncd.names import CLAUDE_DIR, DATABASE
+from syncd.names import database_of
 from syncd.reconcile import Step
 from syncd.sides import Side
 from syncd.store import Store
@@ -79,7 +79,7 @@ def _find(store: Store, text: str) -> str:
 
 def _follow(project: Path, key: str | None, start: str, *, json: bool) -> int:
     entries = follow_journal(
-        project / CLAUDE_DIR / DATABASE,
+        database_of(project),
         message_id=key,
         since=start,
         on_trouble=_tell_trouble,

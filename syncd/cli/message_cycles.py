@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from syncd.cli import output
 from syncd.cli.output import Tone
 from syncd.errors import BusyError, ReplicaError, SyncdError
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, database_of
 
 if TYPE_CHECKING:
     from syncd.orders import Orders
@@ -84,9 +84,8 @@ def _has_agent(project: Path) -> bool:
 def _is_set_up(project: Path) -> bool:
     """Tell whether a cycle ran in a project already."""
     from syncd.database import Database, translated
-    from syncd.messaging.paths import database_path
     from syncd.tables import is_ready
 
-    path = database_path(project)
+    path = database_of(project)
     with translated(path), Database.open_readonly(path) as database:
         return is_ready(database.connection)

@@ -38,6 +38,7 @@ from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_project
 from syncd.errors import SyncdError, UsageError
 from syncd.find import is_project
+from syncd.names import CLAUDE_DIR, database_of
 
 if TYPE_CHECKING:
     from syncd.messaging.service import Message, MessageService
@@ -199,11 +200,10 @@ def check(project: OfProject = None, json: Json = False) -> int:
     """Tell how many messages are unread, and which of them are urgent or high."""
     # Not by a service: its session in the registry would cost more than the answer.
     from syncd.messaging.database import MessagingDatabase
-    from syncd.messaging.paths import database_path
 
     where = chosen_project(project)
     take_in(where)
-    with closing(MessagingDatabase(database_path(where))) as database:
+    with closing(MessagingDatabase(database_of(where))) as database:
         unread = database.get_unread_count()
         pressing = database.get_high_priority_messages(None, None) if unread else []
     if json:
@@ -224,9 +224,8 @@ def sessions(
 ) -> int:
     """List the programs that use the messaging API, in all projects, the last active first."""
     from syncd.messaging.database import MessagingDatabase
-    from syncd.messaging.paths import FOLDER
 
-    registry = Path.home() / FOLDER / "session-registry.db"
+    registry = Path.home() / CLAUDE_DIR / "session-registry.db"
     found = []
     if registry.exists():
         with closing(MessagingDatabase(registry)) as database:

@@ -30,7 +30,7 @@ from syncd.cli.progress_words import (
 )
 from syncd.cli.projects import chosen_projects, trouble_of, worst
 from syncd.errors import ExitCode, SyncdError, UsageError
-from syncd.names import CLAUDE_DIR, DATABASE
+from syncd.names import database_of
 from syncd.progress import Figures, Progress, Survey, Window, Writer, progress_of
 from syncd.sides import Side
 from syncd.store import Store
@@ -110,7 +110,7 @@ def _check_page(html: Path) -> None:
 def _look(project: Path, window: Window, codes: list[ExitCode]) -> Progress:
     try:
         settings = config.load(project)
-        with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
+        with Store.open_readonly(database_of(project)) as store:
             store.check_contract()
             return progress_of(project, store, window, settings)
     except (SyncdError, OSError, sqlite3.Error) as error:

@@ -25,7 +25,7 @@ from syncd.errors import ExitCode, SyncdError, UsageError
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
-from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
+from syncd.names import database_of, is_row_key
 from syncd.report import Report, State
 from syncd.retirement import left_files, retirement
 from syncd.seen import Seen
@@ -161,7 +161,7 @@ def look(
             return result
         settings = config.load(project)
         seen = Seen(project, settings)  # how the database stands before it is opened
-        with Store.open_readonly(project / CLAUDE_DIR / DATABASE) as store:
+        with Store.open_readonly(database_of(project)) as store:
             store.check_contract()
             _read(result, store)
             if also is None:
@@ -181,7 +181,7 @@ def look(
 def _read_retired(result: Status) -> None:
     """Look at a retired project: of syncd's nothing stands in its database any more."""
     result.found.left = left_files(result.project)
-    with Store.open_readonly(result.project / CLAUDE_DIR / DATABASE) as store:
+    with Store.open_readonly(database_of(result.project)) as store:
         result.messages = store.rows.count()
 
 

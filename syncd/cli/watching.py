@@ -24,7 +24,7 @@ from syncd.cli.status import Status, look, print_status
 from syncd.errors import ExitCode, UsageError
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.journal import JournalEntry
-from syncd.names import CLAUDE_DIR, DATABASE
+from syncd.names import DATABASE, database_of
 from syncd.report import State
 from syncd.retirement import MARKER
 from syncd.store import Store
@@ -44,7 +44,7 @@ class Watched:
 
     def __init__(self, project: Path) -> None:
         self.project = project
-        self.path = project / CLAUDE_DIR / DATABASE
+        self.path = database_of(project)
         self.status: Status | None = None
         self.news: list[JournalEntry] = []
         self._per_minute: Counter[int] = Counter()

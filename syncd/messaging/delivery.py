@@ -27,8 +27,8 @@ from typing import Any
 
 from syncd.errors import ReplicaError, StaleReplica, SyncdError
 from syncd.messaging.database import MessagingDatabase
-from syncd.messaging.paths import database_path
 from syncd.messaging.rows import as_stored
+from syncd.names import database_of
 
 _OPEN_RECIPIENTS = 16
 _ID_ATTEMPTS = 5
@@ -109,7 +109,7 @@ class Courier:
             ) from error
 
     def _recipient(self, project: Path) -> MessagingDatabase:
-        path = database_path(project)
+        path = database_of(project)
         if project == self._sender or _is_same_file(path, self._own.db_path):
             return self._own
         with self._lock:

@@ -16,14 +16,6 @@ from pathlib import Path
 
 from syncd.errors import ReplicaError
 
-FOLDER = ".claude-mpm"
-"""What makes a folder a project."""
-
-
-def database_path(project: Path) -> Path:
-    """Return where a project's database stands."""
-    return project / FOLDER / "messaging.db"
-
 
 def resolve_project(path: Path | str) -> Path:
     """Return the path of an existing folder as the file system spells it.

@@ -12,10 +12,11 @@ from typing import Any
 from syncd.errors import ReplicaError, UsageError
 from syncd.messaging.database import MessagingDatabase
 from syncd.messaging.delivery import Courier
-from syncd.messaging.paths import FOLDER, database_path, resolve_project
+from syncd.messaging.paths import resolve_project
 from syncd.messaging.rows import PRIORITIES, instant_of, rank
 from syncd.messaging.session import Session
 from syncd.messaging.tasks import TaskInjector
+from syncd.names import CLAUDE_DIR, database_of
 
 REGISTRY_TIMEOUT_S = 1.0
 """How long the session registry is waited for: no message depends on it."""
@@ -90,9 +91,9 @@ class MessageService:
                 hint="Check its name and who may write there.",
             ) from error
         self.project_root = resolve_project(project_root)
-        self.messaging_db = MessagingDatabase(messaging_db_path or database_path(self.project_root))
+        self.messaging_db = MessagingDatabase(messaging_db_path or database_of(self.project_root))
         self.global_registry = MessagingDatabase(
-            registry_path or Path.home() / FOLDER / "session-registry.db",
+            registry_path or Path.home() / CLAUDE_DIR / "session-registry.db",
             busy_timeout_s=REGISTRY_TIMEOUT_S,
             lazily=True,
         )
