@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syncd.errors import ClosedFolder, ConfigError
+from syncd.errors import ClosedFolder, ConfigError, reason_of
 from syncd.sides import Side
 
 PROJECT_FILE = Path(".claude-mpm") / "syncd.toml"
@@ -160,9 +160,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         if isinstance(error, PermissionError) and not os.access(path.parent, os.X_OK):
             raise ClosedFolder(path.parent) from error
-        reason = (error.strerror or str(error)).lower()
         may = "Give syncd's user the right to read it and its folder."
-        raise ConfigError(f"{path} cannot be read: {reason}", hint=may) from error
+        raise ConfigError(f"{path} cannot be read: {reason_of(error)}", hint=may) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} cannot be read: it is not UTF-8", hint=_PLAIN) from error
     import tomllib  # most have no such file, and every command would pay for it

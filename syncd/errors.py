@@ -104,7 +104,12 @@ class LostTransaction(MessageError):
     """A host's trigger refused a message, and rolled back all else of the transaction with it."""
 
 
+def reason_of(error: OSError) -> str:
+    """Return what the system said, as it stands within a sentence."""
+    return (error.strerror or str(error)).lower()
+
+
 def os_sentence(error: OSError) -> str:
     """Return what the system said as a sentence with the path that it concerns."""
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     return f"{error.filename}: {reason}" if error.filename else reason

@@ -16,7 +16,7 @@ from typing import Self
 
 from syncd.attributes import give_to_owner_of
 from syncd.digest import digest_of
-from syncd.errors import MessageError, ReplicaError, StaleReplica
+from syncd.errors import MessageError, ReplicaError, StaleReplica, reason_of
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
 from syncd.snapshot import (
@@ -167,8 +167,8 @@ class Folders:
                 from syncd.shell import quoted  # every command that only looks would pay for it
 
                 hint = f"chmod u+r {quoted(str(self._base / path))}"
-            reason = (error.strerror or str(error)).lower()
-            raise MessageError(f"it cannot be read: {reason}", hint=hint, in_bytes=False) from error
+            said = f"it cannot be read: {reason_of(error)}"
+            raise MessageError(said, hint=hint, in_bytes=False) from error
 
     def _stable(self, fd: int, path: str) -> Version:
         before = os.fstat(fd)

@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple
 
 from syncd import __version__
 from syncd.config import runtime_folder, state_folder
-from syncd.errors import ReplicaError, UsageError
+from syncd.errors import ReplicaError, UsageError, reason_of
 
 BEAT_S = 10.0
 STALE_S = 60.0
@@ -213,7 +213,7 @@ def alive(roots: list[Path], *, recursive: bool) -> Iterator[Heartbeat]:
             heartbeat = _begin(sorted(map(str, roots)), recursive)
     except OSError as error:
         raise ReplicaError(
-            f"{folder} cannot be written: {(error.strerror or '').lower()}",
+            f"{folder} cannot be written: {reason_of(error)}",
             hint="Set XDG_STATE_HOME to a folder that can.",
         ) from error
     try:

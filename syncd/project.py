@@ -19,6 +19,7 @@ from syncd.errors import (
     SyncdError,
     UsageError,
     os_sentence,
+    reason_of,
 )
 from syncd.find import home
 from syncd.names import CLAUDE_DIR, database_of
@@ -45,7 +46,7 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
     except OSError as error:
         refuse_link(folder)
         raise ReplicaError(
-            f"{folder} cannot be opened: {(error.strerror or '').lower()}",
+            f"{folder} cannot be opened: {reason_of(error)}",
             hint="Put a folder there that syncd's user may read and write.",
         ) from error
     try:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from syncd.config import ENVIRONMENT_PREFIX, base_folder
-from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError
+from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, reason_of
 from syncd.heartbeat import BEAT_S, STALE_S
 from syncd.names import temporary_name
 from syncd.shell import joined, quoted
@@ -215,7 +215,7 @@ def installed_text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ReplicaError(f"{path} cannot be read: {_reason(error)}") from error
+        raise ReplicaError(f"{path} cannot be read: {reason_of(error)}") from error
     if _MARK not in text:
         raise UsageError(
             f"{path} was not written by syncd, and is left as it is",
@@ -235,7 +235,7 @@ def write(path: Path, text: str) -> None:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise ReplicaError(
-            f"{path} cannot be written: {_reason(error)}",
+            f"{path} cannot be written: {reason_of(error)}",
             hint=f"'syncd service show' prints it; put it there with the right to write in "
             f"{path.parent}.",
         ) from error
@@ -246,11 +246,7 @@ def remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise ReplicaError(f"{path} cannot be removed: {_reason(error)}") from error
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+        raise ReplicaError(f"{path} cannot be removed: {reason_of(error)}") from error
 
 
 # The service manager
@@ -362,7 +358,7 @@ def _call(command: list[str]) -> None:
             check=False,
         )
     except OSError as error:
-        raise ReplicaError(f"{command[0]} cannot be run: {_reason(error)}") from error
+        raise ReplicaError(f"{command[0]} cannot be run: {reason_of(error)}") from error
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"it ended with {done.returncode}"
         raise ReplicaError(f"'{joined(command)}' failed: {said}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from syncd.errors import ExitCode, SyncdError
+from syncd.errors import ExitCode, SyncdError, os_sentence
 
 _MOST_DETAILS = 5
 
@@ -80,7 +79,5 @@ def failed(name: str, error: SyncdError | OSError | sqlite3.Error) -> Check:
     if isinstance(error, SyncdError):
         return Check(name, Verdict.PROBLEM, error.sentence, error.hint, code=error.exit_code)
     if isinstance(error, OSError):
-        reason = (error.strerror or str(error)).lower()
-        place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return Check(name, Verdict.PROBLEM, f"{place}{reason}", code=ExitCode.ERROR)
+        return Check(name, Verdict.PROBLEM, os_sentence(error), code=ExitCode.ERROR)
     return Check(name, Verdict.PROBLEM, f"the database: {error}", code=ExitCode.ERROR)
