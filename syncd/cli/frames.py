@@ -18,19 +18,11 @@ from rich.text import Text
 from syncd.cli import output
 from syncd.cli.findings import Line, ago, number_of
 from syncd.cli.log import line_of
-from syncd.cli.output import Tone
+from syncd.cli.output import BARS, STYLES, Tone
 from syncd.cli.status import TONES, Status, agent_in_words, needs
 from syncd.cli.watching import EVERY_S, MINUTES, SEVERITY, Watch, Watched
 
-_BARS = "▁▂▃▄▅▆▇█"
 _LEAST_TABLE = 2
-_STYLES = {
-    Tone.PLAIN: "",
-    Tone.GOOD: "green",
-    Tone.HINT: "cyan",
-    Tone.ATTENTION: "yellow",
-    Tone.BAD: "red",
-}
 
 
 def redraw(watch: Watch) -> None:
@@ -122,7 +114,7 @@ def _row(watched: Watched, base: str) -> Iterator[Text]:
     one = watched.status
     assert one is not None
     yield _cut(Text(output.shown(_name(str(watched.project), base))))
-    yield Text(one.word, style=_STYLES[TONES[one.state]])
+    yield Text(one.word, style=STYLES[TONES[one.state]])
     yield Text("" if one.messages is None else f"{one.messages:,}")
     for number in (one.pending, len(one.found.conflicts), len(one.found.quarantined)):
         yield Text(f"{number:,}" if number else "")
@@ -133,7 +125,7 @@ def _row(watched: Watched, base: str) -> Iterator[Text]:
 
 def _bars(numbers: list[int]) -> str:
     most = max(numbers) or 1
-    return "".join(_BARS[-(-number * (len(_BARS) - 1) // most)] for number in numbers)
+    return "".join(BARS[-(-number * (len(BARS) - 1) // most)] for number in numbers)
 
 
 def _importance(watched: Watched) -> tuple[int, float]:
@@ -161,7 +153,7 @@ def _some(lines: list[Line], most: int) -> list[Line]:
 
 def _line(line: Line) -> Text:
     text, tone = line
-    return _cut(Text(output.shown(text), style=_STYLES[tone]))
+    return _cut(Text(output.shown(text), style=STYLES[tone]))
 
 
 def _cut(text: Text) -> Text:

@@ -59,7 +59,7 @@ def print_json(**parts: Any) -> None:
 def print_list(messages: Sequence[Message]) -> None:
     """Print messages, each with its whole id first."""
     if not sys.stdout.isatty():
-        _print_columns(
+        output.say_columns(
             (one.id, one.status, one.priority, _minute(one.created_at), _other(one), one.subject)
             for one in messages
         )
@@ -74,7 +74,7 @@ def print_list(messages: Sequence[Message]) -> None:
             ((one.status, style), (priority, _PRIORITY_STYLES.get(one.priority, ""))),
             ((_other(one), "cyan"), (one.subject, style)),
         )
-    _print_rich(table)
+    output.console(sys.stdout).print(table)
 
 
 def print_message(message: Message) -> None:
@@ -98,7 +98,7 @@ def print_message(message: Message) -> None:
         style = styles.get(name, "")
         facts.add_row(Text(name, "dim"), Text(shown(value), style, overflow="fold"))
     words = Text("\n".join(map(shown, body)), overflow="fold")
-    _print_rich(Group(Panel(facts), Panel(words)))
+    output.console(sys.stdout).print(Group(Panel(facts), Panel(words)))
 
 
 def _facts(message: Message) -> Iterator[tuple[str, str]]:
@@ -159,7 +159,7 @@ def print_sessions(sessions: Sequence[Mapping[str, Any]]) -> None:
     """Print sessions as the registry has them, each with its whole id first."""
     texts = [{name: str(value) for name, value in session.items()} for session in sessions]
     if not sys.stdout.isatty():
-        _print_columns(
+        output.say_columns(
             (one["session_id"], one["status"], one["last_active"], one["pid"], one["project_path"])
             for one in texts
         )
@@ -173,7 +173,7 @@ def print_sessions(sessions: Sequence[Mapping[str, Any]]) -> None:
             ((one["status"], style),),
             ((one["project_path"], ""), (f"active {_moment(one['last_active'])}", "dim")),
         )
-    _print_rich(table)
+    output.console(sys.stdout).print(table)
 
 
 def _moment(text: str) -> str:
@@ -183,16 +183,7 @@ def _moment(text: str) -> str:
         return text
 
 
-# Lines and tables
-
-
-def _print_columns(rows: Iterable[Sequence[str]]) -> None:
-    """Print rows as lines, all but the last column as wide as the widest of them."""
-    lines = [[shown(text) for text in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        padded = [text.ljust(width) for text, width in zip(line[:-1], widths, strict=False)]
-        output.say("  ".join([*padded, line[-1]]).rstrip())
+# Tables
 
 
 def _table(names: Sequence[str], ids: Iterable[str]) -> Table:
@@ -218,15 +209,3 @@ def _add_row(table: Table, *cells: Sequence[Styled]) -> None:
             for cell in cells
         )
     )
-
-
-def _print_rich(what: Any) -> None:
-    from rich.console import Console
-
-    console = Console(
-        color_system="auto" if output.in_colour(sys.stdout) else None,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-    console.print(what)

@@ -10,11 +10,15 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 VERSION_OF_JSON = 1
+BARS = "▁▂▃▄▅▆▇█"
 
 _Item = TypeVar("_Item")
 
@@ -30,6 +34,16 @@ class Tone(Enum):
     HINT = "36"
     ATTENTION = "33"
     BAD = "31"
+
+
+STYLES = {
+    Tone.PLAIN: "",
+    Tone.GOOD: "green",
+    Tone.HINT: "cyan",
+    Tone.ATTENTION: "yellow",
+    Tone.BAD: "red",
+}
+"""What rich calls these colours."""
 
 
 def prepare() -> None:
@@ -93,6 +107,15 @@ def tell(text: str, tone: Tone = Tone.PLAIN) -> None:
     _print(text, tone, sys.stderr)
 
 
+def say_columns(rows: Iterable[Sequence[str]]) -> None:
+    """Print rows as lines, all but the last column as wide as the widest of them."""
+    lines = [[shown(text) for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = [text.ljust(width) for text, width in zip(line[:-1], widths, strict=False)]
+        say("  ".join([*padded, line[-1]]).rstrip())
+
+
 def write(data: bytes) -> None:
     """Write bytes of an answer exactly as they are; on a terminal, as lines of seen characters."""
     if not sys.stdout.isatty():
@@ -146,6 +169,14 @@ def print_json(seconds: float, **parts: Any) -> None:
     print(json.dumps(whole, indent=2))
 
 
+def console(stream: TextIO) -> Console:
+    """Return rich's way to a stream; what is printed there is `shown` before."""
+    from rich.console import Console  # few commands print more than lines
+
+    colours: Literal["auto"] | None = "auto" if in_colour(stream) else None
+    return Console(file=stream, color_system=colours, markup=False, emoji=False, highlight=False)
+
+
 def with_progress(items: Iterable[_Item], total: int, label: str) -> Iterator[_Item]:
     """Yield the items, each as it is done; on a terminal a bar shows how far it is.
 
@@ -155,7 +186,6 @@ def with_progress(items: Iterable[_Item], total: int, label: str) -> Iterator[_I
     if not sys.stderr.isatty():
         yield from items
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     done: list[_Item] = []
@@ -165,10 +195,13 @@ def with_progress(items: Iterable[_Item], total: int, label: str) -> Iterator[_I
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    console = Console(stderr=True, markup=False, highlight=False)
     try:
         with Progress(
-            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+            *columns,
+            console=console(sys.stderr),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         ) as bar:
             task = bar.add_task(label, total=total)
             for item in items:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from syncd.cli.findings import number_of
-from syncd.cli.output import Tone, in_colour, shown
+from syncd.cli.output import BARS, STYLES, console, shown
 from syncd.cli.progress_words import (
     counts_of,
     day_and_age,
@@ -24,23 +22,14 @@ from syncd.cli.progress_words import (
 from syncd.progress import Progress, Survey
 from syncd.sides import Side
 
-_BARS = "▁▂▃▄▅▆▇█"
 _NOTHING = "·"
-_STYLES = {
-    Tone.PLAIN: "",
-    Tone.GOOD: "green",
-    Tone.HINT: "cyan",
-    Tone.ATTENTION: "yellow",
-    Tone.BAD: "red",
-}
 _ORIGINS = ((Side.FILE, "files", "yellow"), (Side.DB, "SQL", "cyan"))
 
 
 def print_table(survey: Survey) -> None:
     """Print a table of all projects to stdout, as wide as the terminal."""
-    colours: Literal["auto"] | None = "auto" if in_colour(sys.stdout) else None
-    console = Console(file=sys.stdout, markup=False, highlight=False, color_system=colours)
-    width = min(survey.window.days, max(10, console.width // 3 - 10))
+    out = console(sys.stdout)
+    width = min(survey.window.days, max(10, out.width // 3 - 10))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("project", overflow="fold", ratio=1)
     table.add_column(f"the last {number_of(survey.window.days, 'day')}", no_wrap=True)
@@ -48,11 +37,11 @@ def print_table(survey: Survey) -> None:
     table.expand = True
     for one in survey.projects:
         table.add_row(_name(one, survey), _bars(one, width), _last(one, survey))
-    console.print(table)
+    out.print(table)
 
 
 def _name(one: Progress, survey: Survey) -> Text:
-    style = _STYLES[stage_tone(one)]
+    style = STYLES[stage_tone(one)]
     text = Text(f"{shown(str(one.project))}\n")
     text.append(stage_words(one), style=style)
     why = explanation(one, survey.window)
@@ -91,8 +80,8 @@ def in_parts(numbers: Sequence[int], parts: int) -> list[int]:
 
 def sparkline(numbers: Sequence[int], top: int) -> str:
     """Return one bar for each number, in eighths of ``top``; nothing is a dot, not a bar."""
-    steps = len(_BARS)
+    steps = len(BARS)
     return "".join(
-        _BARS[min(steps, -(-number * steps // top)) - 1] if number > 0 else _NOTHING
+        BARS[min(steps, -(-number * steps // top)) - 1] if number > 0 else _NOTHING
         for number in numbers
     )

@@ -110,21 +110,17 @@ def _line_of(kept: HistoryEntry, project: Path) -> _Line:
 
 
 def _print_lines(lines: list[_Line]) -> None:
-    cells = [
-        [
+    output.say_columns(
+        (
             str(line.number),
             local_time(line.at),
-            output.shown(line.id if isinstance(line.id, str) else repr(line.id)),
+            line.id if isinstance(line.id, str) else repr(line.id),
             f"{SIDES.get(line.side, line.side)}, {line.reason}",
-            output.shown(line.path or "-"),
+            line.path or "-",
             line.words,
-        ]
+        )
         for line in lines
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
-    for row in cells:
-        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        output.say("  ".join([*padded, row[-1]]).rstrip())
+    )
 
 
 # show

@@ -163,7 +163,7 @@ def go_on(projects: list[Path], paths: list[Path] | None, *, recursive: bool) ->
     with suppress(ValueError):  # only a main thread may; elsewhere nobody needs it
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):  # the way to end it
-        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        if output.on_terminal(sys.stdout):
             from syncd.cli.frames import redraw
 
             redraw(watch)
