@@ -66,12 +66,12 @@ def _main(arguments: Sequence[str] | None) -> int:
         code = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except SyncdError as error:
-        output.complain(error.sentence, error.hint)
+        output.complain(f"syncd: {error.sentence}", error.hint)
         return error.exit_code
     except BrokenPipeError:
         return _READER_GONE
     except OSError as error:
-        output.complain(os_sentence(error))
+        output.complain(f"syncd: {os_sentence(error)}")
         return ExitCode.ERROR
     finally:
         output.finish()

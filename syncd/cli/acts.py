@@ -90,9 +90,7 @@ def code_of(report: Report) -> ExitCode:
 def print_state(report: Report, *, done: bool) -> None:
     """Print what the cycle met that needs a person, and (not ``done``) that nothing was done."""
     if report.error is not None:
-        output.tell(output.of_project(report.path, report.error), Tone.BAD)
-        if report.hint:
-            output.tell(f"  → {report.hint}", Tone.HINT)
+        output.complain(output.of_project(report.path, report.error), report.hint)
         return
     if not done:
         output.say(f"{report.path}: nothing was done", Tone.BAD)

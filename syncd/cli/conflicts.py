@@ -236,7 +236,7 @@ def resolve(
     else:
         _print_resolved(project, settled, take)
         for _, error in failed:
-            output.complain(error.sentence, error.hint)
+            output.complain(f"syncd: {error.sentence}", error.hint)
         if not (seen or report.conflicts):
             output.say(f"{project}: no open conflicts", Tone.GOOD)
         print_state(report, done=report.halt is None)

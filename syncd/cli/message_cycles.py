@@ -32,7 +32,8 @@ def take_in(project: Path) -> None:
 
         halt = _cycle(project, Orders(one_way=True)).halt
         if halt is not None:
-            _tell(f"what old clients write in {project} is not imported", halt.cause, _WAYS_OUT)
+            what = f"what old clients write in {project} is not imported"
+            output.complain(f"syncd: {what}: {halt.cause}", _WAYS_OUT, Tone.ATTENTION)
 
 
 def bring_in_step(*projects: Path) -> None:
@@ -53,13 +54,8 @@ def bring_in_step(*projects: Path) -> None:
             if halt is None:
                 continue
             problem, hint = halt.cause, _WAYS_OUT
-        _tell(f"old clients do not see it yet in {project}", problem, hint)
-
-
-def _tell(what: str, problem: str, hint: str | None) -> None:
-    output.tell(f"syncd: {what}: {problem}", Tone.ATTENTION)
-    if hint:
-        output.tell(f"  → {hint}", Tone.HINT)
+        what = f"old clients do not see it yet in {project}"
+        output.complain(f"syncd: {what}: {problem}", hint, Tone.ATTENTION)
 
 
 def _cycle(project: Path, orders: Orders) -> Report:

@@ -142,9 +142,9 @@ def pause(seconds: float) -> None:
         raise BrokenPipeError
 
 
-def complain(sentence: str, hint: str = "") -> None:
+def complain(sentence: str, hint: str | None = None, tone: Tone = Tone.BAD) -> None:
     """Say what is wrong, and what to do about it."""
-    tell(f"syncd: {sentence}", Tone.BAD)
+    tell(sentence, tone)
     if hint:
         tell(f"  → {hint}", Tone.HINT)
 

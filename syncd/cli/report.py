@@ -140,8 +140,7 @@ def _print(survey: Survey) -> None:
         output.say(f"  → To retire it: {retire_call(one)}", Tone.HINT)
     for one in survey.projects:
         if one.hint:
-            output.tell(f"{one.project}: {one.error}", Tone.BAD)
-            output.tell(f"  → {one.hint}", Tone.HINT)
+            output.complain(f"{one.project}: {one.error}", one.hint)
 
 
 def _line(one: Progress, window: Window) -> str:

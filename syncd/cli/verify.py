@@ -128,9 +128,7 @@ def _print(one: _Result) -> None:
         output.say(f"{one.project}: {retired(one.retired)}; there is nothing to compare")
         return
     if one.found is None:
-        output.tell(f"{one.project}: {one.error}", Tone.BAD)
-        if one.hint:
-            output.tell(f"  → {one.hint}", Tone.HINT)
+        output.complain(f"{one.project}: {one.error}", one.hint)
         return
     tone = Tone.GOOD if one.found.is_equal else Tone.ATTENTION
     output.say(f"{one.project}: {', '.join(_headline(one.found))}", tone)
