@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +68,12 @@ class _Values:
 @app.command(cls=Command, epilog="Example: syncd conflicts ~/work/shop")
 def conflicts(path: OnePath = None, json: Json = False) -> int:
     """List the conflicts that nobody has settled yet, with the values of both sides."""
-    started = time.monotonic()
     project, _ = project_and_settings(path)
     with opened(project) as store, store.reading():
         found = [_values(project, store, conflict) for conflict in store.chronicle.conflicts()]
     if json:
         entries = [one.as_json(project) for one in found]
-        output.print_json(time.monotonic() - started, project=str(project), conflicts=entries)
+        output.print_json(project=str(project), conflicts=entries)
     else:
         _print(project, found)
     return ExitCode.ATTENTION if found else ExitCode.IN_SYNC
@@ -193,7 +191,6 @@ def resolve(
     json: Json = False,
 ) -> int:
     """Settle conflicts. What stood before goes to the history, so that this can be undone."""
-    started = time.monotonic()
     if everything == (message_id is not None):
         raise UsageError(
             "resolve takes an id, or --all for all open conflicts",
@@ -224,7 +221,6 @@ def resolve(
     report = act(project, settings, settle) if seen else Report(str(project))
     if json:
         output.print_json(
-            time.monotonic() - started,
             project=str(project),
             take=take,
             resolved=[_resolved_json(project, one) for one in settled],

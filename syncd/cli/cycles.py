@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
@@ -84,7 +83,6 @@ def _cycles(
     projects: list[Path], orders: Orders, flags: dict[str, Any], label: str, *, json: bool
 ) -> int:
     """Run one cycle over each project, print what they did; return the exit code over all."""
-    started = time.monotonic()
     config.load(flags=flags)  # a wrong setting that concerns all is said once, before anything
     reports: list[Report] = []
     codes: list[ExitCode] = []
@@ -96,7 +94,7 @@ def _cycles(
                 _print(report, dry_run=orders.dry_run)
     if json:
         entries = [report.as_json() for report in reports]
-        output.print_json(time.monotonic() - started, projects=entries)
+        output.print_json(projects=entries)
     elif len(reports) > 1:
         _print_total(reports, dry_run=orders.dry_run)
     return worst(codes)

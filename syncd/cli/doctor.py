@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,7 +35,6 @@ def doctor(paths: Paths = None, recursive: Recursive = False, json: Json = False
     Both sides are read in full. Ends with 0 when all is good or only noted, with 3 when something
     wants a person.
     """
-    started = time.monotonic()
     projects = chosen_projects(paths, recursive=recursive)
     sections: list[tuple[Path | None, list[Check]]] = []
     briefly = len(projects) > 1
@@ -50,7 +48,7 @@ def doctor(paths: Paths = None, recursive: Recursive = False, json: Json = False
     checks = [check for _, found in sections for check in found]
     if json:
         entries = [_as_json(project, check) for project, found in sections for check in found]
-        output.print_json(time.monotonic() - started, checks=entries)
+        output.print_json(checks=entries)
     else:
         numbers = Counter(check.verdict for check in checks)
         told = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as encoder
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +52,6 @@ def log(
     ] = False,
 ) -> int:
     """Tell what was done to which message, in which direction and why, the newest last."""
-    started = time.monotonic()
     project, settings = project_and_settings(of_project)
     start = moment(since).isoformat() if since is not None else ""
     with opened(project) as store, translated(store.path):
@@ -65,7 +63,7 @@ def log(
         entries = store.chronicle.each_entry(message_id=key, since=start)
         if json:
             found = [_as_json(entry) for entry in entries]
-            output.print_json(time.monotonic() - started, project=str(project), journal=found)
+            output.print_json(project=str(project), journal=found)
             return 0
         number = _print(entries)
     what = f"{number_of(number, 'entry', 'entries')} of {key or 'all messages'}"

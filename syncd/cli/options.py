@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from syncd.cli import output
+
 
 class Command(TyperCommand):
     """A command whose parameters are read quickly."""
@@ -22,6 +24,7 @@ class Command(TyperCommand):
         gc.freeze()
         gc.set_threshold(100_000, 20, 20)
         gc.enable()
+        output.begin()
         return super().invoke(ctx)
 
 

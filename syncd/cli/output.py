@@ -21,6 +21,7 @@ VERSION_OF_JSON = 1
 BARS = "▁▂▃▄▅▆▇█"
 
 _Item = TypeVar("_Item")
+_began = 0.0
 
 # Controls, formats (direction overrides among them), lone surrogates, line and paragraph ends.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -44,6 +45,12 @@ STYLES = {
     Tone.BAD: "red",
 }
 """What rich calls these colours."""
+
+
+def begin() -> None:
+    """Note when a command begins its work: all is imported, and read what it was called with."""
+    global _began
+    _began = time.monotonic()
 
 
 def prepare() -> None:
@@ -161,11 +168,12 @@ def _print(text: str, tone: Tone, stream: TextIO) -> None:
     print(line, file=stream)
 
 
-def print_json(seconds: float, **parts: Any) -> None:
-    """Print the one JSON object of a command that was asked for it."""
+def print_json(**parts: Any) -> None:
+    """Print the one JSON object of a command that was asked for it, with what its work took."""
     import json
 
-    whole = {"version": VERSION_OF_JSON, "seconds": round(seconds, 3), **parts}
+    seconds = round(time.monotonic() - _began, 3)
+    whole = {"version": VERSION_OF_JSON, "seconds": seconds, **parts}
     print(json.dumps(whole, indent=2))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import typer
@@ -29,7 +28,6 @@ def repair(path: OnePath = None, dry_run: DryRun = False, json: Json = False) ->
 
     Their former bytes go to the history.
     """
-    started = time.monotonic()
     project, settings = project_and_settings(path)
     found: list[Repair] = []
 
@@ -43,7 +41,6 @@ def repair(path: OnePath = None, dry_run: DryRun = False, json: Json = False) ->
     failed = [one for one in found if one.failure]
     if json:
         output.print_json(
-            time.monotonic() - started,
             project=str(project),
             dry_run=dry_run,
             files=[_as_json(one) for one in found],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -68,7 +67,6 @@ def report(
     json: Json = False,
 ) -> int:
     """Tell how far the migration is: who still changes files, who rows, and when last."""
-    started = time.monotonic()
     for name, number in (("--days", days), ("--ready-after", ready_after)):
         if not 1 <= number <= _MOST_DAYS:
             raise UsageError(f"{name} takes a number from 1 to {_MOST_DAYS:,}, not {number}")
@@ -88,7 +86,7 @@ def report(
 
         html.write_text(page(survey), encoding="utf-8")
     if json:
-        output.print_json(time.monotonic() - started, **_as_json(survey))
+        output.print_json(**_as_json(survey))
     else:
         _print(survey)
     if html is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,13 +47,12 @@ def retire(
     Only where both sides are equal and nothing waits for a person. The rows stay; files, history
     and journal go into one archive beside the database. It is safe to break off and to repeat.
     """
-    started = time.monotonic()
     if undo is not None:
         return _undo(path, undo, dry_run=dry_run, json=json)
     project, settings = project_and_settings(path)
     found = engine.retire(project, settings, dry_run=dry_run)
     if json:
-        output.print_json(time.monotonic() - started, **_as_json(found, dry_run=dry_run))
+        output.print_json(**_as_json(found, dry_run=dry_run))
     else:
         _print(found, dry_run=dry_run)
     if found.reasons:
@@ -137,7 +135,6 @@ def _print_reasons(reasons: list[Reason]) -> None:
 
 
 def _undo(path: Path | None, archive: Path, *, dry_run: bool, json: bool) -> int:
-    started = time.monotonic()
     if not archive.is_file():
         raise UsageError(f"{archive} is no archive: there is no such file")
     archive = archive.resolve()
@@ -149,7 +146,6 @@ def _undo(path: Path | None, archive: Path, *, dry_run: bool, json: bool) -> int
     found = reinstate(project, archive, settings, dry_run=dry_run)
     if json:
         output.print_json(
-            time.monotonic() - started,
             project=str(project),
             dry_run=dry_run,
             archive=str(archive),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,7 +43,6 @@ def install(
     json: Json = False,
 ) -> int:
     """Install the agent as a service of yours, and start it. Replaces an earlier one."""
-    started = time.monotonic()
     kind = service.kind_here()
     path = service.path_of(kind)
     text = service.text_of(kind, _wanted(paths, recursive=recursive, poll=poll))
@@ -63,9 +61,7 @@ def install(
         hint = f"Its log tells why: {_log(kind)}"
         raise ReplicaError(f"{path} is {deed}, but {error.sentence}", hint=hint) from error
     if json:
-        output.print_json(
-            time.monotonic() - started, path=str(path), file=deed, state=state, reason=reason
-        )
+        output.print_json(path=str(path), file=deed, state=state, reason=reason)
         return 0
     output.say(f"{path}: {deed}")
     if reason:
@@ -87,7 +83,6 @@ def install(
 @_commands.command(cls=Command, epilog="Example: syncd service uninstall")
 def uninstall(json: Json = False) -> int:
     """Stop the service and remove it. No project is touched; safe to repeat."""
-    started = time.monotonic()
     kind = service.kind_here()
     path = service.path_of(kind)
     reason = ""
@@ -101,7 +96,7 @@ def uninstall(json: Json = False) -> int:
         service.forget(kind)
     if json:
         deed = "removed" if was_there else "not there"
-        output.print_json(time.monotonic() - started, path=str(path), file=deed, reason=reason)
+        output.print_json(path=str(path), file=deed, reason=reason)
         return 0
     output.say(f"{path}: {'removed' if was_there else 'there is no such service'}")
     if reason:
@@ -128,13 +123,12 @@ def show(
     json: Json = False,
 ) -> int:
     """Print what 'install' would write. Changes nothing."""
-    started = time.monotonic()
     kind = Kind(whose) if whose else service.kind_here()
     path = service.path_of(kind)
     text = service.text_of(kind, _wanted(paths, recursive=recursive, poll=poll))
     if json:
         is_there = service.installed_text(path) == text
-        output.print_json(time.monotonic() - started, path=str(path), text=text, installed=is_there)
+        output.print_json(path=str(path), text=text, installed=is_there)
         return 0
     output.write(text.encode())
     return 0

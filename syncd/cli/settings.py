@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as encoder
-import time
 from pathlib import Path
 
 import typer
@@ -28,7 +27,6 @@ def _config() -> None:
 @_commands.command(cls=Command, epilog="Example: syncd config show ~/work/shop --json")
 def show(path: OnePath = None, prefer: Prefer = None, json: Json = False) -> int:
     """Show every setting: its value, where that came from, and what it means."""
-    started = time.monotonic()
     project = named_project(path) if path else _project_here()
     _, origins = load_with_origins(project, flags={"prefer": prefer})
     if json:
@@ -42,7 +40,7 @@ def show(path: OnePath = None, prefer: Prefer = None, json: Json = False) -> int
             for origin in origins
         ]
         where = str(project) if project else None
-        output.print_json(time.monotonic() - started, project=where, settings=settings)
+        output.print_json(project=where, settings=settings)
         return 0
     for origin in origins:
         changed = origin.source != "default"

@@ -6,7 +6,6 @@ Everything here reads only, needs no agent, and works beside one.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -120,7 +119,6 @@ def status(
     ] = False,
 ) -> int:
     """Tell how projects stand. Changes nothing; exits with 0 only when nothing needs a person."""
-    started = time.monotonic()
     projects = chosen_projects(paths, recursive=recursive)
     config.load()  # a wrong setting that concerns all is said once
     if watch:
@@ -141,7 +139,7 @@ def status(
                 print_status(one)
     if json:
         entries = [one.as_json() for one in found]
-        output.print_json(time.monotonic() - started, projects=entries)
+        output.print_json(projects=entries)
     return worst(one.code for one in found)
 
 

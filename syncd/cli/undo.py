@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json as encoder
-import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +75,13 @@ def history(
     json: Json = False,
 ) -> int:
     """List the versions that the history keeps, the newest last."""
-    started = time.monotonic()
     project, settings = project_and_settings(of_project)
     with opened(project) as store, store.reading():
         key = past.find(store, message_id) if message_id is not None else None
         lines = [_line_of(kept, project) for kept in past.each_version(store, key)]
     if json:
         entries = [line.as_json() for line in lines]
-        output.print_json(time.monotonic() - started, project=str(project), history=entries)
+        output.print_json(project=str(project), history=entries)
         return 0
     _print_lines(lines)
     what = f"{number_of(len(lines), 'version')} of {key or 'all messages'}"
@@ -142,7 +140,6 @@ def show(
     json: Json = False,
 ) -> int:
     """Show a message as it stands now, or (--version) as it stood: the file's bytes, or the row."""
-    started = time.monotonic()
     if message_id is None and version is None:
         raise UsageError(
             "show takes an id, or the number of a version", hint="'syncd history' lists both."
@@ -156,7 +153,7 @@ def show(
         else:
             shown = _version(store, past.version_of(store, key, version))
     if json:
-        output.print_json(time.monotonic() - started, project=str(project), **shown.as_json())
+        output.print_json(project=str(project), **shown.as_json())
         return 0
     output.tell(shown.title)
     if shown.data is not None:
@@ -266,7 +263,6 @@ def restore(
 
     What stood before goes to the history, so that this can be undone.
     """
-    started = time.monotonic()
     project, settings = project_and_settings(of_project)
     with opened(project) as store, store.reading():
         key = past.find(store, message_id)
@@ -287,7 +283,6 @@ def restore(
         undo = call(project, "restore", key, "--version", str(done.before))
     if json:
         output.print_json(
-            time.monotonic() - started,
             project=str(project),
             id=key,
             number=done.kept.version if done else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as encoder
 import sqlite3
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,6 @@ def verify(paths: Paths = None, recursive: Recursive = False, json: Json = False
     Neither stamps nor what earlier cycles noted are trusted. A change that an agent is just
     carrying over is no difference: what differs is looked at again until it stands still.
     """
-    started = time.monotonic()
     projects = chosen_projects(paths, recursive=recursive)
     results = []
     with done_for_each(projects, _verify) as verified:
@@ -89,7 +87,7 @@ def verify(paths: Paths = None, recursive: Recursive = False, json: Json = False
                 _print(one)
     if json:
         entries = [one.as_json() for one in results]
-        output.print_json(time.monotonic() - started, projects=entries)
+        output.print_json(projects=entries)
     return worst(one.code for one in results)
 
 
