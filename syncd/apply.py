@@ -23,10 +23,10 @@ from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleRepli
 from syncd.files import FileReplica
 from syncd.found import Found, place_of
 from syncd.journal import LATE_REWRITE, JournalEntry, entries_of
-from syncd.markdown import Place, render
+from syncd.markdown import render
 from syncd.message import Mailbox, file_name, same_texts
 from syncd.names import in_utf8, is_utf8, row_key
-from syncd.reconcile import Outcome, Step
+from syncd.reconcile import Step
 from syncd.report import Report
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import NO_STAMP, Stamp, Version
@@ -66,10 +66,6 @@ class Applier:
         self.taken: set[str] = set()
         """Paths at which a file is put in this pass."""
         self.own_path = in_utf8(str(project))
-
-    def place(self, path: str, written_ns: int = 0) -> Place:
-        """Return what a file's surroundings say where its front matter is silent."""
-        return place_of(path, self.own_path, written_ns)
 
     def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
         """Leave a row alone, with the reason."""
@@ -123,10 +119,9 @@ class Applier:
         try:
             if outcome.file is Step.CREATE:
                 assert outcome.message is not None
-                task.path = self._free_path(
-                    _mailbox_afterwards(outcome), file_name(task.id), task.id
-                )
-                task.data = render(outcome.message, self.place(task.path))
+                assert outcome.mailbox is not None
+                task.path = self._free_path(outcome.mailbox, file_name(task.id), task.id)
+                task.data = render(outcome.message, place_of(task.path, self.own_path))
             elif found is not None:
                 task.path = found.path
                 task.stamp = found.version.stamp
@@ -146,17 +141,17 @@ class Applier:
     def _prepare_update(self, task: Task, found: Found) -> None:
         outcome = task.outcome
         assert outcome.message is not None
-        mailbox = _mailbox_afterwards(outcome)
-        if mailbox is not found.state.mailbox:
+        assert outcome.mailbox is not None
+        if outcome.mailbox is not found.state.mailbox:
             name = found.path.rpartition("/")[2]
-            task.path = self._free_path(mailbox, name, task.id, found.version.stamp)
+            task.path = self._free_path(outcome.mailbox, name, task.id, found.version.stamp)
         renamed = task.path.rpartition("/")[2] != found.path.rpartition("/")[2]
         loses_id = renamed and "id" not in found.state.said
         if outcome.file_fields != {"status"} or outcome.status_said is not None or loses_id:
             task.data = edit(
                 found.version.data,
                 outcome.message,
-                self.place(task.path, found.version.stamp.mtime_ns),
+                place_of(task.path, self.own_path, found.version.stamp.mtime_ns),
                 status_said=outcome.status_said,
                 says_date="created_at" in outcome.file_fields,
             )
@@ -430,10 +425,3 @@ class Applier:
             self.touched.add(task.id)
         if outcome.forget:
             self.freed.add(task.id)
-
-
-def _mailbox_afterwards(outcome: Outcome) -> Mailbox:
-    """Return the mailbox in which the file of an outcome with a message then stands."""
-    mailbox = outcome.mailbox
-    assert mailbox is not None
-    return mailbox

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.apply import Applier
 from syncd.chronicle import now_text
 from syncd.edit import repair
 from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
+from syncd.found import place_of
 from syncd.journal import COMMANDED, JournalEntry
 from syncd.markdown import legacy_problem, parse
 from syncd.message import FIELDS
+from syncd.names import in_utf8
 from syncd.reconcile import Step
-from syncd.report import Report
 from syncd.sides import Side
 from syncd.store import Store
 
@@ -38,11 +38,11 @@ def repair_files(
     halted, and runs a cycle afterwards. A file that syncd cannot read either is not touched and not
     named: it is in quarantine, with the reason.
     """
-    applier = Applier(project, store, files, Report(str(project)), dry_run=dry_run, cause="")
+    own_path = in_utf8(str(project))
     for path in sorted(files.scan().stamps):
         try:
             version = files.read(path)
-            place = applier.place(path, version.stamp.mtime_ns)
+            place = place_of(path, own_path, version.stamp.mtime_ns)
             message = parse(version.data, place).message
         except (FileNotFoundError, MessageError, StaleReplica):
             continue
