@@ -56,6 +56,14 @@ class AgentInfo(NamedTuple):
             return "running"
         return "stale" if self.held else "dead"
 
+    @property
+    def call(self) -> str:
+        """Return the command that starts it, as a shell reads it."""
+        from syncd.shell import joined  # most calls only ask whether there is an agent
+
+        recursive = ["--recursive"] if self.recursive else []
+        return joined(["syncd", "run", *self.roots, *recursive])
+
     def covers(self, project: Path) -> bool:
         """Tell whether the agent is meant to keep this project in step."""
         folders = {str(project)}

@@ -12,7 +12,7 @@ from syncd.checkup.check import Check, Verdict, good
 from syncd.heartbeat import AgentInfo
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
-from syncd.shell import joined, quoted
+from syncd.shell import quoted
 from syncd.syscalls import watched_inodes
 
 _FDINFO = Path("/proc/self/fdinfo")
@@ -71,7 +71,7 @@ def _dead(agent: AgentInfo) -> Check:
         "agent",
         Verdict.PROBLEM,
         f"the agent, pid {agent.pid}, ended without a word; it was last alive {agent.heartbeat}",
-        f"Start it again: {_call(agent)}",
+        f"Start it again: {agent.call}",
     )
 
 
@@ -82,13 +82,8 @@ def _at_work(agent: AgentInfo) -> Check:
         "agent",
         Verdict.PROBLEM,
         f"the agent, pid {agent.pid}, hangs: it runs, and last showed itself {agent.heartbeat}",
-        f"kill {agent.pid} (kill -9 where that does nothing), then {_call(agent)}",
+        f"kill {agent.pid} (kill -9 where that does nothing), then {agent.call}",
     )
-
-
-def _call(agent: AgentInfo) -> str:
-    recursive = ["--recursive"] if agent.recursive else []
-    return joined(["syncd", "run", *agent.roots, *recursive])
 
 
 def _other_version(agent: AgentInfo) -> Check:
@@ -97,8 +92,7 @@ def _other_version(agent: AgentInfo) -> Check:
         "agent-version",
         Verdict.WARNING,
         f"the agent, pid {agent.pid}, is of {version}; this is {__version__}",
-        f"Restart it: kill {agent.pid} && {_call(agent)} (a service: "
-        "systemctl --user restart syncd)",
+        f"Restart it: kill {agent.pid} && {agent.call} (a service: systemctl --user restart syncd)",
     )
 
 

@@ -287,12 +287,11 @@ def _calls(one: Status) -> Iterator[Line]:
     """Yield what needs a person beside conflicts, quarantine and the halt, each with a way out."""
     if not (one.is_new or one.is_waiting or one.has_lost_its_agent):
         return
-    from syncd.shell import joined, quoted  # nearly every status ends above
+    from syncd.shell import quoted  # nearly every status ends above
 
     agent = one.agent
     project = quoted(str(one.project))
     if agent is not None and not agent.alive:
-        call = ["syncd", "run", *agent.roots, *(["--recursive"] if agent.recursive else [])]
         what = "hangs" if agent.held else "died"
         kill = f"kill -9 {agent.pid}; " if agent.held else ""
         yield (
@@ -300,7 +299,7 @@ def _calls(one: Status) -> Iterator[Line]:
             f"{local_time(agent.heartbeat)}",
             Tone.BAD,
         )
-        yield f"  → Start it again: {kill}{joined(call)}", Tone.HINT
+        yield f"  → Start it again: {kill}{agent.call}", Tone.HINT
     if one.is_new:
         yield (
             f"  → See what a first sync would do: syncd sync {project} --dry-run; "
