@@ -35,13 +35,15 @@ class Schedule:
     ``vanished`` a second time (since when they are gone), ``fresh`` at the next full compare in any
     case. ``late`` has strays that somebody has open, and how long they are left to that. ``full``
     tells that all is to be compared now, ``full_due`` when that is next (0: not at all), and
-    ``periodic`` that no wake asked for the compare at hand: what that finds, the watch is deaf to.
+    ``periodic`` that no wake asked for the compare at hand: what that finds, the watch is deaf to,
+    which ``is_deaf`` then tells.
 
     ``bell`` tells that somebody may have committed; from then on, until ``listen_until``, it is
     looked for news again when that is ``due``, at longer and longer intervals (``listened`` times
-    so far). A cycle that is ``only_listening`` has no other reason. Rows that a cycle left are come
-    back to at ``again_at``. After an error there is rest until ``rest_until``, longer after each of
-    ``retries``. Where there are no file events the project is ``polled``.
+    so far, and ``is_listening`` up to the last). A cycle that is ``only_listening`` has no other
+    reason. Rows that a cycle left are come back to at ``again_at``, by one that ``is_again``. After
+    an error there is rest until ``rest_until``, longer after each of ``retries``. Where there are
+    no file events the project is ``polled``.
 
     ``lock`` guards all of it: wakes come from other threads than cycles.
     """
