@@ -195,6 +195,7 @@ class Agent:
             now - job.started > _FIRST_S for job in running
         ):
             self._is_ready = True
+            self._next_beat = 0.0  # `status` is to know of the first compares at once
             self._on_ready(len(self._jobs))
             _notify(f"READY=1\nSTATUS=watching {len(self._jobs)} projects")
         return self._next_first if self._new and at_work < WORKERS else math.inf
