@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple
 from syncd import __version__
 from syncd.config import runtime_folder, state_folder
 from syncd.errors import ReplicaError, UsageError, reason_of
+from syncd.find import SKIPPED
 
 BEAT_S = 10.0
 STALE_S = 60.0
@@ -65,11 +66,14 @@ class AgentInfo(NamedTuple):
         return joined(["syncd", "run", *self.roots, *recursive])
 
     def covers(self, project: Path) -> bool:
-        """Tell whether the agent is meant to keep this project in step."""
-        folders = {str(project)}
-        if self.recursive:
-            folders |= {str(folder) for folder in project.parents}
-        return not folders.isdisjoint(self.roots)
+        """Tell whether the agent is meant to keep this project in step.
+
+        Below its roots that is what a search finds, or what a session made it look at.
+        """
+        if str(project) in self.roots or str(project) in self.last_full_compare:
+            return True
+        around = [root for root in self.roots if self.recursive and Path(root) in project.parents]
+        return any(SKIPPED.isdisjoint(project.relative_to(root).parts) for root in around)
 
 
 def agents() -> list[AgentInfo]:

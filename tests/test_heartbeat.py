@@ -12,7 +12,7 @@ import pytest
 
 from syncd.config import runtime_folder
 from syncd.errors import UsageError
-from syncd.heartbeat import agents, alive
+from syncd.heartbeat import agent_for, agents, alive
 from tests.projects import Project
 from tests.running import RunningAgent, syncd
 
@@ -138,3 +138,19 @@ def test_only_an_absolute_folder_of_ones_own_counts_as_the_one_in_memory(tmp_pat
     for base in ("run", str(tmp_path / "none"), "/proc/1" if os.geteuid() else "relative"):
         assert runtime_folder({"XDG_RUNTIME_DIR": base}) is None
     assert tmp_path / "syncd" == runtime_folder({"XDG_RUNTIME_DIR": str(tmp_path)})
+
+
+@pytest.mark.parametrize("skipped", ["node_modules", ".venv", ".git", ".claude-mpm"])
+def test_g18_no_agent_is_said_to_keep_a_project_that_its_search_passes_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skipped: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
+    root = tmp_path / "root"
+    inside, named = root / skipped / "p", root / skipped / "named"
+    with alive([root, named], recursive=True) as heartbeat:
+        assert agent_for(root / "p") is not None
+        assert agent_for(named / "p") is not None
+        assert None is agent_for(inside)
+        heartbeat.beat({str(inside): "2026-02-20T00:00:00+00:00"}, {})
+        assert agent_for(inside) is not None, "a session made it look there"
