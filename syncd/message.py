@@ -67,12 +67,12 @@ class Mailbox(StrEnum):
 FOLDERS = {
     "inbox": Mailbox.INBOX,
     "inbox/.archive": Mailbox.ARCHIVE,
-    "outbox": Mailbox.OUTBOX,
     "archive": Mailbox.ARCHIVE,
+    "outbox": Mailbox.OUTBOX,
 }
 """Every folder that is read, and the mailbox that it belongs to, in the order of reading.
 
-Inbox before outbox: of the two copies of a message to oneself the first read is the message.
+The outbox last: of the two copies of a message to oneself the first read is the message.
 """
 
 _ORDER = {folder: number for number, folder in enumerate(FOLDERS)}

@@ -276,6 +276,12 @@ def _differing(message: Message, other: Message) -> frozenset[str]:
 
 
 def _status_to_say(file: FileState, message: Message) -> str | None:
-    """Return the word to write into the front matter, None where a move alone says enough."""
-    said = status_in(mailbox_of(message.status), file.status_said)
+    """Return the word to write into the front matter, None where a move alone says enough.
+
+    In the inbox the old client sees that very word, whatever the file was before.
+    """
+    mailbox = mailbox_of(message.status)
+    said = status_in(mailbox, file.status_said)
+    if mailbox is Mailbox.INBOX and file.status_said is not None:
+        said = file.status_said
     return message.status if said != message.status else None

@@ -1513,3 +1513,30 @@ def test_a_row_whose_metadata_is_no_mapping_becomes_a_file_as_any_other(
     assert project.file(f"outbox/{plain}.md").exists()
     assert_in_step(project)
     assert_quiet(project)
+
+
+def test_a_message_to_oneself_in_either_archive_is_archived(project: Project) -> None:
+    for number, folder in enumerate(("archive", "inbox/.archive"), 1):
+        key = project.receive(number)
+        text = project.text(f"inbox/{key}.md").replace(str(project.other), str(project.path))
+        project.file(f"inbox/{key}.md").unlink()
+        for place in (folder, "outbox"):
+            project.write(f"{place}/{key}.md", text)
+    assert 2 == project.cycle(dry_run=True).counts.rows_inserted
+    report = project.sync(one_way=True)
+    assert (2, set()) == (report.counts.rows_inserted, report.unsettled)
+    assert {"archived"} == {row["status"] for row in project.rows().values()}
+    assert 0 == project.sync().counts.changes()
+    assert_quiet(project)
+
+
+def test_what_sql_takes_out_of_the_archive_is_so_for_the_old_client_too(project: Project) -> None:
+    insert(project, a_row(project, "born-archived") | {"status": "archived"})
+    project.sync()
+    for status in ("read", "unread"):
+        project.new.update("born-archived", status=status)
+        project.sync()
+        assert [status] == [message.status for message in project.old.list()]
+        assert status == project.row("born-archived")["status"]
+    assert_in_step(project)
+    assert_quiet(project)
