@@ -7,11 +7,12 @@ the guard agreed to the whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from syncd.config import Config
 from syncd.copies import Twins
+from syncd.errors import MessageError
 from syncd.files import FileReplica
 from syncd.found import Found
 from syncd.guard import Halt, guard, still_gone
@@ -19,6 +20,7 @@ from syncd.look import Look, look_again, losses
 from syncd.names import is_row_key, row_key
 from syncd.orders import Orders
 from syncd.reader import Reader
+from syncd.record import Row
 from syncd.report import Report
 from syncd.sides import Quarantined
 from syncd.snapshot import Stamp
@@ -29,13 +31,13 @@ class Absent(NamedTuple):
     """What a look misses.
 
     ``gone`` has the former paths of messages that stand in no file any more, ``moved`` the paths at
-    which others stand now, ``unknown`` are ids whose file may be one that cannot be read.
+    which others stand now, ``unknown`` those of files that cannot be read and may be theirs.
     ``lost`` are all that are gone on a side. With a ``halt`` nothing may be applied.
     """
 
     gone: dict[str, str]
     moved: dict[str, str]
-    unknown: set[str]
+    unknown: dict[str, str]
     lost: set[str]
     halt: Halt | None
 
@@ -82,20 +84,40 @@ class Absence:
         if self._halted:
             look.cleaned_up.clear()
         gone = self._confirmed(look) | self._displaced(look)
-        elsewhere = self._elsewhere(look, gone, twins) if gone else {}
-        gone = {key: path for key, path in gone.items() if key not in elsewhere}
+        moved, unknown = self._elsewhere(look, gone, twins) if gone else ({}, {})
+        gone = {key: path for key, path in gone.items() if not (key in moved or key in unknown)}
         halt = self._guard(look, gone, twins)
         if halt is not None and look.cleaned_up:
             # What looks like a clean-up may be a part of the loss.
             look.cleaned_up.clear()
             halt = self._guard(look, gone, twins)
+        if halt is None:
+            for key in self._set_aside(look, gone):
+                gone.pop(key, None)
+                look.gone_rows.discard(key)
+                look.ids.discard(key)
         return Absent(
             gone={} if self._orders.one_way else gone,
-            moved={key: path for key, path in elsewhere.items() if path is not None},
-            unknown={key for key, path in elsewhere.items() if path is None},
+            moved=moved,
+            unknown=unknown,
             lost=gone.keys() | look.gone_rows,
             halt=halt,
         )
+
+    def _set_aside(self, look: Look, gone_files: Iterable[str]) -> set[str]:
+        """Return what is gone on one side and quarantined on the other, as that stands now.
+
+        Nothing comes of such a message before a person has mended it.
+        """
+        chronicle, records = self._store.chronicle, self._store.records
+        rows = chronicle.quarantined(map(row_key, gone_files))
+        found = self._store.rows.of(entry.id for entry in rows.values() if entry.id is not None)
+        set_aside = {key for key, row in found.items() if _is_unreadable(row)}
+        paths = {record.path: record.id for record in records.of(look.gone_rows).values()}
+        for path, entry in chronicle.quarantined(paths).items():
+            if entry.stamp is not None and path not in look.paths:
+                set_aside.add(paths[path])
+        return set_aside
 
     def _confirmed(self, look: Look) -> dict[str, str]:
         """Return the messages, with their path, whose file is still gone at a second look.
@@ -136,20 +158,28 @@ class Absence:
             lost = {key: path for key, path in lost.items() if key not in first}
         return lost
 
-    def _elsewhere(self, look: Look, gone: dict[str, str], twins: Twins) -> dict[str, str | None]:
-        """Return where messages stand whose file is gone from its path.
+    def _elsewhere(
+        self, look: Look, gone: dict[str, str], twins: Twins
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return where messages stand whose file is gone from its path, and where they may.
 
-        None for one that may stand in a file that cannot be read: of the same inode, or of the
-        same name in another folder. Unknown is never gone.
+        The latter are files that cannot be read: of an inode that a message's file had, of the same
+        name in another folder, or known for a message's since an earlier look. Unknown is never
+        gone.
         """
-        found: dict[str, str | None] = {}
+        moved: dict[str, str] = {}
+        unknown: dict[str, str] = {}
         quarantine = self._store.chronicle.quarantine()
         former, released = set(gone.values()), set(look.released)
-        unreadable: list[tuple[str, Stamp | None]] = [
-            (path, entry.stamp)
-            for path, entry in quarantine.items()
-            if path not in former and path not in released
-        ]
+        inodes: dict[int, str] = {}
+        unreadable: list[tuple[str, Stamp | None]] = []
+        known: dict[str, str] = {}
+        for path, entry in quarantine.items():
+            if entry.id in gone and entry.stamp is not None and not is_row_key(path):
+                inodes[entry.stamp.inode] = entry.id
+                known[path] = entry.id
+            if path not in former and path not in released:
+                unreadable.append((path, entry.stamp))
         for path in look.paths:
             read = self._reader.read(path, keep=True)
             if isinstance(read, Quarantined):
@@ -158,19 +188,17 @@ class Absence:
             elif read is not None and read.state.message.id in gone:
                 key = read.state.message.id
                 if path not in twins or twins[path][0] != key:
-                    found.setdefault(key, path)
-        records = self._store.records.of(gone)
-        for key, path in gone.items():
-            inodes = {records[key].stamp.inode} if key in records else set()
-            entry = quarantine.get(path)
-            if entry is not None and entry.stamp is not None:
-                inodes.add(entry.stamp.inode)
-            name = path.rpartition("/")[2]
-            for other, stamp in unreadable:
-                same_file = stamp is not None and stamp.inode in inodes
-                if other != path and (same_file or other.rpartition("/")[2] == name):
-                    found.setdefault(key, None)
-        return found
+                    moved.setdefault(key, path)
+        for record in self._store.records.of(gone).values():
+            inodes.setdefault(record.stamp.inode, record.id)
+        names = {path.rpartition("/")[2]: key for key, path in gone.items()}
+        for other, stamp in unreadable:
+            found = known.get(other) or names.get(other.rpartition("/")[2])
+            if stamp is not None and found is None:
+                found = inodes.get(stamp.inode)
+            if found is not None and found not in moved and other != gone[found]:
+                unknown.setdefault(found, other)
+        return moved, unknown
 
     def _guard(self, look: Look, gone_files: dict[str, str], twins: Twins) -> Halt | None:
         orders = self._orders
@@ -194,9 +222,12 @@ class Absence:
             for key, path in look.vanished.items()
             if key not in gone_files and trouble_of(path.rpartition("/")[0])
         }
-        elsewhere = self._elsewhere(look, in_trouble, twins) if in_trouble else {}
-        in_trouble = {key: path for key, path in in_trouble.items() if not elsewhere.get(key)}
-        found = losses(self._store, look, gone_files | in_trouble, trouble_of)
+        moved, _ = self._elsewhere(look, in_trouble, twins) if in_trouble else ({}, {})
+        in_trouble = {key: path for key, path in in_trouble.items() if key not in moved}
+        counted = gone_files | in_trouble
+        if counted.keys() | look.gone_rows <= self._not_to_be_deleted(look, counted):
+            return None  # no decision would end a halt for these
+        found = losses(self._store, look, counted, trouble_of)
         if is_decided:
             # Nobody can decide what becomes of messages of which nothing can be told.
             halt = guard(one for one in found if one.trouble)
@@ -204,6 +235,26 @@ class Absence:
             return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
         return guard(found) or (still_gone(found) if self._halted else None)
 
+    def _not_to_be_deleted(self, look: Look, gone_files: Iterable[str]) -> set[str]:
+        """Return what is gone and yet not deleted: set aside, or an edit that no file can carry."""
+        odd = self._store.chronicle.quarantined(map(row_key, gone_files))
+        ids = [entry.id for entry in odd.values() if entry.id is not None]
+        rows, records = self._store.rows.of(ids), self._store.records.of(ids)
+        edited = {
+            key
+            for key, row in rows.items()
+            if key in records and row.digest != records[key].row_digest
+        }
+        return edited | self._set_aside(look, gone_files)
+
     def _accepts(self, lost: Set[str]) -> bool:
         """Tell whether a person has accepted that these are deleted: the halt told of them all."""
         return self._orders.accept_deletes and lost <= self._store.lost()
+
+
+def _is_unreadable(row: Row) -> bool:
+    try:
+        row.message()
+    except MessageError:
+        return True
+    return False

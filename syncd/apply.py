@@ -425,3 +425,4 @@ class Applier:
             self.touched.add(task.id)
         if outcome.forget:
             self.freed.add(task.id)
+            self.released.add(row_key(task.id))

@@ -33,7 +33,7 @@ class Copies:
         self._files = applier.files
         self._reader = reader
         self._one_way = one_way
-        self._second_names: dict[str, str] = {}
+        self._second_names: dict[str, tuple[str, str]] = {}
         self.twins: Twins = {}
         self.claimed: dict[str, str] = {}
 
@@ -49,7 +49,7 @@ class Copies:
         if other is None:
             return True
         if self._files.look(other) == found.version.stamp:
-            return self._is_renamed(found.path, other)
+            return self._is_renamed(found, other)
         message = found.state.message
         if message.from_project == message.to_project:
             in_outbox = found.state.mailbox is Mailbox.OUTBOX
@@ -82,11 +82,11 @@ class Copies:
     def _note_twin(self, found: Found) -> None:
         self._applier.twins[found.path] = (found.state.message.id, found.version.stamp)
 
-    def _is_renamed(self, path: str, other: str) -> bool:
+    def _is_renamed(self, found: Found, other: str) -> bool:
         """Tell whether a file was renamed to what is the same name where case does not count."""
-        listed = self._files.listed([other, path])
-        if other in listed and path in listed:
-            self._second_names[path] = other
+        listed = self._files.listed([other, found.path])
+        if other in listed and found.path in listed:
+            self._second_names[found.path] = other, found.state.message.id
         return other not in listed
 
     def _other_file(self, found: Found, record: Record | None) -> str | None:
@@ -108,9 +108,9 @@ class Copies:
 
     def set_second_names_aside(self) -> None:
         """Report each second name of a file, unless that was a move that had been cut off."""
-        for path, other in self._second_names.items():
+        for path, (other, key) in self._second_names.items():
             if self._files.look(path) == self._files.look(other) is not None:
                 problem = Quarantined(
                     f"it is {other} under another name", hint="Delete one of the two names."
                 )
-                self._applier.quarantine_file(path, None, problem, None)
+                self._applier.quarantine_file(path, key, problem, None)

@@ -55,15 +55,15 @@ _BATCH_BYTES = 1024 * 1024  # of texts, each of which may be written three times
 class _Notes:
     """What one cycle knows while it runs.
 
-    ``fileless`` are ids whose file is known to be gone, ``unknown`` ids whose file may be one that
-    cannot be read, ``done`` ids that were dealt with. ``was_empty`` says that the database knew of
-    no message when files began to be read ahead.
+    ``fileless`` are ids whose file is known to be gone, ``unknown`` has by id the path of a file
+    that cannot be read and may be its own, ``done`` are ids that were dealt with. ``was_empty``
+    says that the database knew of no message when files began to be read ahead.
     """
 
     look: Look
     was_empty: bool = False
     fileless: set[str] = field(default_factory=set)
-    unknown: set[str] = field(default_factory=set)
+    unknown: dict[str, str] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
 
 
@@ -158,7 +158,8 @@ class _Cycle:
         self.report.halt = absent.halt
         if absent.halt is None:
             self.copies.claimed |= absent.moved
-            notes.unknown |= absent.unknown
+            notes.unknown = absent.unknown
+            look.paths = in_order({*look.paths, *absent.unknown.values()})  # to be known for theirs
             notes.fileless |= absent.gone.keys()
             look.released += absent.gone.values()
             note_decision(self.store, orders, absent.lost)
@@ -187,7 +188,7 @@ class _Cycle:
                 if ahead is not None:
                     paths = self._take_ahead(notes, ahead, paths)
                 self._take_paths(notes, paths)
-        rest = sorted((look.ids | notes.fileless) - notes.done - notes.unknown)
+        rest = sorted((look.ids | notes.fileless) - notes.done - notes.unknown.keys())
         told = [] if self.orders.dry_run or self.orders.one_way else rest
         with rendering_ahead(self.project, self.store, told) as ahead, self.bulk.recording():
             for start in range(0, len(rest), _BATCH):
@@ -280,6 +281,8 @@ class _Cycle:
             paths = in_order(path for path in waiting if not is_row_key(path))
             for path in paths:
                 set_aside.pop(path, None)
+            for key in freed:
+                self.copies.claimed.pop(key, None)
             self._take_paths(notes, paths)
 
     def _take_founds(self, notes: _Notes, founds: Sequence[Found]) -> None:
@@ -329,12 +332,21 @@ class _Cycle:
         if path.rpartition("/")[2].startswith(".") and record is None:
             return  # an editor's or file manager's own file, not a message
         stamp = self.files.look(path) if problem.in_bytes else None
-        key = record.id if record else path.rpartition("/")[2].removesuffix(".md")
+        key = record.id if record else self._id_of_unreadable(notes, path)
         self.applier.quarantine_file(
             path, key, problem, stamp if isinstance(stamp, Stamp) else None
         )
         if record is not None:  # else the message of that id may stand elsewhere
             notes.done.add(key)
+
+    def _id_of_unreadable(self, notes: _Notes, path: str) -> str:
+        """Return the id of the message whose file this may be: as it was known, else its name's."""
+        for key, other in notes.unknown.items():
+            if other == path:
+                return key
+        known = self.store.chronicle.quarantined([path]).get(path)
+        was = known.id if known is not None else None
+        return was or path.rpartition("/")[2].removesuffix(".md")
 
     def _take_ids(self, notes: _Notes, ids: Sequence[str]) -> list[Departure]:
         """Compare these messages, whose rows or whose files' absence gave the reason to look.

@@ -332,6 +332,35 @@ def test_g6_a_halt_stays_while_rows_come_back_one_by_one(crowd: Project) -> None
     assert_quiet(crowd)
 
 
+@pytest.mark.parametrize("decision", ["accept_deletes", "restore"])
+@pytest.mark.parametrize(
+    "value", ["metadata = '{'", "body = 3000 || replace(hex(zeroblob(1500)), '0', 'w')"]
+)
+def test_g15_what_no_decision_can_concern_halts_nothing_after_one(
+    tmp_path: Path, decision: str, value: str
+) -> None:
+    project = Project(tmp_path / "p", max_bytes=2000)
+    keys = [project.receive(number) for number in (1, 2, 3)]
+    project.old.send(project.other, "Out", "Going out.")
+    project.sync()
+    project.sql(f"UPDATE messages SET {value} WHERE id IN (?, ?)", *keys[:2])
+    project.sync()
+    for path in inbox_files(project):
+        path.unlink()
+    assert_halted(project, "all 3 files of inbox")
+    project.sync(**{decision: True})
+    assert (decision == "restore") == (keys[2] in project.rows())
+    project.sql("UPDATE messages SET body = 'By SQL' WHERE status = 'sent'")
+    report = project.sync()
+    assert (1, 2) == (report.counts.files_updated, len(report.quarantined))
+    project.sql(
+        "UPDATE messages SET metadata = NULL, body = 'Mended' WHERE id IN (?, ?)", *keys[:2]
+    )
+    assert 2 == project.sync().counts.files_created
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 @pytest.mark.parametrize("is_agent", [True, False])
 @pytest.mark.parametrize("source", ["archive", "outbox"])
 def test_a_folder_that_goes_when_all_in_it_stands_in_another_mailbox_is_no_halt(

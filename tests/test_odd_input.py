@@ -944,3 +944,65 @@ def test_g15_a_database_that_is_none_is_said_and_no_file_changes(
     assert State.ERROR is report.state
     assert report.hint
     assert before == project.files()
+
+
+BROKEN = b"---\nid: [\n---\nWords of a person."
+
+
+def save_by_rename(project: Project, path: str, data: bytes) -> None:
+    """Save a file as many editors do: it has another inode afterwards."""
+    project.write("draft", data).rename(project.file(path))
+
+
+@pytest.mark.parametrize("is_agent", [False, True])
+@pytest.mark.parametrize("other", ["inbox/other.md", f"outbox/{ONE}.md"])
+def test_g1_a_file_that_is_broken_and_then_renamed_deletes_no_row(
+    synced: Project, other: str, is_agent: bool
+) -> None:
+    def look() -> None:
+        report = synced.heed(AT_ONE, other) if is_agent else synced.sync()
+        assert 0 == report.counts.rows_deleted
+
+    row = synced.row(ONE)
+    save_by_rename(synced, AT_ONE, BROKEN)
+    look()
+    synced.move(AT_ONE, other)
+    for _ in range(2):
+        look()
+        assert ([other], 0) == quarantined_in_full(synced)
+    save_by_rename(synced, other, BROKEN.replace(b"[", b"{"))
+    for _ in range(2):
+        look()
+        assert ([other], 0) == quarantined_in_full(synced)
+    synced.move(other, "inbox/third.md")
+    assert (["inbox/third.md"], 0) == quarantined_in_full(synced)
+    assert (["inbox/third.md"], 0) == quarantined_in_full(synced)
+    assert row == synced.row(ONE)
+
+
+def quarantined_in_full(project: Project) -> tuple[list[str], int]:
+    report = project.sync()
+    return [entry.path for entry in report.quarantined], report.counts.changes()
+
+
+@pytest.mark.parametrize("value", ["body = x'00'", "created_at = 'garbage'", "metadata = '{'"])
+def test_a_row_that_is_set_aside_and_deleted_is_so_no_more(synced: Project, value: str) -> None:
+    synced.sql(f"UPDATE messages SET {value} WHERE id = ?", ONE)
+    assert 1 == len(synced.sync().quarantined)
+    synced.sql("DELETE FROM messages WHERE id = ?", ONE)
+    report = synced.sync()
+    assert (1, []) == (report.counts.files_deleted, report.quarantined)
+    assert_quiet(synced)
+
+
+def test_a_second_name_is_the_message_when_the_first_is_deleted_with_its_row(
+    synced: Project,
+) -> None:
+    os.link(synced.file(AT_ONE), synced.file("inbox/.archive/second.md"))
+    assert "under another name" in synced.sync().quarantined[0].problem.reason
+    synced.sql("DELETE FROM messages WHERE id = ?", ONE)
+    report = synced.heed()
+    assert (1, []) == (report.counts.rows_inserted, report.quarantined)
+    assert "archived" == synced.row(ONE)["status"]
+    assert_in_step(synced)
+    assert_quiet(synced)

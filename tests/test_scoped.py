@@ -499,6 +499,7 @@ def test_g12_a_file_whose_id_was_taken_is_imported_when_sql_frees_the_id(
     synced.write(second, text)
     assert [second] == [entry.path for entry in synced.sync().quarantined]
     synced.sql(f"{change} WHERE id = ?", ONE)
+    os.utime(synced.file(AT_ONE))
     foretold = synced.cycle(dry_run=True)
     report = synced.heed() if is_scoped else synced.sync()
     assert [] == foretold.quarantined == report.quarantined
