@@ -17,6 +17,7 @@ from syncd.snapshot import Version
 T = TypeVar("T")
 
 _FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())
+_FIRST_NS = -(2**61)  # no file system has times before 1901
 _LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
 
 
@@ -53,6 +54,8 @@ class Found(NamedTuple):
 
 def place_of(path: str, project: str, written_ns: int = 0) -> Place:
     """Return what a file's surroundings say where its front matter is silent."""
+    if written_ns < _FIRST_NS:
+        written_ns += 2**64  # a stamp has 64 bits, which end in the year 2262
     return Place(path, mailbox_at(path), project, _moment(written_ns // 1_000_000_000))
 
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -1006,3 +1007,17 @@ def test_a_second_name_is_the_message_when_the_first_is_deleted_with_its_row(
     assert "archived" == synced.row(ONE)["status"]
     assert_in_step(synced)
     assert_quiet(synced)
+
+
+@pytest.mark.parametrize("year", [1902, 1969, 2038, 2262, 2263, 2400])
+def test_a_file_without_a_date_has_that_of_its_time_however_far_it_is(
+    project: Project, year: int
+) -> None:
+    path = project.write("inbox/undated.md", "---\nfrom_agent: pm\n---\n\n# Subject\n\nBody")
+    moment = datetime(year, 6, 1, tzinfo=UTC)
+    os.utime(path, (0, moment.timestamp()))
+    if path.stat().st_mtime != moment.timestamp():
+        pytest.skip("this file system has no such times")
+    project.sync()
+    assert moment.isoformat() == project.row("undated")["created_at"]
+    assert_quiet(project)
