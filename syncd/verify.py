@@ -324,8 +324,11 @@ class _Told:
         if record is not None and path is None and record.path in self._files.scan.odd:
             problem = self._files.scan.odd[record.path]
             return f"At {record.path}, where its file stood, {problem.reason}. {problem.hint}"
-        if record is not None and path is None and record.path in self._files.unreadable:
-            return f"Its file may be {record.path}, which cannot be read: mend that one."
+        if record is not None and path is None:
+            known = [place for place, entry in self._quarantine.items() if entry.id == key]
+            for place in (record.path, *known):
+                if place in self._files.unreadable:
+                    return f"Its file may be {place}, which cannot be read: mend that one."
         if record is not None and row is not None and path == record.path:
             stamp = self._files.scan.stamps.get(path)
             if (record.row_digest, record.stamp) == (row.digest, stamp):

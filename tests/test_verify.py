@@ -254,6 +254,19 @@ def test_of_two_files_in_different_mailboxes_the_second_is_the_one_that_a_cycle_
     assert before == [entry.path for entry in project.sync().quarantined] == ["outbox/other.md"]
 
 
+@pytest.mark.parametrize("path", [PATH, "outbox/elsewhere.md"])
+def test_a_row_whose_file_cannot_be_read_is_told_with_that_file(
+    project: Project, path: str
+) -> None:
+    project.write(PATH, "---\nid: [\n---\n")
+    project.sync()
+    if path != PATH:
+        project.move(PATH, path)
+        project.sync()
+    (one,) = found(project).differences
+    assert f"Its file may be {path}, which cannot be read: mend that one." in one.hint
+
+
 def test_one_file_under_two_names_is_told_so(project: Project) -> None:
     os.link(project.file(PATH), project.file("inbox/z.md"))
     (entry,) = found(project).quarantined
