@@ -159,7 +159,8 @@ class _Cycle:
         if absent.halt is None:
             self.copies.claimed |= absent.moved
             notes.unknown = absent.unknown
-            look.paths = in_order({*look.paths, *absent.unknown.values()})  # to be known for theirs
+            if absent.unknown:  # these files are to be known for theirs
+                look.paths = in_order({*look.paths, *absent.unknown.values()})
             notes.fileless |= absent.gone.keys()
             look.released += absent.gone.values()
             note_decision(self.store, orders, absent.lost)
