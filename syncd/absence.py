@@ -7,6 +7,7 @@ the guard agreed to the whole.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Set
 from typing import NamedTuple
 
@@ -171,13 +172,17 @@ class Absence:
         unknown: dict[str, str] = {}
         quarantine = self._store.chronicle.quarantine()
         former, released = set(gone.values()), set(look.released)
-        inodes: dict[int, str] = {}
+        # One file may be any of several messages': all that a path, a name and an inode speak for.
+        owners: defaultdict[str | int, set[str]] = defaultdict(set)
+        for record in self._store.records.of(gone).values():
+            owners[record.stamp.inode].add(record.id)
+        for key, path in gone.items():
+            owners[path.rpartition("/")[2]].add(key)
         unreadable: list[tuple[str, Stamp | None]] = []
-        known: dict[str, str] = {}
         for path, entry in quarantine.items():
             if entry.id in gone and entry.stamp is not None and not is_row_key(path):
-                inodes[entry.stamp.inode] = entry.id
-                known[path] = entry.id
+                owners[entry.stamp.inode].add(entry.id)
+                owners[path].add(entry.id)
             if path not in former and path not in released:
                 unreadable.append((path, entry.stamp))
         for path in look.paths:
@@ -189,15 +194,11 @@ class Absence:
                 key = read.state.message.id
                 if path not in twins or twins[path][0] != key:
                     moved.setdefault(key, path)
-        for record in self._store.records.of(gone).values():
-            inodes.setdefault(record.stamp.inode, record.id)
-        names = {path.rpartition("/")[2]: key for key, path in gone.items()}
         for other, stamp in unreadable:
-            found = known.get(other) or names.get(other.rpartition("/")[2])
-            if stamp is not None and found is None:
-                found = inodes.get(stamp.inode)
-            if found is not None and found not in moved and other != gone[found]:
-                unknown.setdefault(found, other)
+            signs = (other, other.rpartition("/")[2], stamp.inode if stamp is not None else "")
+            for key in set().union(*(owners.get(sign, ()) for sign in signs)):
+                if key not in moved and other != gone[key]:
+                    unknown.setdefault(key, other)
         return moved, unknown
 
     def _guard(self, look: Look, gone_files: dict[str, str], twins: Twins) -> Halt | None:
@@ -225,15 +226,17 @@ class Absence:
         moved, _ = self._elsewhere(look, in_trouble, twins) if in_trouble else ({}, {})
         in_trouble = {key: path for key, path in in_trouble.items() if key not in moved}
         counted = gone_files | in_trouble
-        if counted.keys() | look.gone_rows <= self._not_to_be_deleted(look, counted):
-            return None  # no decision would end a halt for these
         found = losses(self._store, look, counted, trouble_of)
         if is_decided:
             # Nobody can decide what becomes of messages of which nothing can be told.
             halt = guard(one for one in found if one.trouble)
             end = "; nothing can be decided before that is mended"
-            return halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
-        return guard(found) or (still_gone(found) if self._halted else None)
+            halt = halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
+        else:
+            halt = guard(found) or (still_gone(found) if self._halted else None)
+        if halt and counted.keys() | look.gone_rows <= self._not_to_be_deleted(look, counted):
+            return None  # no decision would end a halt for these
+        return halt
 
     def _not_to_be_deleted(self, look: Look, gone_files: Iterable[str]) -> set[str]:
         """Return what is gone and yet not deleted: set aside, or an edit that no file can carry."""

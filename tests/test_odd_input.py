@@ -981,6 +981,20 @@ def test_g1_a_file_that_is_broken_and_then_renamed_deletes_no_row(
     assert row == synced.row(ONE)
 
 
+def test_g1_a_broken_file_may_be_any_of_two_that_had_its_name(synced: Project) -> None:
+    for number, folder in enumerate(("inbox", "inbox/.archive"), 7):
+        key = synced.receive(number)
+        synced.move(f"inbox/{key}.md", f"{folder}/same.md")
+    synced.sync()
+    rows = synced.rows()
+    for folder in ("inbox", "inbox/.archive"):
+        synced.file(f"{folder}/same.md").unlink()
+    synced.write("outbox/same.md", BROKEN)
+    for _ in range(2):
+        assert (["outbox/same.md"], 0) == quarantined_in_full(synced)
+    assert rows == synced.rows()
+
+
 def quarantined_in_full(project: Project) -> tuple[list[str], int]:
     report = project.sync()
     return [entry.path for entry in report.quarantined], report.counts.changes()
