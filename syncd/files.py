@@ -73,21 +73,27 @@ class FileReplica(Folders):
 
     def create(self, path: str, data: bytes) -> Stamp:
         """Write a new file; raises `StaleReplica` when the name is taken, and leaves it then."""
-        folder, name = split_path(path)
+        folder, _name = split_path(path)
         with self._changing("write", path):
             fd = self._folder(folder, make=True)
             temp, stamp = self._ready(path, fd, data, replaces=False)
-            try:
-                rename_new(fd, temp, fd, name)
-            except OSError as error:
-                os.unlink(temp, dir_fd=fd)
-                if isinstance(error, FileExistsError):
-                    raise StaleReplica(f"{self._base / path} exists already") from error
-                raise
-            self._dirty.add(folder)
-            if stamp.is_fresh():
-                self.fresh.add(path)
+            self._put(temp, stamp, path)
             return stamp
+
+    def _put(self, temp: str, stamp: Stamp, path: str) -> None:
+        """Give a temporary file its name; where that is taken, it goes, with `StaleReplica`."""
+        folder, name = split_path(path)
+        fd = self._folder(folder)
+        try:
+            rename_new(fd, temp, fd, name)
+        except OSError as error:
+            os.unlink(temp, dir_fd=fd)
+            if isinstance(error, FileExistsError):
+                raise StaleReplica(f"{self._base / path} exists already") from error
+            raise
+        self._dirty.add(folder)
+        if stamp.is_fresh():
+            self.fresh.add(path)
 
     def replace(self, path: str, data: bytes, *, seen: Version) -> Stamp:
         """Replace a file's bytes; a reader sees the old bytes or the new, never a mix.
@@ -158,21 +164,13 @@ class FileReplica(Folders):
         A crash between the two leaves two files of one id, of which a cycle sets the copy aside.
         """
         (folder, name), (to_folder, to_name) = split_path(path), split_path(to)
-        to_fd = self._folder(to_folder)
         try:
             version = self.read(path)
         except MessageError as error:
             raise StaleReplica(f"{self._base / path} cannot be moved: {error.sentence}") from error
         like = attributes_of(self._folder(folder), name)
-        temp, stamp = self._temporary(to_fd, version.data, like=like)
-        try:
-            rename_new(to_fd, temp, to_fd, to_name)
-        except OSError as error:
-            os.unlink(temp, dir_fd=to_fd)
-            if isinstance(error, FileExistsError):
-                raise StaleReplica(f"{self._base / to} exists already") from error
-            raise
-        self._dirty.add(to_folder)
+        temp, stamp = self._temporary(self._folder(to_folder), version.data, like=like)
+        self._put(temp, stamp, to)
         try:
             self.delete(path, seen=version)
         except StaleReplica:
