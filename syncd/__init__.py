@@ -72,6 +72,7 @@ keeps the arrows so.
     spans           PURE: edits of a YAML mapping's text by span
     markdown        PURE: bytes ⇄ message
     front_matter    PURE: the YAML of a file, read and written
+    nodes           PURE: a YAML text as nodes, within bounds, and its mistakes
     canonical       PURE: front matter as the old client writes it, without a YAML parser
     message         PURE: the message, its fields in normal form
     shell           PURE: words as a shell reads them

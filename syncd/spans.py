@@ -14,9 +14,10 @@ import yaml
 
 from syncd import front_matter, markdown
 from syncd.errors import MessageError
-from syncd.front_matter import NULL, MessageHandler, compose, plain_data
+from syncd.front_matter import MessageHandler, plain_data
 from syncd.markdown import BREAK
 from syncd.message import json_text
+from syncd.nodes import NULL, compose
 
 
 def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], end: str) -> str:
