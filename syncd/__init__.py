@@ -26,6 +26,7 @@ keeps the arrows so.
     project         taking turns on a project, running a pass over it
     seen            what a project looked like when nothing was left to do
     cycle           one cycle: look, reconcile, guard, apply, record
+    intake          what a look found, taken in: file, row and baseline of each message
     condition       what is recorded beside messages: decision, halt, folders, quarantine
     absence         what is gone, told from what moved or cannot be read
     copies          several files of one id: which of them stands for the message

@@ -15,7 +15,6 @@ from syncd.apply import Applier
 from syncd.chronicle import now_text
 from syncd.departure import Departure, departures_of
 from syncd.errors import ReplicaError, StaleReplica, SyncdError
-from syncd.files import FileReplica
 from syncd.found import Arrival
 from syncd.journal import first_entry
 from syncd.message import file_name
@@ -23,7 +22,6 @@ from syncd.names import row_key
 from syncd.queries import in_portions
 from syncd.record import Row
 from syncd.sides import Side
-from syncd.store import Store
 
 _AT_ONCE_BYTES = 2 * 1024 * 1024  # of files, whose rows go in within some 50 ms
 
@@ -31,9 +29,9 @@ _AT_ONCE_BYTES = 2 * 1024 * 1024  # of files, whose rows go in within some 50 ms
 class Bulk:
     """Takes over what is new; counts and notes it with the cycle's ``applier``."""
 
-    def __init__(self, store: Store, files: FileReplica, applier: Applier) -> None:
-        self._store = store
-        self._files = files
+    def __init__(self, applier: Applier) -> None:
+        self._store = applier.store
+        self._files = applier.files
         self._applier = applier
         self._report = applier.report
         self._unrecorded: Sequence[Departure] = []

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from syncd import ahead, cycle, second_process
+from syncd import ahead, intake, second_process
 from syncd.ahead import Ahead
 from syncd.departure import departures_of
 from syncd.divided import Divided
@@ -232,7 +232,7 @@ def test_files_of_known_messages_are_not_read_ahead_for_long(
         os.utime(project.file(f"inbox/{key}.md"), (1_700_000_000, 1_700_000_000.5))
 
     monkeypatch.setattr(Ahead, "give_up", give_up_and_note)
-    monkeypatch.setattr(cycle, "_PATHS_AT_ONCE", 10)
+    monkeypatch.setattr(intake, "_PATHS_AT_ONCE", 10)
     project = Project(tmp_path / "p")
     keys = [project.receive(number) for number in range(40)]
     for key in keys:
@@ -464,7 +464,7 @@ def test_a_row_that_changes_while_its_file_is_written_is_heard_in_the_next_cycle
 def test_what_was_written_is_recorded_where_the_next_batch_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cycle, "_BATCH", 10)
+    monkeypatch.setattr(intake, "_BATCH", 10)
     intend, calls = Versions.intend, []
 
     def refuse_once(self: Versions, records: Sequence[RecordValues]) -> None:

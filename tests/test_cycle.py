@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from syncd import bulk, condition, cycle, files
+from syncd import bulk, condition, cycle, files, intake
 from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS
 from syncd.patience import tell_of_waits
@@ -1349,7 +1349,7 @@ def test_g15_one_entry_that_cannot_be_looked_at_closes_no_mailbox(
 def test_g14_rows_are_read_in_portions_also_where_their_files_are_small(
     synced: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cycle, "_BATCH_BYTES", 1_000)
+    monkeypatch.setattr(intake, "_BATCH_BYTES", 1_000)
     asked: list[int] = []
     of = Rows.of
 
