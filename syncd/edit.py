@@ -91,7 +91,7 @@ def edit_with_yaml(
     keyed = markdown.attachments_value(head) is not None
     parts = markdown.cut(text, head.text_start, head.text_of("subject"), keyed=keyed)
     problem = MessageError("it cannot be edited safely")
-    for layout in _layouts(wanted, changed, head, parts):
+    for layout in _layouts(current.message, wanted, changed, head, parts):
         keys = _layout_keys(head, layout)
         new_rest = _refitted(parts, wanted, changed, layout, _line_end(text)).join()
         try:
@@ -192,13 +192,15 @@ def _plain_values(
     return values
 
 
-def _layouts(message: Message, changed: set[str], head: FrontMatter, parts: Parts) -> list[Layout]:
+def _layouts(
+    current: Message, message: Message, changed: set[str], head: FrontMatter, parts: Parts
+) -> list[Layout]:
     """Return the layouts to try: the file's own habits first, the canonical one last.
 
-    Before its own comes one that shows the old client what changes, and what it could not see
-    because there was no body: a key of which the legacy form has no need any more goes.
+    Before its own comes one that shows the old client what changes, and what it could not see: a
+    key goes of which the legacy form had need, and has none any more.
     """
-    best = markdown.layout_of(message)
+    needed, best = markdown.layout_of(current), markdown.layout_of(message)
     subject_key = message.subject if head.text_of("subject") is not None else None
     attachments_key = None
     if markdown.attachments_value(head) is not None:
@@ -210,10 +212,10 @@ def _layouts(message: Message, changed: set[str], head: FrontMatter, parts: Part
         attachments_key=attachments_key,
     )
     seen = own
-    if "subject" in changed and not parts.heading:
+    if needed.subject_key is not None or ("subject" in changed and not parts.heading):
         seen = seen._replace(heading=best.heading, subject_key=best.subject_key)
     keyed = {"items": best.items, "attachments_key": best.attachments_key}
-    if "attachments" in changed or ("body" in changed and not parts.body):
+    if needed.attachments_key is not None or "attachments" in changed:
         seen = seen._replace(**keyed)
     layouts = (seen, seen._replace(**keyed), own, own._replace(**keyed), best)
     return list({repr(layout): layout for layout in layouts}.values())

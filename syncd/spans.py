@@ -83,6 +83,7 @@ def _flow_key(key: str) -> str:
     return f"? {text} " if len(text) > 1000 else text  # YAML's limit for a simple key is 1024
 
 
+_COLON = re.compile(r"(?:\s|(?<=\s)#[^\r\n]*)*:")
 _ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
 
 
@@ -95,6 +96,9 @@ def _span(text: str, key_node: yaml.Node | None, node: yaml.Node) -> tuple[int, 
         if found is None:
             raise MessageError("an alias cannot be edited in place")
         return found.span(1)
+    if start == stop and key_node is not None and not _COLON.match(text, key_node.end_mark.index):
+        # A '? key' alone: what it lacks is marked where the next token begins.
+        return key_node.end_mark.index, key_node.end_mark.index
     if _is_block(node) and node.value:
         # A block collection's end mark stands at the next key; its own end is its last leaf's.
         last = node.value[-1]
@@ -207,14 +211,14 @@ def _insertion(
         line = pad + _block(key, value, column, end) + end
     else:
         line = f"{pad}{_key_text(key)}: {_value_text(key, value)}{end}"
-    before = None
+    before: tuple[yaml.Node | None, yaml.Node] = None, root
     if names == sorted(names):
-        smaller = [node for (name, _, node) in front_matter.pairs(root) if name < key]
+        smaller = [pair for name, *pair in front_matter.pairs(root) if name < key]
         if not smaller:
             at = root.start_mark.index - column
             return at, at, line
-        before = smaller[-1]
-    stop = _span(text, None, before or root)[1]
+        before = smaller[-1][0], smaller[-1][1]
+    stop = _span(text, *before)[1]
     line_end = BREAK.search(text, stop)
     if line_end is None:
         return len(text), len(text), end + line.removesuffix(end)

@@ -414,6 +414,39 @@ def test_a_key_that_hides_a_value_from_the_old_client_goes_when_that_value_chang
     assert ours == edited(both, subject="Ours")
 
 
+@pytest.mark.parametrize(
+    ("changes", "plain"),
+    [
+        ({"subject": "Two\nlines"}, {"subject": "Plain"}),
+        ({"subject": "", "body": "# No heading"}, {"body": "Plain."}),
+        ({"attachments": '["a`b"]'}, {"attachments": '["a"]'}),
+        ({"body": "Words.\n\n## Attachments\n\n- `x`"}, {"body": "Plain."}),
+    ],
+)
+def test_a_key_goes_when_no_value_needs_it_any_more(
+    changes: dict[str, str], plain: dict[str, str]
+) -> None:
+    keyed = edited(HAND_MADE, **changes)
+    assert parse(keyed, place_of(Mailbox.INBOX)).is_keyed
+    after = edited(keyed, **plain)
+    assert HAND_MADE[: HAND_MADE.rindex(b"---\n")] == after[: after.rindex(b"---\n")]
+
+
+@pytest.mark.parametrize(
+    "last", ["? reviewed", "tags: !!set\n  ? x\n  ? y  # why", "z: &z 1\nzz: *z"]
+)
+def test_a_key_is_added_on_a_line_of_its_own_whatever_the_last_one_is(last: str) -> None:
+    data = HAND_MADE.replace(b":00Z\n", f":00Z\n{last}\n".encode())
+    after = data.replace(b"\n---\n#", b"\nstatus: read\n---\n#")
+    assert after == edited(data, status="read")
+
+
+def test_a_key_is_added_in_its_place_by_the_alphabet_also_behind_an_alias() -> None:
+    keys = b"created_at: '2026-02-20'\nid: &i a\nmetadata: {x: *i, y: 1}\nnote: *i\nw: 1\n"
+    data = b"---\n" + keys + b"---\nText."
+    assert data.replace(b"\nw: 1", b"\nstatus: read\nw: 1") == edited(data, status="read")
+
+
 def test_an_edit_that_would_change_an_alias_too_is_refused() -> None:
     data = HAND_MADE.replace(b"owner: *me", b"from_project: *me")
     with pytest.raises(MessageError):
