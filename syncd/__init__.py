@@ -71,6 +71,7 @@ keeps the arrows so.
     sides           PURE: the two sides of a message, and what can be known of one
     edit            PURE: edits of a file's bytes by span
     spans           PURE: edits of a YAML mapping's text by span
+    legacy          PURE: what the old client makes of a file's bytes
     markdown        PURE: bytes ⇄ message
     front_matter    PURE: the YAML of a file, read and written
     nodes           PURE: a YAML text as nodes, within bounds, and its mistakes

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from syncd.digest import digest_of
 from syncd.found import each, place_of
-from syncd.markdown import laid_out, proven, view_beside_fields
+from syncd.legacy import view_beside_fields
+from syncd.markdown import laid_out, proven
 from syncd.message import Message, file_name, fingerprints, mailbox_of
 from syncd.record import RecordValues, Row, digest_of_prints, fields_text
 from syncd.snapshot import NO_STAMP, Stamp

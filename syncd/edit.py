@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from syncd import canonical, markdown
 from syncd.canonical import Canonical
 from syncd.errors import MessageError
+from syncd.legacy import legacy_problem
 from syncd.markdown import BREAK, Layout, ParsedFile, Parts, Place
 from syncd.message import FIELDS, REQUIRED_KEYS, Message, attachment_names, status_in
 
@@ -64,7 +65,7 @@ def _edited_canonically(
         edited = markdown.proven(canonical.replaced(text, scalars) + rest, wanted, place)
     except MessageError:
         return None
-    return edited if markdown.legacy_problem(edited) is None else None
+    return edited if legacy_problem(edited) is None else None
 
 
 def edit_with_yaml(
@@ -149,7 +150,7 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
     repaired = markdown.proven(
         f"{opening}{source}{closing}{text[head.text_start :]}", message, place
     )
-    problem = markdown.legacy_problem(repaired)
+    problem = legacy_problem(repaired)
     if problem is not None:
         raise problem
     return repaired
@@ -160,8 +161,8 @@ def _proven(before: bytes, text: str, message: Message, place: Place) -> bytes:
         after = markdown.proven(text, message, place)
     except MessageError as error:
         raise MessageError(f"it cannot be edited safely: afterwards, {error.sentence}") from error
-    if markdown.legacy_problem(before) is None:
-        problem = markdown.legacy_problem(after)
+    if legacy_problem(before) is None:
+        problem = legacy_problem(after)
         if problem is not None:
             raise MessageError(f"the old client could not read the edited file: {problem}")
     return after

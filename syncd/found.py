@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from syncd.errors import MessageError
-from syncd.markdown import Place, parse, view_beside_fields
+from syncd.legacy import view_beside_fields
+from syncd.markdown import Place, parse
 from syncd.message import fingerprints, mailbox_at
 from syncd.reconcile import FileState, is_insert
 from syncd.record import RecordValues, RowValues, digest_of_prints, fields_text

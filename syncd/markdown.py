@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd import canonical
 from syncd.canonical import Canonical
-from syncd.digest import digest_of_values
 from syncd.errors import MessageError
 from syncd.message import (
     DEFAULTS,
     FIELDS,
-    REQUIRED_KEYS,
     UNKNOWN_PROJECT,
     Mailbox,
     Message,
     attachment_names,
     json_text,
     normal_body,
-    normal_timestamp,
     status_in,
     time_in_id,
 )
@@ -42,10 +38,10 @@ _SECTION = re.compile(
     r"(?:\r\n?+|\n)## Attachments(?=[\r\n])"  # with blanks behind it is none to the old client
     r"(?:(?:[ \t]*+(?:\r\n?+|\n))+- `[^`\r\n]++`)+[ \t]*+\Z"
 )
-_SECTION_HEADING = "## Attachments"
+SECTION_HEADING = "## Attachments"
 _ITEM = re.compile(r"- `([^`\r\n]+)`")
 
-_TEXT_KEYS = ("from_project", "from_agent", "to_project", "to_agent", "type", "priority")
+TEXT_KEYS = ("from_project", "from_agent", "to_project", "to_agent", "type", "priority")
 
 
 class Place(NamedTuple):
@@ -153,8 +149,8 @@ def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
     """Read a file's text, whose front matter is ``head``, as a message."""
     from syncd import front_matter
 
-    texts = {key: head.text_of(key) for key in _TEXT_KEYS}
-    said = {key for key in _TEXT_KEYS if texts[key] is not None}
+    texts = {key: head.text_of(key) for key in TEXT_KEYS}
+    said = {key for key in TEXT_KEYS if texts[key] is not None}
     message_id = head.text_of("id")
     if message_id is None:
         message_id = place.stem
@@ -217,7 +213,7 @@ def attachments_value(head: FrontMatter) -> Any:
     return [head.text_of("attachments")]
 
 
-def _rendition(subject: str) -> str:
+def rendition(subject: str) -> str:
     """Return a subject that no heading can carry as the heading that comes closest."""
     return " ".join(subject.split())
 
@@ -245,7 +241,7 @@ def _pieces(
         end = _BREAK_START.search(text, first, last)
         line_end = end.start() if end else last
         if subject_key is None or (
-            text[first + 2 : line_end].strip() == _rendition(subject_key) != ""
+            text[first + 2 : line_end].strip() == rendition(subject_key) != ""
         ):
             heading_end = line_end
     body_start = _first_inside(text, heading_end, last)
@@ -253,7 +249,7 @@ def _pieces(
     if not keyed and body.endswith("`"):
         found = _last_section(body)
         if found is not None:
-            at = body.index(_SECTION_HEADING, found.start())
+            at = body.index(SECTION_HEADING, found.start())
             section = body[at:]
             before = body[: found.start()].rstrip()
             section_gap = body[len(before) : at]
@@ -276,7 +272,7 @@ def _first_inside(text: str, start: int, end: int) -> int:
 
 
 def _last_section(body: str) -> re.Match[str] | None:
-    at = max(body.rfind(f"\n{_SECTION_HEADING}"), body.rfind(f"\r{_SECTION_HEADING}"))
+    at = max(body.rfind(f"\n{SECTION_HEADING}"), body.rfind(f"\r{SECTION_HEADING}"))
     if at < 0 or body.count("- `", at) > _MAX_ITEMS:
         return None  # to match so many items would take more memory than the file
     return _SECTION.match(body, at - 1 if body[at - 1 : at + 1] == "\r\n" else at)
@@ -302,14 +298,14 @@ class Layout(NamedTuple):
     def section(self) -> str:
         if not self.items:
             return ""
-        return "\n".join([_SECTION_HEADING, "", *(f"- `{item}`" for item in self.items)])
+        return "\n".join([SECTION_HEADING, "", *(f"- `{item}`" for item in self.items)])
 
 
 def layout_of(message: Message) -> Layout:
     """Choose the legacy form where it can carry the values, and extra keys where it cannot."""
     subject, body = message.subject, message.body
     fits = subject == subject.strip() and len(subject.splitlines()) <= 1
-    heading = f"# {subject if fits else _rendition(subject)}" if subject.strip() else ""
+    heading = f"# {subject if fits else rendition(subject)}" if subject.strip() else ""
     lost = not fits or (not subject and body.startswith("# "))
     names = attachment_names(message.attachments)
     if names is not None and body and all(map(_is_plain_name, names)):
@@ -349,7 +345,7 @@ def written_with_yaml(message: Message, layout: Layout) -> str:
     """Return a message's front matter; `canonical.written` gives the same, where it gives one."""
     lines = {
         key: f"{key}: {scalar_of(key, getattr(message, key))}\n"
-        for key in ("created_at", "id", *_TEXT_KEYS, "reply_to", "status")
+        for key in ("created_at", "id", *TEXT_KEYS, "reply_to", "status")
     }
     if message.metadata is not None:
         lines["metadata"] = _block({"metadata": json.loads(message.metadata)})
@@ -394,106 +390,3 @@ def proven(text: str, message: Message, place: Place) -> bytes:
         ]
         raise MessageError(f"{', '.join(wrong)} would not read back")
     return data
-
-
-def legacy_problem(data: bytes) -> MessageError | None:
-    """Return why the old client cannot read a file; None when it can."""
-    try:
-        text = decode(data)
-        if canonical.read(text) is not None:
-            return None
-        from syncd.front_matter import MessageHandler
-
-        text = re.sub(BREAK, "\n", text)
-        head = MessageHandler().load(MessageHandler().split(text)[0])
-    except MessageError as error:
-        return error
-    missing = sorted(REQUIRED_KEYS - head.keys())
-    if missing:
-        return MessageError(f"the front matter lacks {', '.join(missing)}")
-    try:
-        normal_timestamp(head["created_at"])
-    except (TypeError, ValueError):
-        return MessageError("created_at is not a quoted ISO 8601 timestamp")
-    return None
-
-
-def legacy_view(data: bytes, message: Message) -> bytes:
-    """Return a digest of what the old client sees in a message's file, its status aside.
-
-    The old client writes back what it sees, so a file of the same view with ``status: read`` is
-    its rewrite of that version, and nobody's edit of the text.
-    """
-    text = decode(data)
-    return _view(text, _head_of(text).text_start, message)
-
-
-def view_beside_fields(data: bytes, message: Message, *, is_keyed: bool = False) -> bytes:
-    """Return `legacy_view` where the fields do not tell as much; nothing where they do.
-
-    Unless it ``is_keyed``, or was before an edit, the file has no keys that such a message can do
-    without.
-    """
-    seen_as_it_is = _is_seen_as_it_is(message)
-    if seen_as_it_is and not is_keyed:
-        return b""
-    text = decode(data)
-    head = _head_of(text)
-    if seen_as_it_is and not _has_keys(head):
-        return b""
-    return _view(text, head.text_start, message)
-
-
-def _head_of(text: str) -> Canonical | FrontMatter:
-    head = canonical.read(text)
-    if head is not None:
-        return head
-    from syncd import front_matter
-
-    return front_matter.read(text)
-
-
-def _has_keys(head: Canonical | FrontMatter) -> bool:
-    """Tell whether subject or attachments stand in a front matter."""
-    return not isinstance(head, Canonical) and (
-        head.text_of("subject") is not None or attachments_value(head) is not None
-    )
-
-
-def _view(text: str, start: int, message: Message) -> bytes:
-    subject, body, names = _as_the_old_client_reads(BREAK.sub("\n", text[start:]))
-    # A heading may hold separators that a new file would not have: then its view is as coarse.
-    seen = [*_seen_as_they_are(message), _rendition(subject), body, *names]
-    return digest_of_values(seen)
-
-
-def _is_seen_as_it_is(message: Message) -> bool:
-    """Tell whether the old client reads just what we do from a file that carries all its way."""
-    names, body = message.attachments, message.body
-    return (
-        (names is None or (body != "" and _PLAIN_NAMES.fullmatch(names) is not None))
-        and _is_plain_subject(message.subject)
-        and _SECTION_HEADING not in body
-    )
-
-
-# Attachments that stand in a section word for word, as JSON in normal form; most are such.
-_PLAIN_NAME = r'"[A-Za-z0-9/_.]++(?:[- ][A-Za-z0-9/_.]++)*"'
-_PLAIN_NAMES = re.compile(rf"\[{_PLAIN_NAME}(?:, {_PLAIN_NAME})*\]")
-
-_seen_as_they_are = attrgetter("id", *_TEXT_KEYS, "created_at", "reply_to", "metadata")
-
-
-def _is_plain_subject(subject: str) -> bool:
-    """Tell whether a subject is not empty and stands in a heading as it is."""
-    return subject != "" and subject == subject.strip() and len(subject.splitlines()) == 1
-
-
-def _as_the_old_client_reads(text: str) -> tuple[str, str, list[str]]:
-    """Return subject, body and attachments as the old client finds them in a file's text."""
-    text, subject = text.strip(), ""
-    if text.startswith("# "):
-        subject, _, text = text[2:].partition("\n")
-    body, _, section = text.strip().partition(f"\n{_SECTION_HEADING}\n")
-    items = [line.strip("- `") for line in section.split("\n") if line.strip().startswith("- `")]
-    return subject.strip(), body.strip(), items

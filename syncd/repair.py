@@ -12,7 +12,8 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import place_of
 from syncd.journal import COMMANDED, JournalEntry
-from syncd.markdown import legacy_problem, parse
+from syncd.legacy import legacy_problem
+from syncd.markdown import parse
 from syncd.message import FIELDS
 from syncd.names import in_utf8
 from syncd.reconcile import Step

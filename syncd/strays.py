@@ -17,7 +17,7 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Found, as_found
 from syncd.journal import LATE_REWRITE
-from syncd.markdown import legacy_view
+from syncd.legacy import legacy_view
 from syncd.message import (
     FIELDS,
     Fingerprints,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from syncd.digest import digest_of
 from syncd.found import Found
-from syncd.markdown import view_beside_fields
+from syncd.legacy import view_beside_fields
 from syncd.message import Fingerprints, fingerprints, mailbox_at
 from syncd.reconcile import Outcome, Step
 from syncd.record import Record, Row

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from syncd.edit import edit
 from syncd.errors import MessageError
-from syncd.markdown import Place, legacy_problem, legacy_view, parse, render, view_beside_fields
+from syncd.legacy import legacy_problem, legacy_view, view_beside_fields
+from syncd.markdown import Place, parse, render
 from syncd.message import (
     FIELDS,
     Mailbox,
