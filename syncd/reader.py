@@ -8,7 +8,7 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.found import Found, as_found
 from syncd.sides import Quarantined
-from syncd.snapshot import TICK_S, Stamp, Version
+from syncd.snapshot import COARSE_TICK_S, TICK_S, Stamp, Version
 
 KEPT_AT_ONCE = 250
 _LARGEST_KEPT = 64 * 1024
@@ -75,7 +75,8 @@ class Reader:
     def _read_settled(self, path: str) -> Version:
         """Read a file, with ``wait`` so long after its last change that a later one will show."""
         version = self._files.read(path)
-        if self._wait and path in self._files.fresh:
+        deadline = time.monotonic() + COARSE_TICK_S
+        while self._wait and path in self._files.fresh and time.monotonic() < deadline:
             time.sleep(TICK_S)
             self._files.fresh.discard(path)
             version = self._files.read(path)

@@ -19,7 +19,7 @@ from syncd.database import state_of
 from syncd.digest import digest_of
 from syncd.names import database_of, in_utf8
 from syncd.report import Report
-from syncd.snapshot import Scan
+from syncd.snapshot import Scan, tick_s
 from syncd.tables import VERSION
 
 FEWEST = 1000
@@ -59,7 +59,8 @@ class Seen:
         if sum(map(len, scan.listed.values())) < FEWEST:
             return
         written_ns = max([scan.newest_ns, *(one[-1] for one in self._before if one is not None)])
-        if not 0 <= written_ns < self._looked_at_ns - _TICK_S * 1e9:
+        still_s = max(_TICK_S, tick_s(written_ns))
+        if not 0 <= written_ns < self._looked_at_ns - still_s * 1e9:
             return
         if self._before != state_of(self._database):
             return  # the next pass will see whether this one, or somebody beside it, left anything

@@ -14,7 +14,7 @@ from syncd.names import TEMP_SUFFIX, in_utf8, is_stray, is_utf8
 from syncd.sides import Quarantined
 
 TICK_S = 0.01
-_COARSE_TICK_S = 2.0
+COARSE_TICK_S = 2.0
 
 
 class Stamp(NamedTuple):
@@ -34,8 +34,12 @@ class Stamp(NamedTuple):
         whole seconds), so a change of the same size within the tick goes unseen. Git calls such a
         file "racily clean" (its Documentation/technical/racy-git).
         """
-        tick_s = TICK_S if self.mtime_ns % 1_000_000_000 else _COARSE_TICK_S
-        return abs(time.time() - self.mtime_ns / 1e9) < tick_s
+        return abs(time.time() - self.mtime_ns / 1e9) < tick_s(self.mtime_ns)
+
+
+def tick_s(written_ns: int) -> float:
+    """Return how long the clock that a file's time is from may have stood still, in seconds."""
+    return TICK_S if written_ns % 1_000_000_000 else COARSE_TICK_S
 
 
 NO_STAMP = Stamp(-1, 0, 0)

@@ -16,6 +16,7 @@ from syncd.cli import status
 from syncd.files import FileReplica
 from syncd.names import DATABASE
 from syncd.seen import Seen
+from syncd.snapshot import Scan
 from tests.projects import Project
 
 ONE = "msg-20260220-000001-00000000"
@@ -40,6 +41,21 @@ def is_known(project: Project) -> bool:
     """Tell whether a pass that began now would compare nothing."""
     with FileReplica(project.path) as files:
         return Seen(project.path, project.config).knows(files.scan())
+
+
+def test_what_has_its_time_in_whole_seconds_is_not_believed_before_a_change_would_show(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.edit(FILE, "Body 1.", "Other.")
+    project.sync()
+    second = int(time.time()) + 1
+    time.sleep(second + 0.05 - time.time())
+    with monkeypatch.context() as patched:
+        patched.setattr(Scan, "newest_ns", second * 1_000_000_000)
+        project.sync()
+    assert not is_known(project)
+    project.sync()
+    assert is_known(project)
 
 
 def by_sql(*statements: str) -> Callable[[Project], None]:
