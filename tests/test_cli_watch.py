@@ -236,9 +236,9 @@ def test_a_terminal_that_is_dumb_gets_lines(home: Path, project: Project) -> Non
 # What it costs, and what it takes note of
 
 
-def drawn(watch: Watch, height: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=120, height=height, color_system=None)
-    console.print(frame(watch, height=height))
+def drawn(watch: Watch, height: int, width: int = 120) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
+    console.print(frame(watch, width=width, height=height))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -324,6 +324,29 @@ def test_a_frame_fits_the_terminal_and_shows_what_is_wrong(
         assert lines[0].startswith("12 projects: 11 in sync, 1 needs attention; ")
         assert any("other-07" in line and "needs attention" in line for line in lines)
     assert not any("more" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
+def test_a_frame_names_the_projects_however_narrow_the_terminal_is(
+    project: Project, tmp_path: Path, width: int
+) -> None:
+    other = Project(tmp_path / "harbour")
+    other.write("inbox/bad.md", "no front matter")
+    for one in (project, other):
+        one.receive(7)
+        one.sync()
+    watch = Watch([project.path, other.path], None, recursive=False)
+    watch.refresh()
+
+    lines = drawn(watch, 24, width)
+
+    assert max(map(len, lines)) <= width
+    row = next(line for line in lines if line.startswith("harbour"))
+    assert row.split()[1].startswith("need")
+    header = next(line for line in lines if line.startswith("project"))
+    assert (width >= 40) is ("left alone" in header)
+    assert (width >= 80) is ("last change" in header)
+    assert (width >= 100) is ("pending" in header)
 
 
 def test_a_project_is_seen_to_retire(home: Path, project: Project, tmp_path: Path) -> None:

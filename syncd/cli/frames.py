@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -44,15 +44,15 @@ def redraw(watch: Watch) -> None:
         ) as live:
             while True:
                 watch.refresh()
-                picture = frame(watch, height=console.height)
+                picture = frame(watch, width=console.width, height=console.height)
                 live.update(picture, refresh=True)
                 time.sleep(EVERY_S)
     finally:
         console.print(picture)
 
 
-def frame(watch: Watch, *, height: int) -> RenderableType:
-    """Return one frame of at most ``height`` lines."""
+def frame(watch: Watch, *, width: int, height: int) -> RenderableType:
+    """Return one frame of at most ``height`` lines of ``width`` characters."""
     statuses = watch.statuses()
     head = list(_head(watch, statuses))
     room = height - 1 - len(head) - _LEAST_TABLE
@@ -60,7 +60,7 @@ def frame(watch: Watch, *, height: int) -> RenderableType:
     room -= len(calls) + 1 if calls else 0
     latest = list(watch.latest)[::-1][: max(0, min(room - 2, height // 4))]
     room -= len(latest) + 2 if latest else 0
-    parts: list[RenderableType] = [*head, _table(watch, max(1, room + 1))]
+    parts: list[RenderableType] = [*head, _table(watch, width, max(1, room + 1))]
     if calls:
         parts += [Text(), *(_line(line) for line in calls)]
     if latest:
@@ -89,28 +89,52 @@ def _head(watch: Watch, statuses: list[Status]) -> Iterator[Text]:
     yield Text()
 
 
-def _table(watch: Watch, most: int) -> Table:
+_PROJECT, _CHANGES = "project", f"changes in {MINUTES} min"
+_NUMBERS = ("messages", "pending", "conflicts", "left alone")
+_COLUMNS = (_PROJECT, "state", *_NUMBERS, _CHANGES, "last change")
+_GIVING_WAY = (*_NUMBERS[1:], _CHANGES, "last change", "messages")
+"""The columns that are left out where it is narrow, in this order; the first ones if empty."""
+
+_GAP = 2
+_LEAST_NAME, _SHORTEST_NAME = 20, 8
+
+
+def _table(watch: Watch, width: int, most: int) -> Table:
     base = _base(watch)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    table.add_column("project")  # the one that gives way where it is narrow
-    table.add_column("state", no_wrap=True)
-    for name in ("messages", "pending", "conflicts", "left alone"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(f"changes in {MINUTES} min", no_wrap=True)
-    table.add_column("last change", no_wrap=True)
     shown = [watched for watched in watch.of.values() if watched.status is not None]
     left_out = len(shown) - most
     if left_out > 0:
         shown.sort(key=_importance)
         shown = shown[: max(1, most - 1)]
-    for watched in shown:
-        table.add_row(*_row(watched, base))
+    rows = [dict(zip(_COLUMNS, _row(watched, base), strict=True)) for watched in shown]
+    columns = _fitting(rows, width)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", show_edge=False)
+    for name in columns:
+        justify: JustifyMethod = "right" if name in _NUMBERS else "left"
+        least = _SHORTEST_NAME if name == _PROJECT else None
+        table.add_column(name, justify=justify, no_wrap=name != _PROJECT, min_width=least)
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
     if left_out > 0 and most > 1:
         table.add_row(Text(f"… and {left_out + 1:,} more"))
     return table
 
 
+def _fitting(rows: list[dict[str, Text]], width: int) -> list[str]:
+    """Return the columns that fit beside one another, with room for the projects' names."""
+    widths = {
+        name: _GAP + max(len(name), *(row[name].cell_len for row in rows), 0) for name in _COLUMNS
+    }
+    widths[_PROJECT] = min(widths[_PROJECT], _GAP + _LEAST_NAME)
+    for name in _GIVING_WAY:
+        is_told = name in _NUMBERS[1:] and any(row[name] for row in rows)
+        if sum(widths.values()) > width and not is_told:
+            del widths[name]
+    return list(widths)
+
+
 def _row(watched: Watched, base: str) -> Iterator[Text]:
+    """Yield what stands in each of the columns."""
     one = watched.status
     assert one is not None
     yield _cut(Text(output.shown(_name(str(watched.project), base))))
