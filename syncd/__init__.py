@@ -64,7 +64,6 @@ keeps the arrows so.
     patience        waiting for a lock that somebody else holds
     config          TOML, environment and flags → a frozen Config
     messaging       the new clients' API, with the contract's schema
-    names           names of files: the database, messages, and syncd's own for a moment
     journal         PURE: what a cycle does, told as entries of the journal
     guard           PURE: when a cycle may not act
     reconcile       PURE: baseline, file, row → outcome
@@ -77,6 +76,7 @@ keeps the arrows so.
     nodes           PURE: a YAML text as nodes, within bounds, and its mistakes
     canonical       PURE: front matter as the old client writes it, without a YAML parser
     message         PURE: the message, its fields in normal form
+    names           names of files: the database, messages, and syncd's own for a moment
     shell           PURE: words as a shell reads them
     digest          PURE: BLAKE2b, by which bytes, texts and values are known again
     errors          the hierarchy, exit codes, hints

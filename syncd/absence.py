@@ -24,7 +24,7 @@ from syncd.reader import Reader
 from syncd.record import Row
 from syncd.report import Report
 from syncd.sides import Quarantined
-from syncd.snapshot import Stamp
+from syncd.snapshot import FolderState, Stamp
 from syncd.store import Store
 
 
@@ -208,25 +208,25 @@ class Absence:
         known = self._store.folders() or {}
         is_decided = orders.restore or self._accepts(gone_files.keys() | look.gone_rows)
 
-        def trouble_of(folder: str) -> str:
+        def state_of(folder: str) -> FolderState:
             found = look.folders.get(folder) or self._files.folder_state(folder)
             if is_decided and not found.is_closed:
-                return ""
-            if found.identity is None:
-                return found.trouble
+                return FolderState(found.identity)
             was = known.get(folder)
-            return "was replaced" if was is not None and was != found.identity else ""
+            if found.identity is not None and was not in (None, found.identity):
+                return found._replace(trouble="was replaced")
+            return found
 
         # Of a folder in trouble no second look is needed: to halt is safe.
         in_trouble = {
             key: path
             for key, path in look.vanished.items()
-            if key not in gone_files and trouble_of(path.rpartition("/")[0])
+            if key not in gone_files and state_of(path.rpartition("/")[0]).trouble
         }
         moved, _ = self._elsewhere(look, in_trouble, twins) if in_trouble else ({}, {})
         in_trouble = {key: path for key, path in in_trouble.items() if key not in moved}
         counted = gone_files | in_trouble
-        found = losses(self._store, look, counted, trouble_of)
+        found = losses(self._store, look, counted, state_of)
         if is_decided:
             # Nobody can decide what becomes of messages of which nothing can be told.
             halt = guard(one for one in found if one.trouble)

@@ -80,3 +80,15 @@ def give_to_owner_of(folder: int | Path, new: int | Path) -> None:
         if (owner.st_uid, owner.st_gid) != (0, 0):
             with suppress(OSError):
                 os.chown(new, owner.st_uid, owner.st_gid)
+
+
+def command_for_rights(letters: str, path: Path) -> str:
+    """Return the command that gives syncd's user these rights (``rwx``) to a file or folder."""
+    from syncd.shell import quoted  # every command that only looks would pay for it
+
+    user = owner = os.geteuid()
+    with suppress(OSError):
+        owner = os.stat(path, follow_symlinks=False).st_uid
+    if owner != user:
+        return f"sudo chown {user} {quoted(str(path))}"
+    return f"chmod u+{letters} {quoted(str(path))}"

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from syncd.attributes import give_to_owner_of
+from syncd.attributes import command_for_rights, give_to_owner_of
 from syncd.digest import digest_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica, reason_of
 from syncd.message import FOLDERS
@@ -164,9 +164,7 @@ class Folders:
             # Whatever is wrong with one file, also a bad sector, must not hold up the others.
             hint = "See to the disk that it is on; syncd goes on by itself."
             if error.errno in (errno.EACCES, errno.EPERM):
-                from syncd.shell import quoted  # every command that only looks would pay for it
-
-                hint = f"chmod u+r {quoted(str(self._base / path))}"
+                hint = command_for_rights("r", self._base / path)
             said = f"it cannot be read: {reason_of(error)}"
             raise MessageError(said, hint=hint, in_bytes=False) from error
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from syncd.shell import quoted
+from syncd.names import CLAUDE_DIR
+from syncd.shell import joined, quoted
 from syncd.sides import Side
 
 FREE_DELETES = 20
@@ -22,7 +23,8 @@ class Gone(NamedTuple):
 
     ``expected`` counts the messages that the baseline has there, ``gone`` those of them that now
     stand nowhere on that side. ``trouble`` says in words why a ``folder`` of the mailbox is suspect
-    as a whole ("is missing", "cannot be read", "was replaced"), or is empty.
+    as a whole ("is missing", "cannot be read", "was replaced"), or is empty. Of one that
+    ``is_closed`` nobody can tell what files it holds.
     """
 
     side: Side
@@ -31,15 +33,20 @@ class Gone(NamedTuple):
     gone: int
     trouble: str = ""
     folder: str = ""
+    is_closed: bool = False
 
 
 class Halt(NamedTuple):
-    """Why nothing is applied in a project until a person decides or the cause goes away."""
+    """Why nothing is applied in a project until a person decides or the cause goes away.
+
+    While a folder is ``closed``, nobody can decide.
+    """
 
     cause: str
     side: Side
     gone: int
     expected: int
+    closed: str = ""
 
     def as_json(self, project: str) -> dict[str, Any]:
         """Return the halt as ``--json`` prints it, with the ways out."""
@@ -53,6 +60,13 @@ class Halt(NamedTuple):
 
     def ways_out(self, project: str) -> tuple[str, ...]:
         """Return a sentence with the exact command for each way out."""
+        if self.closed:
+            outer = self.closed.partition("/")[0]
+            folders = dict.fromkeys(f"{project}/{CLAUDE_DIR}/{one}" for one in (outer, self.closed))
+            return (
+                f"See to it that {self.closed} is a folder that syncd's user may read and write "
+                f"(chmod u+rwx {joined(folders)}): syncd goes on by itself.",
+            )
         here = f"the {_THINGS[self.side]}"
         there = "the database" if self.side is Side.FILE else "the files"
         name = quoted(project)
@@ -84,7 +98,8 @@ def guard(losses: Iterable[Gone]) -> Halt | None:
         more = _lost_in(losses) - gone
         also = f", and {more} more" if more else ""
         cause = f"{where}: {_count(gone)} of the baseline gone{also}"
-        return Halt(cause, troubled[0].side, gone, expected)
+        closed = next((loss.folder for loss in troubled if loss.is_closed), "")
+        return Halt(cause, troubled[0].side, gone, expected, closed)
     for side in Side:
         gone, expected = _on(side, losses)
         if gone > max(FREE_DELETES, FREE_SHARE * expected):

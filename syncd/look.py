@@ -172,7 +172,7 @@ def losses(
     store: Store,
     look: Look,
     gone_files: dict[str, str],
-    trouble_of: Callable[[str], str],
+    state_of: Callable[[str], FolderState],
 ) -> list[Gone]:
     """Return per folder and side how many messages of the baseline are gone, for the guard.
 
@@ -191,11 +191,12 @@ def losses(
             raise DamagedBaseline(f"{number} messages of the baseline stand in no mailbox")
         in_mailbox[FOLDERS[folder]] += number
     lost: Counter[str] = Counter()
-    troubles: dict[str, tuple[str, str]] = {}
+    troubles: dict[str, tuple[str, str, bool]] = {}
     for folder, number in by_folder.items():
         lost[FOLDERS[folder]] += number
-        if trouble := trouble_of(folder):
-            troubles.setdefault(FOLDERS[folder], (trouble, folder))
+        if (state := state_of(folder)).trouble:
+            told = state.trouble, folder, state.is_closed
+            troubles.setdefault(FOLDERS[folder], told)
     found = [
         Gone(Side.FILE, mailbox, number, lost[mailbox], *troubles.get(mailbox, ()))
         for mailbox, number in in_mailbox.items()

@@ -31,6 +31,7 @@ from typing import IO
 
 from syncd import cycle, dump, tables
 from syncd.archive import SUFFIX, Entry, Manifest, checked, manifest_of, pack, survey
+from syncd.attributes import command_for_rights
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.database import Database, translated
@@ -211,9 +212,9 @@ def _reasons_of_node(base: Path, path: str, node: Node) -> Iterator[Reason]:
     elif node.device != os.stat(base).st_dev:
         yield Reason(f"{shown} lies on another disk than {base}", "Unmount it, or move it here.")
     elif node.is_folder and not os.access(base / path, os.R_OK | os.W_OK | os.X_OK):
-        yield Reason(f"{shown} may not be changed", f"chmod u+rwx {quoted(str(base / path))}")
+        yield Reason(f"{shown} may not be changed", command_for_rights("rwx", base / path))
     elif node.is_file and not os.access(base / path, os.R_OK):
-        yield Reason(f"{shown} may not be read", f"chmod u+r {quoted(str(base / path))}")
+        yield Reason(f"{shown} may not be read", command_for_rights("r", base / path))
 
 
 def _was_synced(database: Path) -> bool:

@@ -66,7 +66,7 @@ class FolderState(NamedTuple):
     @property
     def is_closed(self) -> bool:
         """Whether something stands there, of which nobody can tell what files it holds."""
-        return self.trouble not in ("", MISSING)
+        return self.identity is None and self.trouble != MISSING
 
 
 Listed = tuple[str, int, int, int, int, int]

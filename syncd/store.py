@@ -174,10 +174,10 @@ class Store(Database):
     def halt(self) -> Halt | None:
         """Return why the project is halted; None where it is not."""
         match self.state("halt"):
-            case [str(cause), ("file" | "db") as side, int(gone), int(expected)]:
+            case [str(cause), ("file" | "db") as side, int(gone), int(expected), *closed]:
                 from syncd.guard import Halt  # needed by few
 
-                return Halt(cause, Side(side), gone, expected)
+                return Halt(cause, Side(side), gone, expected, *map(str, closed[:1]))
         return None
 
     def lost(self) -> frozenset[str]:

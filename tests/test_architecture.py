@@ -16,7 +16,7 @@ PACKAGE = Path(syncd.__file__).parent
 MAP = re.findall(r"^    (\w+) +\S", syncd.__doc__ or "", re.MULTILINE)
 PURE = {
     *("guard", "reconcile", "sides", "edit", "markdown", "front_matter", "canonical"),
-    *("spans", "nodes", "message", "digest", "errors", "shell"),
+    *("spans", "nodes", "legacy", "message", "digest", "errors", "shell"),
 }
 EFFECTS = {
     *("os", "io", "time", "logging", "sqlite3", "pathlib", "subprocess", "threading", "socket"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd.attributes import command_for_rights
 from tests.projects import Project
 
 # Read and write for the owner, read for user 12345 and the group: acl(5), as the system keeps it.
@@ -141,3 +142,13 @@ def test_what_root_makes_is_its_folders_owners(project: Project) -> None:
     for name in ("messaging.db", "inbox/.archive", f"inbox/.archive/{key}.md"):
         found = project.file(name).stat()
         assert (12345, 23456) == (found.st_uid, found.st_gid), name
+
+
+def test_the_command_for_rights_is_one_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a b.md"
+    path.touch()
+    assert f"chmod u+rw '{path}'" == command_for_rights("rw", path)
+    monkeypatch.setattr("os.geteuid", lambda: 4321)
+    assert f"sudo chown 4321 '{path}'" == command_for_rights("rw", path)

@@ -16,9 +16,11 @@ from syncd.bulk import Bulk
 from syncd.errors import BusyError, ReplicaError
 from syncd.files import FileReplica
 from syncd.look import Look, look_fully
+from syncd.names import DATABASE
 from syncd.report import State
 from syncd.sides import Side
 from syncd.snapshot import Stamp, Version
+from syncd.store import Store
 from tests.projects import (
     ARCHIVED,
     AT_ONE,
@@ -154,12 +156,16 @@ def test_g6_a_folder_that_is_no_folder_any_more_halts(crowd: Project, instead: s
     report = crowd.cycle()
     assert State.HALTED is report.state
     assert rows == crowd.rows()
+    with Store.open(crowd.base / DATABASE) as store:
+        assert report.halt == store.halt()
     if instead != "a link to nowhere":
         # Of what is in it nothing can be told, so nobody can give it up.
         for decision in ({"accept_deletes": True}, {"restore": True}):
             report = crowd.cycle(**decision)
             assert State.HALTED is report.state
             assert "before that is mended" in report.halt.cause
+            (way,) = report.halt.ways_out("/p")
+            assert "(chmod u+rwx /p/.claude-mpm/inbox)" in way
             assert rows == crowd.rows()
     inbox.unlink()
     aside.rename(inbox)
@@ -468,7 +474,7 @@ def test_g6_what_could_not_be_brought_back_is_not_deleted_by_the_next_cycle(
     report = crowd.cycle(restore=True)
     assert ("permission denied" in (report.error or ""), 1) == (True, report.counts.files_created)
     (halt,) = crowd.sql("SELECT value FROM syncd_state WHERE key = 'halt'")[0]
-    assert ["what is gone could not all be brought back", "file", 1, 50] == json.loads(halt)
+    assert ["what is gone could not all be brought back", "file", 1, 50, ""] == json.loads(halt)
     assert_halted(crowd, "1 of 50 files are still gone")
     monkeypatch.undo()
     assert 1 == crowd.sync(restore=True).counts.files_created

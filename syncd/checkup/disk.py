@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncd.attributes import command_for_rights
 from syncd.checkup.check import Check, Verdict, good, some
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, DATABASE
@@ -185,13 +186,11 @@ def _lacking(path: Path, name: str, modes: int) -> Iterator[tuple[str, str]]:
         if modes & mode and not os.access(path, mode, effective_ids=effective)
     ]
     what = " or ".join(word for word, _ in lacking)
-    here = quoted(str(path))
-    owner = os.stat(path, follow_symlinks=False).st_uid
-    fix = f"chmod u+{''.join(letter for _, letter in lacking)} {here}"
-    if owner != os.geteuid():
-        fix = f"sudo chown {os.geteuid()} {here}"
-    elif os.stat(path, follow_symlinks=False).st_mode & 0o200 and lacking == [words[_WRITE]]:
-        fix = f"Mount the file system of {here} so that it can be written."
+    fix = command_for_rights("".join(letter for _, letter in lacking), path)
+    found = os.stat(path, follow_symlinks=False)
+    is_mine = found.st_uid == os.geteuid()
+    if is_mine and found.st_mode & 0o200 and lacking == [words[_WRITE]]:
+        fix = f"Mount the file system of {quoted(str(path))} so that it can be written."
     yield f"{name or CLAUDE_DIR} cannot be {what}", fix
 
 
