@@ -29,6 +29,7 @@ from syncd.snapshot import (
     is_of_one_file,
     list_folder,
     not_regular,
+    odd_file,
     stamp_of,
 )
 from syncd.syscalls import is_being_written
@@ -158,7 +159,8 @@ class Folders:
             raise
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-                raise MessageError("it is not a regular file") from error
+                found = os.stat(name, dir_fd=self._folder(folder), follow_symlinks=False)
+                raise _not_a_file(found.st_mode) from error
             if error.errno in _OWN_LIMITS:
                 raise replica_error(error, "read", self._base / path) from error
             # Whatever is wrong with one file, also a bad sector, must not hold up the others.
@@ -172,7 +174,7 @@ class Folders:
         before = os.fstat(fd)
         for _ in range(3):
             if not stat.S_ISREG(before.st_mode):
-                raise MessageError(not_regular(before.st_mode))
+                raise _not_a_file(before.st_mode)
             if before.st_size > self.max_bytes:
                 raise MessageError(
                     f"it has {before.st_size:,} bytes; the limit is {self.max_bytes:,}",
@@ -261,10 +263,24 @@ class Folders:
         return MISSING if os.path.realpath(path) in others else "is a symbolic link"
 
 
+def inodes_of_folders(base: str) -> Iterator[tuple[str, int]]:
+    """Yield the folders that are there below ``.claude-mpm``, and itself as "", with the inodes."""
+    for folder in ("", *FOLDERS):
+        with suppress(OSError):
+            found = os.stat(f"{base}/{folder}" if folder else base, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                yield folder, found.st_ino
+
+
 def split_path(path: str) -> tuple[str, str]:
     """Return the mailbox folder and the name in a path below ``.claude-mpm``."""
     folder, _, name = path.rpartition("/")
     return folder, name
+
+
+def _not_a_file(mode: int) -> MessageError:
+    odd = odd_file(not_regular(mode))
+    return MessageError(odd.reason, hint=odd.hint)
 
 
 def replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
@@ -274,7 +290,7 @@ def replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
         errno.EDQUOT: "Free some space; syncd goes on by itself.",
         errno.EROFS: "The file system is read-only; mount it writable.",
         errno.EACCES: "Give syncd's user the right to write there (chmod, chown).",
-        errno.EPERM: "Give syncd's user the right to write there (chmod, chown).",
+        errno.EPERM: "Let syncd's user change it: see its owner and attributes (ls -l, lsattr).",
     }
     reason = os.strerror(error.errno) if error.errno else str(error)
     return ReplicaError(

@@ -25,6 +25,7 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
+from syncd.folders import inodes_of_folders
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.wakes import Happening, Kind, Wake, WakeCallback, wake_for
@@ -206,15 +207,8 @@ class _Watch(WatchCallback):
 
     def is_whole(self) -> bool:
         """Tell whether the folders that are there are those that are watched."""
-        for folder in ("", *FOLDERS):
-            path = f"{self._base}/{folder}" if folder else self._base
-            try:
-                found = os.stat(path, follow_symlinks=False).st_ino
-            except OSError:
-                continue
-            if self._inodes.get(folder) != found:
-                return False
-        return True
+        there = inodes_of_folders(self._base)
+        return all(self._inodes.get(folder) == inode for folder, inode in there)
 
     # From the reader's thread
 

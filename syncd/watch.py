@@ -13,6 +13,7 @@ from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from syncd.folders import inodes_of_folders
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.syscalls import watched_inodes
@@ -120,16 +121,12 @@ class ObserverWatcher:
         if not instances:
             return set()
         seen = set[int]().union(*instances)
-        deaf = set()
-        for project in list(self._watches):
-            for folder in ("", *FOLDERS):
-                try:
-                    found = os.stat(project / CLAUDE_DIR / folder, follow_symlinks=False)
-                except OSError:
-                    continue
-                if found.st_ino not in seen:
-                    deaf.add(project)
-        return deaf
+        return {
+            project
+            for project in list(self._watches)
+            for _, inode in inodes_of_folders(str(project / CLAUDE_DIR))
+            if inode not in seen
+        }
 
 
 class _Handler(events.FileSystemEventHandler):

@@ -746,7 +746,7 @@ def test_status_tells_of_a_broken_project_and_goes_on(syncd: Call, world: Path) 
     result = syncd("status", world / "apex", world / "lumen")
 
     assert (1, "") == (result.code, result.err)
-    assert f"{world / 'apex'}: cannot be read, no agent\n" in result.out
+    assert f"{world / 'apex'}: in trouble, no agent\n" in result.out
     assert f"{world / 'lumen'}: never synced" in result.out
 
 

@@ -226,6 +226,7 @@ def test_a_folder_without_a_watch_is_told(tmp_path: Path) -> None:
         pytest.skip("watchdog does not tell")
     heard = Heard(InotifyWatcher, tmp_path / "here")
     try:
+        (heard.base / "archive").symlink_to(heard.base / "inbox")  # which is no mailbox
         assert set() == heard.watcher.unwatched()
         (heard.project / "stage").mkdir()
         os.rename(heard.project, tmp_path / "aside")  # of a folder above there is no event

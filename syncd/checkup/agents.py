@@ -9,8 +9,8 @@ from pathlib import Path
 
 from syncd import __version__
 from syncd.checkup.check import Check, Verdict, good
+from syncd.folders import inodes_of_folders
 from syncd.heartbeat import AgentInfo
-from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
 from syncd.shell import quoted
 from syncd.syscalls import watched_inodes
@@ -102,11 +102,8 @@ def watches(project: Path, pid: int) -> Check:
     if not instances:
         return Check("watches", Verdict.NOTE, f"pid {pid} has no file events: all is polled")
     watched = set[int]().union(*instances)
-    deaf = []
-    for folder in ("", *FOLDERS):
-        with suppress(OSError):
-            if os.stat(project / CLAUDE_DIR / folder, follow_symlinks=False).st_ino not in watched:
-                deaf.append(folder or CLAUDE_DIR)
+    there = inodes_of_folders(str(project / CLAUDE_DIR))
+    deaf = [folder or CLAUDE_DIR for folder, inode in there if inode not in watched]
     if not deaf:
         return good("watches", f"pid {pid} hears of every folder")
     return Check(

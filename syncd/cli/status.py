@@ -250,7 +250,7 @@ _WORDS = {
     State.IN_SYNC: "in sync",
     State.ATTENTION: "needs attention",
     State.HALTED: "halted",
-    State.ERROR: "cannot be read",
+    State.ERROR: "in trouble",
     State.RETIRED: "retired",
 }
 
