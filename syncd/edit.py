@@ -15,7 +15,14 @@ from syncd.canonical import Canonical
 from syncd.errors import MessageError
 from syncd.legacy import legacy_problem
 from syncd.markdown import BREAK, Layout, ParsedFile, Parts, Place
-from syncd.message import FIELDS, REQUIRED_KEYS, Message, attachment_names, status_in
+from syncd.message import (
+    FIELDS,
+    REQUIRED_KEYS,
+    Message,
+    attachment_names,
+    normal_timestamp,
+    status_in,
+)
 
 if TYPE_CHECKING:
     from syncd.front_matter import FrontMatter
@@ -125,10 +132,12 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
     """Return a file's bytes so that the old client can read it too, with the same message in it.
 
     Mends, value by value, what people leave: blanks behind a ``---``, missing keys, a date without
-    quotes, a value that ends a line with ``---``. A date that the file does not state becomes
-    ``created_at``. Raises `MessageError` when that is not enough.
+    quotes or in another form, a value that ends a line with ``---``, tabs between values. A date
+    that the file does not state becomes ``created_at``. Raises `MessageError` when that is not
+    enough.
     """
     from syncd import front_matter, spans
+    from syncd.nodes import compose
 
     text = markdown.decode(data)
     head = front_matter.read(text)
@@ -142,9 +151,12 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
         if head.text_of(key) is None or "---" in (head.text_of(key) or "")
     }
     created = head.entries.get("created_at")
-    if created is None or created.tag != "tag:yaml.org,2002:str" or created.value.isdigit():
+    is_text = created is not None and created.tag == "tag:yaml.org,2002:str"
+    if created is None or not is_text or not _is_iso(created.value):
         values["created_at"] = message.created_at
     source = spans.edit_mapping(head.source, head.root, values, _line_end(head.source or text))
+    if "\t" in source:
+        source = spans.without_tabs(source, compose(source))
     opening = text[: head.start].rstrip(" \t\r\n") + _line_end(text)
     closing = f"---{_line_end(text)}"
     repaired = markdown.proven(
@@ -154,6 +166,14 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
     if problem is not None:
         raise problem
     return repaired
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        normal_timestamp(text)
+    except ValueError:
+        return False
+    return not text.isdigit()
 
 
 def _proven(before: bytes, text: str, message: Message, place: Place) -> bytes:

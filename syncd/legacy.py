@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from syncd.front_matter import FrontMatter
 
 
+_READ_APART = re.compile(r"[\t!?\ufeff]|[|>][-+0-9]*#")
+"""Where libyaml takes what the pure parser, which is the old client's, refuses."""
+
+
 def legacy_problem(data: bytes) -> MessageError | None:
     """Return why the old client cannot read a file; None when it can."""
     try:
@@ -36,9 +40,12 @@ def legacy_problem(data: bytes) -> MessageError | None:
         if canonical.read(text) is not None:
             return None
         from syncd.front_matter import MessageHandler
+        from syncd.nodes import compose_purely, is_for_the_pure_parser
 
-        text = re.sub(BREAK, "\n", text)
-        head = MessageHandler().load(MessageHandler().split(text)[0])
+        source = MessageHandler().split(BREAK.sub("\n", text))[0]
+        head = MessageHandler().load(source)
+        if _READ_APART.search(source) and is_for_the_pure_parser(source):
+            compose_purely(source)
     except MessageError as error:
         return error
     missing = sorted(REQUIRED_KEYS - head.keys())

@@ -55,14 +55,9 @@ def compose(text: str) -> yaml.MappingNode:
     try:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except PARSING_ERRORS as error:
-        if len(text) > MAX_PURE_CHARS or sum(map(text.count, ":,-?[{")) > MAX_PURE_MARKS:
+        if not is_for_the_pure_parser(text):
             raise yaml_error(error, text) from error
-        try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except RecursionError:
-            raise MessageError("the front matter nests too deeply") from None
-        except PARSING_ERRORS as second:
-            raise yaml_error(second, text) from second
+        root = compose_purely(text)
     if root is None:
         raise MessageError("the front matter is empty", line=1, hint="Write at least the id.")
     if not isinstance(root, yaml.MappingNode):
@@ -72,6 +67,23 @@ def compose(text: str) -> yaml.MappingNode:
             hint="Write one 'key: value' a line between the two '---' lines.",
         )
     _check_tree(root, text)
+    return root
+
+
+def is_for_the_pure_parser(text: str) -> bool:
+    """Tell whether the pure parser is done with a text in a moment."""
+    marks = sum(map(text.count, ":,-?[{"))
+    return len(text) <= MAX_PURE_CHARS and marks <= MAX_PURE_MARKS
+
+
+def compose_purely(text: str) -> yaml.Node | None:
+    """Return the nodes of a text as the pure parser has them; raises `MessageError` likewise."""
+    try:
+        root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError:
+        raise MessageError("the front matter nests too deeply") from None
+    except PARSING_ERRORS as error:
+        raise yaml_error(error, text) from error
     return root
 
 

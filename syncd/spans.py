@@ -7,7 +7,7 @@ character.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -49,6 +49,34 @@ def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], e
         elif value is not None and value != {}:
             pieces.append(_insertion(text, root, key, value, end))
     return _replaced(text, pieces)
+
+
+def without_tabs(text: str, root: yaml.Node) -> str:
+    """Return ``text`` with a blank for each tab that stands neither in a value nor in a comment."""
+    pieces: list[str] = []
+    at = 0
+    for start, stop in sorted(_scalars(root)):
+        if start >= at:
+            pieces += [_NOT_IN_COMMENT.sub(_blank_for_tab, text[at:start]), text[start:stop]]
+            at = stop
+    return "".join([*pieces, _NOT_IN_COMMENT.sub(_blank_for_tab, text[at:])])
+
+
+_NOT_IN_COMMENT = re.compile(r"#[^\r\n]*|\t")
+
+
+def _blank_for_tab(found: re.Match[str]) -> str:
+    return " " if found.group() == "\t" else found.group()
+
+
+def _scalars(node: yaml.Node) -> Iterator[tuple[int, int]]:
+    """Yield where the scalars in a node stand, keys among them."""
+    if isinstance(node, yaml.ScalarNode):
+        yield node.start_mark.index, node.end_mark.index
+    else:
+        for item in node.value:
+            for inner in item if isinstance(item, tuple) else (item,):
+                yield from _scalars(inner)
 
 
 def _value_text(key: str, value: Any) -> str:

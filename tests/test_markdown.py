@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from syncd.edit import edit
+from syncd.edit import edit, repair
 from syncd.errors import MessageError
 from syncd.legacy import legacy_problem, legacy_view, view_beside_fields
 from syncd.markdown import Place, parse, render
@@ -116,6 +117,47 @@ def test_an_edited_file_is_to_the_old_client_what_a_new_one_would_be(
     assert parse_legacy(render(then, place)) == seen
     rewrite = render_legacy(replace(seen, status="read")).encode()
     assert legacy_view(data, then) == legacy_view(rewrite, parse(rewrite, place).message)
+
+
+WRITTEN = render(
+    Message(
+        *("m", "/p/a", "pm", "/p/b", "pm", "task", "normal", "S", "B", "unread"),
+        *("2026-02-20T20:15:00+00:00", None, None, None),
+    ),
+    place_of(Mailbox.INBOX),
+)
+_DATE = b"'2026-02-20T20:15:00+00:00'"
+
+
+@pytest.mark.parametrize(
+    ("line", "odd", "repaired"),
+    [
+        (b"priority: normal", b"priority: normal\t# why\tnot", b"priority: normal # why\tnot"),
+        (b"from_agent: pm", b"from_agent:\t'p\tm'\t", b"from_agent: 'p\tm' "),
+        (b"type: task", b"tags: [a,\tb]\ntype: task", b"tags: [a, b]\ntype: task"),
+        (_DATE, b"'2026-2-20 20:15:00 Z'", _DATE),
+        (_DATE, b"|\n  2026-02-20T20:15:00+00:00", _DATE),
+        (_DATE, b"2026-02-20T20:15:00Z", _DATE),
+    ],
+)
+def test_what_only_the_old_client_cannot_read_is_repaired(
+    line: bytes, odd: bytes, repaired: bytes
+) -> None:
+    data, place = WRITTEN.replace(line, odd), place_of(Mailbox.INBOX)
+    parse(data, place)
+    with pytest.raises((ValueError, TypeError, yaml.YAMLError)):
+        parse_legacy(data)
+    assert legacy_problem(data) is not None
+    assert WRITTEN.replace(line, repaired) == repair(data, place)
+    parse_legacy(repair(data, place))
+
+
+@pytest.mark.parametrize("odd", [b"to_agent: |# c\n  pm", b"x: !=!a pm\nto_agent: pm", b"x: [2?]"])
+def test_what_the_old_clients_parser_refuses_is_told(odd: bytes) -> None:
+    data = WRITTEN.replace(b"to_agent: pm", odd)
+    with pytest.raises(yaml.YAMLError):
+        parse_legacy(data)
+    assert legacy_problem(data) is not None
 
 
 @pytest.mark.timeout(20)
