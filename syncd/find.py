@@ -22,15 +22,18 @@ def is_project(folder: Path) -> bool:
     return os.path.isdir(folder / CLAUDE_DIR)  # which raises nothing, whatever is in its way
 
 
-def project_around(folder: Path) -> Path:
-    """Return the project that a folder lies in, itself included; raises `UsageError` for none."""
+def project_around(folder: Path, *, of_many: bool = False) -> Path:
+    """Return the project that a folder lies in, itself included; raises `UsageError` for none.
+
+    ``of_many`` tells that whoever asks can also take all projects below a folder.
+    """
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):
         if is_project(candidate) and (candidate != home() or candidate == folder):
             return candidate
     raise UsageError(
         f"{folder} is in no project: neither it nor a folder above has {CLAUDE_DIR}",
-        hint="Name a project, or a folder of projects with --recursive.",
+        hint=f"Name a project{', or a folder of projects with --recursive' if of_many else ''}.",
     )
 
 
@@ -44,8 +47,11 @@ def current_folder() -> Path:
         ) from error
 
 
-def named_project(path: Path) -> Path:
-    """Return the project that a person named; raises `UsageError` when it is none."""
+def named_project(path: Path, *, of_many: bool = False) -> Path:
+    """Return the project that a person named; raises `UsageError` when it is none.
+
+    ``of_many`` is as `project_around` has it.
+    """
     try:
         os.stat(path / CLAUDE_DIR)
     except PermissionError as error:
@@ -62,7 +68,9 @@ def named_project(path: Path) -> Path:
         made = quoted(str(path / CLAUDE_DIR))
         raise UsageError(
             f"{path} is no project: it has no folder {CLAUDE_DIR}",
-            hint=f"Add --recursive for projects below it, or begin one: mkdir {made}",
+            hint=f"Add --recursive for projects below it, or begin one: mkdir {made}"
+            if of_many
+            else f"Name a project, or begin one: mkdir {made}",
         )
     return path.resolve()
 

@@ -68,8 +68,10 @@ def find(store: Store, text: str, *, also: str = "") -> str:
     table ``also``.
     """
     found: list[str] = []
-    if text and is_utf8(text):
+    if is_utf8(text):
         begins = "typeof(id) = 'text' AND substr(id, 1, :length) = :text"
+        if not text:
+            begins = "id = :text"  # nothing begins every id: a script's empty variable
         tables = ("messages", "syncd_baseline", "syncd_history", also)
         sql = " UNION ".join(f"SELECT id FROM {table} WHERE {begins}" for table in tables if table)
         values = {"length": len(text), "text": text}

@@ -41,7 +41,7 @@ class Roster:
         flags: dict[str, Any],
         on_news: Callable[[Job], None],
     ) -> None:
-        self._roots = [root if recursive else named_project(root) for root in roots]
+        self._roots = [root if recursive else named_project(root, of_many=True) for root in roots]
         self._recursive = recursive
         self._flags = flags
         self._on_news = on_news

@@ -250,6 +250,25 @@ def test_a_wrong_call_gets_a_sentence(syncd: Call, arguments: list[str], words: 
     assert words in result.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("sync", "migrate", "run", "status", "verify", "doctor", "report", "service show"),
+        *("conflicts", "repair", "retire", "config show", "history", "log", "message list"),
+    ],
+)
+def test_a_hint_names_an_option_only_where_the_command_has_it(syncd: Call, command: str) -> None:
+    is_of_many = "--recursive" in syncd(*command.split(), "--help").out
+    takes_option = "--project" in syncd(*command.split(), "--help").out
+
+    named = syncd(*command.split(), *(["--project"] if takes_option else []), ".")
+    around = syncd(*command.split())
+
+    for result in (named, *([around] if command != "config show" else [])):
+        assert 2 == result.code
+        assert is_of_many is ("--recursive" in result.err)
+
+
 def test_what_can_be_no_project_is_said_so_and_a_folder_that_is_gone_too(tmp_path: Path) -> None:
     (tmp_path / "note").touch()
     result = run("sync", str(tmp_path / "note"))

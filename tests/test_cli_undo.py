@@ -23,7 +23,7 @@ from syncd.folders import MAX_BYTES
 from syncd.store import Store
 from tests.calls import Call, Result, on_a_terminal
 from tests.clients import parse_legacy
-from tests.projects import Project, assert_in_step, assert_quiet, nothing_written
+from tests.projects import Project, a_row, assert_in_step, assert_quiet, insert, nothing_written
 from tests.running import RunningAgent, syncd, wait_for
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -738,6 +738,23 @@ def test_it_all_works_beside_an_agent(call: Call, home: Path, shop: Project) -> 
         wait_for(lambda: shop.row("by-hand")["body"] == "Run it thrice.")
         assert (0, f"{shop.path}: nothing to repair\n", "") == call("repair")
     assert_quiet(shop)
+
+
+def test_a_message_whose_id_is_the_empty_text_is_meant_by_that_alone(
+    call: Call, shop: Project
+) -> None:
+    assert 2 == call("show", "").code
+    insert(shop, a_row(shop, ""))
+    shop.receive()
+    shop.sync()
+    for command in ("show", "history", "log"):
+        assert 0 == call(command, "").code
+    shop.sql("UPDATE messages SET body = 'Other.' WHERE id = ''")
+    shop.sync()
+    assert 0 == call("restore", "").code
+    assert "From a row." == shop.row("")["body"]
+    assert 0 == call("message", "read", "").code
+    assert "read" == shop.row("")["status"]
 
 
 # repair

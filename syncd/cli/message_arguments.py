@@ -87,10 +87,10 @@ def meant(service: MessageService, given: str) -> tuple[str, str]:
     with explained(database.db_path), database.get_connection() as connection:
         rows = connection.execute(sql, (len(given), given)).fetchall()
     found = {str(key): str(status) for key, status in rows}
-    if not given or not found:  # nothing begins every id: a script's empty variable
-        raise no_message(given)
     if given in found:
         return given, found[given]
+    if not given or not found:  # nothing begins every id: a script's empty variable
+        raise no_message(given)
     if len(found) == 1:
         return found.popitem()
     names = list(found)

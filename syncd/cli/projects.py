@@ -40,8 +40,9 @@ def chosen_roots(paths: list[Path] | None, *, recursive: bool) -> list[Path]:
     Raises `UsageError` for what does not exist, or is no project.
     """
     if not paths:
-        return [current_folder() if recursive else project_around(current_folder())]
-    found = [_folder(path) if recursive else named_project(path) for path in paths]
+        here = current_folder()
+        return [here if recursive else project_around(here, of_many=True)]
+    found = [_folder(path) if recursive else named_project(path, of_many=True) for path in paths]
     return list(dict.fromkeys(found))
 
 
