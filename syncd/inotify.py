@@ -57,6 +57,7 @@ _HAPPENINGS = (
 )
 _CAME = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
 _WENT = InotifyConstants.IN_DELETE | InotifyConstants.IN_MOVED_FROM
+_LEFT = InotifyConstants.IN_DELETE_SELF | InotifyConstants.IN_MOVE_SELF
 _MOVED = InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_MOVED_TO
 _OF_A_FILE = InotifyConstants.IN_MOVED_FROM | InotifyConstants.IN_ISDIR
 _DRAFT = TEMP_PREFIX.encode()
@@ -216,8 +217,8 @@ class _Watch(WatchCallback):
         folder = self._folders.get(event.wd)
         if folder is None:
             return
-        if not event.name:
-            self._wake(Wake(Kind.FULL))  # the folder itself went, was moved, or has other rights
+        if not event.name:  # the folder itself went, was moved, or has other rights
+            self._wake(Wake(Kind.FOLDER_GONE if event.mask & _LEFT else Kind.FULL))
             return
         name = os.fsdecode(event.name)
         if event.mask & InotifyConstants.IN_ISDIR:
@@ -238,7 +239,7 @@ class _Watch(WatchCallback):
         if folder is not None:
             self._inodes.pop(folder, None)
             self._reader.mailboxes.discard(wd)
-            self._wake(Wake(Kind.FULL))
+            self._wake(Wake(Kind.FOLDER_GONE))
 
     def on_queue_overflow(self) -> None:
         self._on_loss()
@@ -254,7 +255,7 @@ class _Watch(WatchCallback):
         if mask & _CAME:
             with suppress(OSError):
                 self.add(path)
-        self._wake(Wake(Kind.FULL))
+        self._wake(Wake(Kind.FULL if mask & _CAME else Kind.FOLDER_GONE))
 
     def _note(self, folder: str, name: str, what: Happening) -> None:
         wake = wake_for(folder, name, what)

@@ -189,7 +189,9 @@ class Job:
                 return None
             self._refuse_emptied()
             if self.store is None:
-                self.store = Store.open(Path(self._database))
+                self._open()
+            if self.store is None:
+                return report
             done = self._pass(self.store, orders, is_early=is_early)
         except SyncdError as error:
             report.note_error(error)
@@ -200,6 +202,16 @@ class Job:
         if done is None:
             self.used = used
         return done
+
+    def _open(self) -> None:
+        """Open the database; not where one that is known vanished just now."""
+        is_known = self.versions is not None and self.database_gone_at is None
+        try:
+            self.store = Store.open(Path(self._database), create=not is_known)
+        except SyncdError:
+            if not (is_known and self._database_is_just_gone()):
+                raise
+            self.schedule.want_full_in(self.config.gone_s)
 
     def _pass(self, store: Store, orders: Orders, *, is_early: bool) -> Report | None:
         """Run a pass with the open database; None where no commit came, or another database did.

@@ -105,10 +105,16 @@ class Schedule:
                     self.listened = 0
                 case Kind.RELEASED:
                     self.bell = self.bell or is_open
-                case Kind.FULL:
-                    # A folder came or went. If its files are there again, no event tells so: what
-                    # was gone with it must not count as the first look at another absence.
+                case Kind.FULL | Kind.FOLDER_GONE:
+                    # If a folder's files are there again, no event tells so: what was gone with it
+                    # must not count as the first look at another absence.
                     self.vanished.clear()
+                    if wake.kind is Kind.FOLDER_GONE:
+                        # RACE: who removes a project must not find a -wal made meanwhile in what
+                        # he has just emptied.
+                        due = time.monotonic() + self.config.gone_s
+                        self.again_at = min(self.again_at or due, due)
+                        return self.again_at
                     self.full = True
             return None
 

@@ -27,7 +27,8 @@ class Kind(Enum):
     KEPT = auto()  # a path vanished for syncd's own exchange of its file only: it is there
     BELL = auto()  # somebody is committing to the database
     RELEASED = auto()  # somebody closed the database or took its -wal away: it may have been us
-    FULL = auto()  # a folder or the database itself came, went, or was replaced
+    FULL = auto()  # a folder came, or has other rights; a retirement began or ended
+    FOLDER_GONE = auto()  # a folder went: the project may be about to go as a whole
 
 
 class Wake(NamedTuple):

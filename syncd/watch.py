@@ -142,7 +142,8 @@ class _Handler(events.FileSystemEventHandler):
         target = self._relative(event.dest_path) if event.dest_path else None
         if event.is_directory:
             if source in FOLDERS or target in FOLDERS or source == "":
-                self._on_wake(self._project, Wake(Kind.FULL))
+                is_gone = isinstance(event, events.DirDeletedEvent)
+                self._on_wake(self._project, Wake(Kind.FOLDER_GONE if is_gone else Kind.FULL))
             elif not isinstance(event, events.DirModifiedEvent):
                 is_new = isinstance(event, events.DirCreatedEvent)
                 self._note(source, Happening.ARRIVED if is_new else Happening.LEFT)

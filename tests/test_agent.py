@@ -395,6 +395,45 @@ def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path:
     job.close()
 
 
+def test_a_folder_that_went_is_no_reason_to_open_the_database_at_once(tmp_path: Path) -> None:
+    """Who removes the whole project would meet a -wal that was made while he did."""
+    here = project(tmp_path / "p")
+    job = Job(here, Schedule(load(here, flags={"gone_s": 5.0})))
+    orders = job.schedule.take(time.monotonic())
+    assert orders is not None
+    heeded(job, orders)
+    due = job.hear(Wake(Kind.FOLDER_GONE))
+    assert due is not None
+    assert due - time.monotonic() > 4
+    assert job.schedule.take(time.monotonic()) is None
+    assert job.schedule.take(due) is not None
+    job.close()
+
+
+def test_a_database_that_goes_while_it_is_opened_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = project(tmp_path / "p")
+    job = Job(here, Schedule(load(here, flags={"gone_s": 0.0})))
+    heeded(job, Orders(wait=False))
+    job.close()
+    database = here / ".claude-mpm/messaging.db"
+    opened = Store.open
+
+    def open_what_goes(path: Path, *, create: bool = True) -> Store:
+        database.unlink(missing_ok=True)
+        return opened(path, create=create)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "open", open_what_goes)
+        job.cycle(Orders(wait=False))
+    assert not database.exists()
+    (here / ".claude-mpm/inbox").mkdir(exist_ok=True)
+    report = job.cycle(Orders(wait=False))  # it is gone for good, and its files are not
+    assert (None, True) == (report and report.error, database.exists())
+    job.close()
+
+
 def heeded(job: Job, orders: Orders) -> Report:
     """Run a job's cycle and have it heed what that left; return the report."""
     report = job.cycle(orders)
@@ -1038,7 +1077,7 @@ def test_a_project_that_has_another_name_now_is_found_at_once(tmp_path: Path) ->
 def test_a_file_system_that_fails_is_an_error_and_no_defect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Path) -> None:
+    def fail(_: Path, **_options: object) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "messaging.db")
 
     here = project(tmp_path / "p")

@@ -189,7 +189,7 @@ def test_closing_the_database_is_no_reason_to_open_it_again(heard: Heard) -> Non
 @pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
 def test_a_folder_that_is_made_later_is_watched_too(heard: Heard) -> None:
     shutil.rmtree(heard.base / "inbox")
-    heard.wait_for(Kind.FULL)
+    heard.wait_for(Kind.FOLDER_GONE)
     (heard.base / "inbox" / ".archive").mkdir(parents=True)
     wait_for(lambda: not heard.watcher.unwatched())
     wait_for(lambda: _is_heard(heard, "inbox/.archive/c.md"))
@@ -208,7 +208,7 @@ def test_a_folder_that_was_moved_away_is_listened_to_no_more(tmp_path: Path) -> 
     try:
         away = tmp_path / "away"
         (heard.base / "inbox").rename(away)
-        heard.wait_for(Kind.FULL)
+        heard.wait_for(Kind.FOLDER_GONE)
         (away / "a.md").write_text("x")
         (away / ".archive" / "a.md").write_text("x")
         heard.drain()
