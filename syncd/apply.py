@@ -223,6 +223,8 @@ class Applier:
                     self.store.records.save([as_found])
                 intended = replace(task.new_record(), stamp=NO_STAMP)
                 self.store.versions.save(intended, intent=True)
+            if changes_rows:
+                self._note_rows(task for task in first if task.changes_both)
 
     def _kept_file(self, task: Task) -> bool:
         return task.found is not None and any(keep.side is Side.FILE for keep in task.outcome.kept)
@@ -261,8 +263,6 @@ class Applier:
                         task.written_row = self.store.rows.update(
                             task.row, outcome.message, outcome.row_fields
                         )
-            if self.store.has_host_triggers and task.written_row is not None:
-                self.note_written({task.id: task.written_row.digest})
         except StaleReplica:
             self._drop(task)
         except LostTransaction:
@@ -270,9 +270,22 @@ class Applier:
         except MessageError as error:
             self._refuse(task, error)
 
-    def note_written(self, rows: Mapping[str, bytes]) -> None:
-        """Come back to those of these rows that are not, by digest, what was written just now."""
-        self.report.unsettled.update(map(row_key, self.store.rows.changed_by_host(rows)))
+    def note_written(self, rows: Mapping[str, bytes | None]) -> None:
+        """Come back to what hosts' triggers changed, at the end of a transaction that wrote rows.
+
+        ``rows`` has what was written, by digest; None is for a row that was deleted.
+        """
+        if rows and self.store.has_host_triggers:
+            self.report.unsettled.update(map(row_key, self.store.changed_by_hosts(rows)))
+
+    def _note_rows(self, tasks: Iterable[Task]) -> None:
+        self.note_written(
+            {
+                task.id: task.written_row.digest if task.written_row is not None else None
+                for task in tasks
+                if task.outcome.row is not Step.NONE and not task.dropped
+            }
+        )
 
     def _drop(self, task: Task) -> None:
         task.dropped = True
@@ -327,6 +340,8 @@ class Applier:
             for task in done:
                 self._settle(task)
             self.store.chronicle.add_to_journal(self._told(done))
+            if changes_rows:
+                self._note_rows(task for task in done if not task.changes_both)
 
     def _told(self, tasks: Iterable[Task]) -> Iterator[JournalEntry]:
         """Yield what was done to these messages as entries of the journal."""

@@ -66,8 +66,7 @@ class Bulk:
         try:
             with self._store.writing():
                 self._store.insert_new(rows, records, entry)
-                if self._store.has_host_triggers:
-                    self._applier.note_written({one.id: one.row_digest for one in arrivals})
+                self._applier.note_written({one.id: one.row_digest for one in arrivals})
         except StaleReplica:
             return False
         return True

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from syncd.message import FIELDS
 from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.queries import Queries
 from syncd.sides import Quarantined, Side
@@ -171,8 +172,15 @@ class Chronicle(Queries):
         self._execute("DELETE FROM syncd_conflicts WHERE id = ? AND field = ?", (message_id, field))
 
     def conflicts(self) -> list[OpenConflict]:
-        """Return the conflicts that nobody has resolved yet, oldest first."""
-        sql = "SELECT id, field, at, winner, version FROM syncd_conflicts ORDER BY at, id, field"
+        """Return the conflicts that nobody has resolved yet, oldest first.
+
+        What makes no sense is passed over: somebody else wrote there.
+        """
+        sql = (
+            "SELECT id, field, at, winner, version FROM syncd_conflicts "
+            f"WHERE winner IN ('file', 'db') AND field IN {FIELDS} AND typeof(id) = 'text' "
+            "AND typeof(at) = 'text' AND typeof(version) = 'integer' ORDER BY at, id, field"
+        )
         return [OpenConflict(*values) for values in self._execute(sql)]
 
     # Journal

@@ -43,6 +43,8 @@ class Database:
         self.ready_schema: int | None = None
         """SQLite's counter of schema changes when tables and triggers were ready (`prepare`)."""
         self.has_host_triggers = False
+        self.fed_before = 0
+        """How far the feed went before the transaction, where hosts have triggers."""
         self._free_at = 0.0
         self._held_s = 0.0
         self._series_began = 0.0
@@ -185,6 +187,8 @@ class Database:
     def writing(self, *, durable: bool = True, mute: bool = True) -> Iterator[None]:
         """Write everything inside in one transaction of which the triggers hear nothing.
 
+        Where hosts have triggers too, ours hear, as of a host, of all but the history.
+
         A transaction that is not ``durable`` survives the death of the process, not of the machine.
         One that leaves ``messages`` alone need not ``mute`` the triggers.
         """
@@ -197,7 +201,7 @@ class Database:
             try:
                 with self._immediate():
                     if mute:
-                        self.connection.execute("INSERT INTO syncd_mute VALUES (1)")
+                        self._mute()
                     began = time.monotonic()
                     yield
                     if mute:
@@ -208,6 +212,14 @@ class Database:
             finally:
                 if not durable:
                     self.connection.execute("PRAGMA synchronous = FULL")
+
+    def _mute(self) -> None:
+        kind = tables.MUTE
+        if self.has_host_triggers:
+            kind = tables.MUTE_HISTORY
+            sql = "SELECT coalesce(max(seq), 0) FROM syncd_feed"
+            self.fed_before = self.connection.execute(sql).fetchone()[0]
+        self.connection.execute("INSERT INTO syncd_mute VALUES (?)", (kind,))
 
     def _replaced(self) -> StaleReplica:
         return StaleReplica(

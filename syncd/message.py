@@ -275,10 +275,13 @@ _NULLABLE = _COLUMNS.index("created_at")  # and all behind it have a meaning whe
 def lost_field(row: Sequence[object], agreed: Fingerprints) -> str | None:
     """Return a field that is NULL in a row where the contract forbids that, and held something.
 
-    A column that was dropped and added again has lost what it held; nobody made that empty.
+    A column that was dropped and added again has lost what it held; nobody made that empty. What
+    held its default may have been NULL before, and says the same.
     """
-    pairs = zip(FIELDS, row[1:_NULLABLE], agreed, strict=False)
-    return next((name for name, value, was in pairs if value is None and was), None)
+    for name, value, was in zip(FIELDS, row[1:_NULLABLE], agreed, strict=False):
+        if value is None and was not in (None, DEFAULTS.get(name, "")):
+            return name
+    return None
 
 
 def _column_text(column: str, value: object) -> str | None:

@@ -21,7 +21,6 @@ from syncd.errors import (
     os_sentence,
     reason_of,
 )
-from syncd.find import home
 from syncd.names import CLAUDE_DIR, database_of
 from syncd.orders import Orders
 from syncd.patience import patience
@@ -131,7 +130,7 @@ def _run(
         store.check_contract()
     else:
         store.prepare(anew=orders.is_decision)
-    _refuse_shared(project, store)
+        store.refuse_shared()
     if before is not None:
         before(store)
     knows = seen.knows if seen else None
@@ -142,15 +141,3 @@ def _run(
             raise
         store.forget_damaged()
         return cycle.run(project, store, config, orders._replace(paths=None))
-
-
-def _refuse_shared(project: Path, store: Store) -> None:
-    """Refuse the database that newer clients share between all projects, in the home folder."""
-    if project != home():
-        return
-    others = store.projects_addressed() - {str(project)}
-    if len(others) > 1:
-        raise ReplicaError(
-            f"{store.path} holds the messages of {len(others)} projects, not of one",
-            hint="That layout is not exported to files; name the projects themselves.",
-        )

@@ -230,6 +230,7 @@ def _marks(database: Path) -> tuple[object, ...]:
 def _prove_equal(project: Path, config: Config, result: Retiring) -> None:
     """Note what is unsynced or waits for a person; then compare both sides in full."""
     with Store.open_readonly(database_of(project)) as store, translated(store.path):
+        store.check_contract()
         report = cycle.run(project, store, config, Orders(dry_run=True, wait=False))
         result.halted = report.halt is not None
         result.reasons += _reasons_of_report(project, report)
@@ -251,8 +252,9 @@ def _reasons_of_report(project: Path, report: Report) -> Iterator[Reason]:
         return
     if report.counts.changes():
         yield Reason(f"both sides differ; a sync has yet to do: {report.counts}", _sync(project))
-    for path in sorted(report.unsettled | report.vanished):
-        yield Reason(f"{path} is changing, or just gone", _sync(project))
+    if not report.quarantined:  # else that may be why, and a sync does not help
+        for path in sorted(report.unsettled | report.vanished):
+            yield Reason(f"{path} is changing, or just gone", _sync(project))
     for conflict in report.conflicts:
         yield Reason(
             f"there is a conflict in {conflict.id}, {conflict.field}",

@@ -16,7 +16,8 @@ from syncd.tables import COLUMNS
 _SELECT_ROW = ", ".join(COLUMNS)
 _ROW_MARKS = ", ".join("?" * len(COLUMNS))
 _INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({_ROW_MARKS})"
-_ROW_SIZE = " + ".join(f"coalesce(length({column}), 0)" for column in COLUMNS)
+# Of a text, `length` counts characters, and none behind a NUL.
+_ROW_SIZE = " + ".join(f"coalesce(length(CAST({column} AS BLOB)), 0)" for column in COLUMNS)
 _THE_ROW, _TO_DELETE = "the row", "to delete the row"
 
 
@@ -27,8 +28,12 @@ class Rows(Queries):
         """Return the rows of these ids that are there."""
         found: dict[str, Row] = {}
         sql = f"SELECT {_SELECT_ROW}, read_at FROM messages WHERE id IN "
-        for values in self._select_in(sql, ids):
+        wanted = list(ids)
+        for values in self._select_in(sql, wanted):
             found[values[0]] = Row(values[:-1], values[-1], values[0] in found)
+        if not found.keys() <= set(wanted):
+            # A host's column may take what differs in case for the same.
+            return {key: found[key] for key in wanted if key in found}
         return found
 
     def each(self) -> Iterator[RowValues]:
@@ -53,7 +58,7 @@ class Rows(Queries):
 
     def doubled_ids(self) -> set[object]:
         """Return the ids that several rows have; a table that somebody rebuilt may permit that."""
-        only_id = "(SELECT group_concat(name) FROM pragma_index_info(indexes.name)) = 'id'"
+        only_id = "(SELECT group_concat(name) FROM pragma_index_info(indexes.name)) LIKE 'id'"
         sql = (
             "SELECT EXISTS (SELECT 1 FROM pragma_index_list('messages') AS indexes "
             f'WHERE indexes."unique" AND NOT indexes.partial AND {only_id})'
@@ -67,7 +72,8 @@ class Rows(Queries):
         """Return the ids of all rows that differ from the baseline; any type, also NULL."""
         columns = ", ".join(f"m.{column}" for column in COLUMNS)
         sql = (
-            f"SELECT {columns}, b.row_digest FROM messages m LEFT JOIN syncd_baseline b USING (id)"
+            f"SELECT {columns}, b.row_digest FROM messages m "
+            "LEFT JOIN syncd_baseline b ON b.id = m.id COLLATE BINARY"
         )
         return self._decoded(
             lambda: [row[0] for row in self._execute(sql) if row_digest(row[:-1]) != row[-1]]
@@ -75,9 +81,11 @@ class Rows(Queries):
 
     def gone_ids(self, ids: Iterable[str] | None = None) -> list[str]:
         """Return the ids, of these or of all, that the baseline knows and that have no row."""
+        # The first condition alone can go by the table's own index, whatever its collation is.
+        is_there = "m.id = b.id AND m.id = b.id COLLATE BINARY"
         sql = (
             "SELECT id FROM syncd_baseline b "
-            "WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = b.id)"
+            f"WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE {is_there})"
         )
         if ids is None:
             return [found[0] for found in self._execute(sql)]
@@ -162,10 +170,14 @@ class Rows(Queries):
             return _refusal("it was ignored", what)
         return StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
 
-    def changed_by_host(self, written: Mapping[str, bytes]) -> set[str]:
-        """Return the ids of rows that are not what was written, by digest, but a trigger's."""
+    def as_written(self, written: Mapping[str, bytes | None]) -> list[str]:
+        """Return the ids of rows that are what was written, by digest; None is for no row."""
         rows = self.of(written)
-        return {key for key, row in rows.items() if row.digest != written[key]}
+        return [
+            key
+            for key, digest in written.items()
+            if (rows[key].digest if key in rows else None) == digest
+        ]
 
 
 def _same_row(seen: RowValues) -> tuple[str, RowValues]:
@@ -179,7 +191,7 @@ def _same(columns: Iterable[tuple[str, object]]) -> tuple[str, RowValues]:
     values: list[object] = []
     for column, value in columns:
         is_odd = isinstance(value, str) and not is_utf8(value)
-        marks.append(f"{column} IS {'CAST(? AS TEXT)' if is_odd else '?'}")
+        marks.append(f"{column} IS {'CAST(? AS TEXT)' if is_odd else '?'} COLLATE BINARY")
         values.append(str(value).encode("utf-8", "surrogateescape") if is_odd else value)
     return " AND ".join(marks), tuple(values)
 
@@ -187,5 +199,6 @@ def _same(columns: Iterable[tuple[str, object]]) -> tuple[str, RowValues]:
 def _refusal(error: sqlite3.IntegrityError | str, what: str = _THE_ROW) -> MessageError:
     return MessageError(
         f"the database refuses {what}: {error}",
-        hint="A constraint or trigger that a host added to messages forbids it.",
+        hint="A constraint or trigger that a host added to messages forbids it."
+        + (" To have its file again, change the row." if what == _TO_DELETE else ""),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.chronicle import PRUNED_UNTIL, Chronicle, now_text
 from syncd.database import DROPPED_AT_ONCE, Database, translated
-from syncd.errors import LostTransaction, MessageError
+from syncd.errors import LostTransaction, MessageError, ReplicaError
+from syncd.find import home
 from syncd.record import RecordValues, RowValues
 from syncd.records import Records, TwinRecords, Versions
 from syncd.rows import Rows
@@ -75,14 +76,27 @@ class Store(Database):
         """Return those of these ids that have a baseline, or are about to get one."""
         return self.records.known(ids) | self.versions.with_intent(ids)
 
-    def projects_addressed(self) -> set[str]:
-        """Return every project that a row is from or to, as spelled there."""
+    def check_contract(self) -> None:
+        """Raise `ReplicaError` where what stands there is not for one project, or no contract's."""
+        super().check_contract()
+        self.refuse_shared()
+
+    def refuse_shared(self) -> None:
+        """Refuse the database that newer clients share between all projects, in the home folder."""
+        project = self.path.parent.parent
+        if project != home():
+            return
         sql = (
             "SELECT DISTINCT to_project FROM messages WHERE status IS NOT 'sent' "
             "UNION SELECT DISTINCT from_project FROM messages WHERE status = 'sent'"
         )
         with translated(self.path):
-            return {found[0] for found in self.connection.execute(sql)}
+            others = {found[0] for found in self.connection.execute(sql)} - {str(project)}
+        if len(others) > 1:
+            raise ReplicaError(
+                f"{self.path} holds the messages of {len(others)} projects, not of one",
+                hint="That layout is not exported to files; name the projects themselves.",
+            )
 
     # New messages
 
@@ -133,6 +147,18 @@ class Store(Database):
         """Return what hosts touched since the feed was last consumed, oldest first."""
         sql = "SELECT seq, id, was FROM syncd_feed ORDER BY seq"
         return [FeedEntry(*values) for values in self.connection.execute(sql)]
+
+    def changed_by_hosts(self, written: Mapping[str, bytes | None]) -> list[object]:
+        """Return what hosts' triggers changed in this transaction, beside what they left as it is.
+
+        ``written`` has, by id, the digests of the rows that we wrote, or None for those that we
+        deleted: of these the feed is not to tell.
+        """
+        own = self.rows.as_written(written)
+        sql = "DELETE FROM syncd_feed WHERE seq > ? AND id = ?"
+        self.connection.executemany(sql, [(self.fed_before, key) for key in own])
+        sql = "SELECT DISTINCT id FROM syncd_feed WHERE seq > ?"
+        return [key for (key,) in self.connection.execute(sql, (self.fed_before,))]
 
     def consume(self, entry: FeedEntry) -> None:
         """Note that an entry of the feed was heard."""

@@ -2,7 +2,8 @@
 
 The triggers use built-in SQL only and write into tables without constraints, so that they cannot
 fail a host's write. They are silent inside syncd's own transactions: `syncd_mute` has a row only
-there. `drop` removes them before any table that they name.
+there. Where hosts have triggers too, those that feed are not: what these change beside what syncd
+writes is a host's change. `drop` removes them before any table that they name.
 """
 
 from __future__ import annotations
@@ -68,15 +69,29 @@ _TABLES = (
         path TEXT, agent TEXT, project TEXT)""",
 )
 
+
+def _is_table(ddl: str) -> bool:
+    return ddl.startswith("CREATE TABLE")
+
+
+def _name(ddl: str) -> str:
+    return ddl.split("EXISTS ")[1].split()[0]
+
+
+_OUR_TABLES = [_name(ddl) for ddl in _TABLES if _is_table(ddl)]
+
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
-_HEARD = "NOT EXISTS (SELECT 1 FROM syncd_mute)"
+MUTE, MUTE_HISTORY = 1, 2
+_HEARD = f"NOT EXISTS (SELECT 1 FROM syncd_mute WHERE muted = {MUTE})"
+_HOSTS = "NOT EXISTS (SELECT 1 FROM syncd_mute)"
 
 
 _WORDS = ("subject", "body", "metadata", "attachments")
 
 
 def _words_differ(old: str) -> str:
-    return " OR ".join(f"{old}{column} IS NOT NEW.{column}" for column in _WORDS)
+    # A host's column may take what differs in case for the same.
+    return " OR ".join(f"{old}{column} IS NOT NEW.{column} COLLATE BINARY" for column in _WORDS)
 
 
 def _keep(reason: str, prefix: str, tail: str = "") -> str:
@@ -91,7 +106,9 @@ def _keep(reason: str, prefix: str, tail: str = "") -> str:
 # What a statement will do with the row that it meets, nothing tells: it may leave or update it, and
 # meet it again and again. A version that is the last one kept already is kept as of now.
 _MET = f"FROM messages WHERE id = NEW.id AND ({_words_differ('')})"
-_SAME = " AND ".join(f"messages.{column} IS syncd_history.{column}" for column in _WORDS)
+_SAME = " AND ".join(
+    f"messages.{column} IS syncd_history.{column} COLLATE BINARY" for column in _WORDS
+)
 _LAST = "version = (SELECT max(version) FROM syncd_history WHERE id = NEW.id)"
 _KEPT = f"EXISTS (SELECT 1 FROM syncd_history WHERE {_LAST} AND {_SAME})"
 _KEEP_MET = (
@@ -104,19 +121,15 @@ _TRIGGERS = {
     "INSERT INTO syncd_feed (id) VALUES (NEW.id); END",
     "syncd_update": f"AFTER UPDATE ON messages WHEN {_HEARD} BEGIN "
     "INSERT INTO syncd_feed (id) VALUES (NEW.id); "
-    "INSERT INTO syncd_feed (id) SELECT OLD.id WHERE OLD.id IS NOT NEW.id; END",
+    "INSERT INTO syncd_feed (id) SELECT OLD.id WHERE OLD.id IS NOT NEW.id COLLATE BINARY; END",
     "syncd_delete": f"AFTER DELETE ON messages WHEN {_HEARD} BEGIN "
     "INSERT INTO syncd_feed (id, was) VALUES (OLD.id, OLD.status); "
-    f"{_keep('deleted by SQL', 'OLD.')} END",
+    f"{_keep('deleted by SQL', 'OLD.', f'WHERE {_HOSTS}')} END",
     "syncd_keep_update": f"AFTER UPDATE OF subject, body, metadata, attachments ON messages "
-    f"WHEN {_HEARD} AND ({_words_differ('OLD.')}) BEGIN {_keep('changed by SQL', 'OLD.')} END",
-    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_HEARD} AND EXISTS "
+    f"WHEN {_HOSTS} AND ({_words_differ('OLD.')}) BEGIN {_keep('changed by SQL', 'OLD.')} END",
+    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_HOSTS} AND EXISTS "
     f"(SELECT 1 FROM messages WHERE id = NEW.id) BEGIN {_KEEP_MET} END",
 }
-
-_OUR_TABLES = (
-    "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'syncd\\_%' ESCAPE '\\'"
-)
 
 
 def is_ready(connection: sqlite3.Connection) -> bool:
@@ -146,13 +159,12 @@ def lacking(connection: sqlite3.Connection) -> list[str]:
 
 def _standing(connection: sqlite3.Connection) -> dict[str, str]:
     """Return the SQL of every table and trigger in the database, by name."""
-    sql = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
+    sql = "SELECT lower(name), sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
     return dict(connection.execute(sql).fetchall())
 
 
 def _lacking(found: dict[str, str]) -> list[str]:
-    tables = [_name(ddl) for ddl in _TABLES if _is_table(ddl)]
-    missing = [f"the table {name} is missing" for name in tables if name not in found]
+    missing = [f"the table {name} is missing" for name in _OUR_TABLES if name not in found]
     for name, body in _TRIGGERS.items():
         if name not in found:
             missing.append(f"the trigger {name} is missing")
@@ -165,7 +177,7 @@ def has_host_triggers(connection: sqlite3.Connection) -> bool:
     """Tell whether a host has triggers of its own, which may change what we write."""
     sql = (
         "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' "
-        "AND tbl_name = 'messages' AND name NOT LIKE 'syncd\\_%' ESCAPE '\\')"
+        "AND tbl_name LIKE 'messages' AND name NOT LIKE 'syncd\\_%' ESCAPE '\\')"
     )
     return bool(connection.execute(sql).fetchone()[0])
 
@@ -203,16 +215,9 @@ def adding(missing: Sequence[str]) -> str:
 
 def missing_columns(connection: sqlite3.Connection) -> list[str]:
     """Return the columns of the contract that the table messages lacks."""
-    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(messages)")}
+    found = connection.execute("PRAGMA table_info(messages)").fetchall()
+    columns = {name.lower() for _, name, *_ in found}
     return [column for column in MESSAGE_COLUMNS if column not in columns]
-
-
-def _is_table(ddl: str) -> bool:
-    return ddl.startswith("CREATE TABLE")
-
-
-def _name(ddl: str) -> str:
-    return ddl.split("EXISTS ")[1].split()[0]
 
 
 def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> None:
@@ -222,7 +227,8 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
     baseline still knows messages may be on its way back, from a program that rebuilds it: it is
     not made ``anew`` unless that is asked for.
     """
-    found = connection.execute("SELECT type FROM sqlite_master WHERE name = 'messages'").fetchone()
+    sql = "SELECT type FROM sqlite_master WHERE name LIKE 'messages'"  # names know no case
+    found = connection.execute(sql).fetchone()
     if found is None:
         if not anew and _knows_messages(connection):
             raise ReplicaError(
@@ -262,8 +268,7 @@ def create_temporary(connection: sqlite3.Connection) -> None:
 
     Nothing is written into the database; the connection may be read-only.
     """
-    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    standing = {name for (name,) in connection.execute(sql)}
+    standing = _standing(connection)
     for ddl in (MESSAGES_DDL, *filter(_is_table, _TABLES)):
         if _name(ddl) not in standing:
             connection.execute(ddl.replace("CREATE TABLE IF NOT EXISTS", "CREATE TEMP TABLE", 1))
@@ -271,7 +276,8 @@ def create_temporary(connection: sqlite3.Connection) -> None:
 
 def names(connection: sqlite3.Connection) -> list[str]:
     """Return the names of our tables that stand in the database."""
-    return [name for (name,) in connection.execute(_OUR_TABLES)]
+    standing = _standing(connection)
+    return [name for name in _OUR_TABLES if name in standing]
 
 
 def drop_triggers(connection: sqlite3.Connection) -> None:

@@ -210,7 +210,8 @@ class Project:
 
     def rows(self) -> dict[str, Row]:
         """Return the raw rows by id; none where there is no database."""
-        return self.new.rows() if self.new.database.exists() else {}
+        found = self.new.rows() if self.new.database.exists() else {}
+        return {key: {name.lower(): row[name] for name in row} for key, row in found.items()}
 
     def row(self, message_id: str) -> Row:
         return self.rows()[message_id]

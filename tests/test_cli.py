@@ -433,6 +433,9 @@ def test_nothing_is_exported_from_a_database_that_projects_share(
     sentence = f"{mine.new.database} holds the messages of 2 projects, not of one"
     assert f"{own_home}: {sentence}\n  → That layout is not exported to files" in result.err
     assert [] == mine.names("inbox")
+    for command in ("status", "verify", "doctor"):
+        told = syncd(command, own_home)
+        assert (1, True) == (told.code, sentence in told.out + told.err)
     mine.sql("UPDATE messages SET to_project = ?", str(own_home))
     assert "2 files created" in syncd("sync", own_home).out
 

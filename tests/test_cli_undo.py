@@ -757,6 +757,16 @@ def test_a_message_whose_id_is_the_empty_text_is_meant_by_that_alone(
     assert "read" == shop.row("")["status"]
 
 
+def test_what_others_wrote_among_the_conflicts_is_passed_over(call: Call, shop: Project) -> None:
+    first = in_conflict(shop)
+    odd = ("'x', 'body', '', NULL, 1", "NULL, NULL, NULL, 'db', 'x'", "'x', 'no', '', 'db', 1")
+    for values in odd:
+        shop.sql(f"INSERT INTO syncd_conflicts VALUES ({values})")
+    listed = call("conflicts", "--json").json
+    assert [first] == [one["id"] for one in listed["conflicts"]]
+    assert 3 == call("status").code
+
+
 # repair
 
 

@@ -1263,6 +1263,15 @@ def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
         assert [["row-1", "none"], ["row-2"], ["row-3"]] == list(store.rows.in_portions(ids, 5_000))
 
 
+def test_g14_a_row_counts_as_many_bytes_as_it_has(project: Project) -> None:
+    for number, body in enumerate(["\0" + "x" * 3_000, "\u20ac" * 1_000, "x"]):
+        insert(project, a_row(project, f"row-{number}", body=body))
+    ids = [f"row-{number}" for number in range(3)]
+    with Store.open(project.new.database) as store:
+        store.prepare()
+        assert [ids[:1], ids[1:2], ids[2:]] == list(store.rows.in_portions(ids, 3_100))
+
+
 def test_g9_all_that_a_cycle_heard_and_set_aside_is_recorded_in_portions(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,23 @@ def foreign_rebuild_without_keys(project: Project) -> None:
     insert(project, a_row(project, "fresh-row"))
 
 
+def foreign_names_in_another_case(project: Project) -> None:
+    project.sql("CREATE TABLE fresh AS SELECT * FROM messages")
+    project.sql("DROP TABLE messages")
+    project.sql("ALTER TABLE fresh RENAME COLUMN subject TO Subject")
+    project.sql("ALTER TABLE fresh RENAME COLUMN id TO ID")
+    project.sql("ALTER TABLE fresh RENAME TO Messages")
+    project.sql("UPDATE messages SET subject = 'After' WHERE id = ?", ONE)
+
+
+def foreign_case_that_does_not_count(project: Project) -> None:
+    """A table that takes what differs in case for the same: an id, and words."""
+    rebuild(project, collation=" COLLATE NOCASE")
+    project.sync()
+    project.sql("UPDATE messages SET id = upper(id) WHERE id = ?", ONE)
+    project.sql("UPDATE messages SET body = upper(body), subject = upper(subject)")
+
+
 def foreign_rename_and_back(project: Project) -> None:
     project.sql("ALTER TABLE messages RENAME TO elsewhere")
     project.sql("ALTER TABLE elsewhere RENAME TO messages")
@@ -124,13 +141,14 @@ def foreign_rollback_journal(project: Project) -> None:
     project.sql("UPDATE messages SET subject = 'After' WHERE id = ?", ONE)
 
 
-def rebuild(project: Project, extra: str = "") -> None:
+def rebuild(project: Project, extra: str = "", collation: str = "") -> None:
     """Rebuild the table as SQLite's manual has it: make, copy, drop, rename."""
     columns = "id, from_project, from_agent, to_project, to_agent, message_type, priority, "
     columns += "subject, body, status, created_at, read_at, replied_to, task_injected, metadata, "
     columns += "attachments"
     with project.connection() as connection:
         ddl = SCHEMA[0].replace("EXISTS messages (", f"EXISTS fresh ({extra}")
+        ddl = ddl.replace(" TEXT", f" TEXT{collation}")
         connection.execute(ddl)
         connection.execute(f"INSERT INTO fresh ({columns}) SELECT {columns} FROM messages")
         connection.execute("DROP TABLE messages")
@@ -321,6 +339,8 @@ def test_g12_a_missing_column_is_said_and_nothing_is_harmed(synced: Project) -> 
 def test_g12_a_column_that_was_dropped_and_added_again_empties_no_file(
     synced: Project, column: str
 ) -> None:
+    synced.sql("UPDATE messages SET from_agent = 'lead', message_type = 'request'")
+    synced.sync()
     files, words = synced.files(), synced.sql(f"SELECT {column}, id FROM messages")
     drop_ours(synced, triggers_only=True)
     for index in ("status", "to_project", "priority", "created_at"):
@@ -335,6 +355,66 @@ def test_g12_a_column_that_was_dropped_and_added_again_empties_no_file(
         synced.sql(f"UPDATE messages SET {column} = ? WHERE id = ?", value, key)
     assert (0, []) == (synced.sync().counts.changes(), synced.sync().quarantined)
     assert_in_step(synced)
+
+
+def test_g12_what_is_null_and_means_its_default_can_be_edited_on_both_sides(
+    synced: Project,
+) -> None:
+    synced.sql("CREATE TABLE fresh AS SELECT * FROM messages")
+    synced.sql("DROP TABLE messages")
+    synced.sql("ALTER TABLE fresh RENAME TO messages")
+    synced.sql("UPDATE messages SET from_agent = NULL, priority = NULL WHERE id = ?", ONE)
+    synced.sync()
+    synced.sql("UPDATE messages SET subject = 'By SQL' WHERE id = ?", ONE)
+    synced.sync()
+    synced.edit(AT_ONE, "Body 1.", "By hand.")
+    synced.sync()
+    row = synced.row(ONE)
+    assert ("By SQL", "By hand.", None) == (row["subject"], row["body"], row["from_agent"])
+    assert ("# By SQL" in synced.text(AT_ONE), "from_agent: pm" in synced.text(AT_ONE)) == (
+        True,
+        True,
+    )
+    assert_quiet(synced)
+
+
+def test_g2_what_a_table_takes_for_the_same_is_kept_all_the_same(synced: Project) -> None:
+    rebuild(synced, collation=" COLLATE NOCASE")
+    synced.sync()
+    with synced.connection() as connection:
+        for text in ("Words.", "WORDS.", "words."):
+            connection.execute("UPDATE messages SET body = ? WHERE id = ?", (text, ONE))
+    kept = {body for (body,) in synced.sql("SELECT body FROM syncd_history WHERE id = ?", ONE)}
+    assert {"Body 1.", "Words.", "WORDS."} <= kept
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "UPDATE messages SET status = 'answered', body = 'Answered.' WHERE id = '%s'",
+        "DELETE FROM messages WHERE id = '%s'",
+        "INSERT INTO messages (id, from_project, to_project, subject, body, created_at) "
+        "VALUES ('%s' || '-copy', 'a', 'b', 'Copy', 'Of it', '2026-02-20')",
+    ],
+    ids=["update", "delete", "insert"],
+)
+@pytest.mark.parametrize("many", [False, True], ids=["an edit", "new files"])
+def test_g12_what_a_hosts_trigger_does_elsewhere_in_syncds_own_write_is_heard_at_once(
+    synced: Project, does: str, many: bool
+) -> None:
+    event = "INSERT" if many else "UPDATE OF subject"
+    synced.sql(f"CREATE TRIGGER host AFTER {event} ON messages BEGIN {does % THREE}; END")
+    if many:
+        synced.receive(61)
+    else:
+        synced.edit(AT_ONE, "# Subject 1", "# By hand")
+    report = synced.cycle()
+    assert any(THREE in name for name in report.unsettled)
+    synced.sql("DROP TRIGGER host")
+    synced.heed()
+    assert_in_step(synced)
+    assert_quiet(synced)
+    assert [] == synced.sql("SELECT * FROM syncd_feed")
 
 
 def test_g12_the_triggers_never_fail_a_hosts_write(synced: Project) -> None:

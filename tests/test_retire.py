@@ -82,11 +82,13 @@ def state(project: Project) -> tuple[object, ...]:
 def test_a_retired_project_keeps_its_rows_and_nothing_of_syncd(
     project: Project, call: Call
 ) -> None:
+    project.sql("CREATE TABLE syncd_backup AS SELECT * FROM messages")  # a person's
     rows, files = project.rows(), tree(project)
     done = call("retire", project.path)
     assert 0 == done.code
     assert rows == project.rows()
-    assert {"messages", "sessions"} == set(project.tables())
+    assert {"messages", "sessions", "syncd_backup"} == set(project.tables())
+    assert rows.keys() == {key for (key,) in project.sql("SELECT id FROM syncd_backup")}
     assert [] == project.sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
     assert {} == tree(project)
     left = {".hidden", "messaging.db", project.archive.name, MARKER}
@@ -183,6 +185,13 @@ def test_what_is_in_the_archive_is_not_denied(
     assert f"syncd retire --undo {project.archive}" in done.err
 
 
+def test_g18_a_retired_project_whose_database_is_gone_is_told(project: Project, call: Call) -> None:
+    project.retire()
+    (project.base / "messaging.db").unlink()
+    done = call("status", project.path)
+    assert (1, True) == (done.code, "messaging.db is gone" in done.out)
+
+
 def test_a_file_of_an_old_client_in_a_retired_project_is_told(project: Project, call: Call) -> None:
     project.retire()
     late = project.receive(9)
@@ -256,6 +265,14 @@ def quarantined(project: Project) -> None:
     project.sync()
 
 
+def refused_by_a_host(project: Project) -> None:
+    project.sql(
+        "CREATE TRIGGER keeps BEFORE DELETE ON messages BEGIN SELECT RAISE(ABORT, 'kept'); END"
+    )
+    project.file(path_of(1)).unlink()
+    project.sync()
+
+
 def halted(project: Project) -> None:
     for number in (1, 2, 3):
         project.file(path_of(number)).unlink()
@@ -273,6 +290,7 @@ def linked(project: Project) -> None:
         (unequal_behind_its_stamp, 3, f"{key_of(1)}: subject differs"),
         (in_conflict, 3, f"there is a conflict in {key_of(1)}, subject"),
         (quarantined, 3, "inbox/broken.md is quarantined: there is no front matter"),
+        (refused_by_a_host, 3, f"messaging.db#{key_of(1)} is quarantined: the database refuses"),
         (halted, 4, "it is halted: "),
         (linked, 3, "inbox/link is neither a file nor a folder"),
     ],

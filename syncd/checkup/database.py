@@ -88,7 +88,7 @@ class DatabaseChecks:
 
     def schema(self) -> Check:
         """Compare the contract's table with what the contract says."""
-        sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'index')"
+        sql = "SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'index')"
         names = {name for (name,) in self._store.connection.execute(sql)}
         if "messages" not in names:
             return Check("schema", Verdict.NOTE, "there is no table messages yet", self._sync)

@@ -51,6 +51,7 @@ def examine(project: Path) -> Iterator[Check]:
     try:
         yield from disk_checks(project)
         with Store.open_readonly(database) as store:
+            store.refuse_shared()
             yield from _examine_inside(project, store, _settings_of(project), agent_works=works)
     except (SyncdError, OSError, sqlite3.Error) as error:
         yield failed("database", error)

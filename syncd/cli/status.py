@@ -20,7 +20,7 @@ from syncd.cli.findings import Line, ago, local_time, number_of, problems, retir
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
-from syncd.errors import ExitCode, SyncdError, UsageError
+from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
@@ -179,7 +179,13 @@ def look(
 def _read_retired(result: Status) -> None:
     """Look at a retired project: of syncd's nothing stands in its database any more."""
     result.found.left = left_files(result.project)
-    with Store.open_readonly(database_of(result.project)) as store:
+    database = database_of(result.project)
+    if not database.exists():
+        raise ReplicaError(
+            f"{database} is gone, and with it the messages of a retired project",
+            hint="Bring it back from a backup; its archive has only what stood in files then.",
+        )
+    with Store.open_readonly(database) as store:
         result.messages = store.rows.count()
 
 

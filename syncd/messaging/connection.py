@@ -143,7 +143,7 @@ def _complete_schema(connection: sqlite3.Connection) -> None:
     """Create the contract's tables and indexes; take the write lock only if one is missing."""
     marks = ", ".join("?" * len(_CONTRACT_NAMES))
     (present,) = connection.execute(
-        f"SELECT count(*) FROM sqlite_master WHERE name IN ({marks})", _CONTRACT_NAMES
+        f"SELECT count(*) FROM sqlite_master WHERE lower(name) IN ({marks})", _CONTRACT_NAMES
     ).fetchone()
     if present < len(_CONTRACT_NAMES):
         connection.execute("BEGIN IMMEDIATE")
