@@ -69,7 +69,7 @@ class FrontMatter:
         node = self.entries.get(key)
         if node is None or node.tag == NULL:
             return None
-        written = _as_written(node)
+        written = as_written(node)
         return written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
 
     def value_of(self, key: str) -> Any:
@@ -92,12 +92,12 @@ class FrontMatter:
         return line_at(text, self.start + node.start_mark.index)
 
 
-def _as_written(node: yaml.Node) -> Any:
+def as_written(node: yaml.Node) -> Any:
     """Return a value with the texts of its scalars, whatever their types; of null, None."""
     if isinstance(node, yaml.MappingNode):
-        return {str(_as_written(key)): _as_written(item) for key, item in node.value}
+        return {str(as_written(key)): as_written(item) for key, item in node.value}
     if isinstance(node, yaml.SequenceNode):
-        return [_as_written(item) for item in node.value]
+        return [as_written(item) for item in node.value]
     return None if node.tag == NULL else str(node.value)
 
 

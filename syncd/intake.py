@@ -247,8 +247,8 @@ class Intake:
         if key in self._fileless:
             return None
         path = record.path if record else self._files.standing(file_name(key))
-        if path is None:
-            return None
+        if path is None or (record is None and isinstance(self._files.look(path), str)):
+            return None  # or what is no file at all, and so no message's
         is_plain = row is not None and not row.is_one_of_many and key not in self._look.vanished
         is_same = is_plain and record and row and row.digest == record.row_digest
         # What befell the file while its row could not be read was heard, and not carried over.

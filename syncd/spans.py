@@ -7,7 +7,7 @@ character.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -25,7 +25,7 @@ def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], e
 
     A key that stands twice is edited where it counts, the last time, and removed wherever it
     stands. A ``reply_to`` of None is written as null where the key stands, since the old client
-    writes it so.
+    writes it so. Raises `MessageError` where another key would not read as before.
     """
     pieces: list[tuple[int, int, str]] = []
     standing = list(front_matter.pairs(root))
@@ -48,7 +48,18 @@ def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], e
                 pieces.extend(new)
         elif value is not None and value != {}:
             pieces.append(_insertion(text, root, key, value, end))
-    return _replaced(text, pieces)
+    edited = _replaced(text, pieces)
+    if pieces and _others(root, values) != _others(compose(edited), values):
+        raise MessageError("it cannot be edited safely: another key would not read as before")
+    return edited
+
+
+def _others(root: yaml.MappingNode, keys: Container[str]) -> dict[str, Any]:
+    return {
+        name: front_matter.as_written(node)
+        for name, _, node in front_matter.pairs(root)
+        if name not in keys
+    }
 
 
 def without_tabs(text: str, root: yaml.Node) -> str:
@@ -133,6 +144,14 @@ def _span(text: str, key_node: yaml.Node | None, node: yaml.Node) -> tuple[int, 
         key, value = last if isinstance(last, tuple) else (None, last)
         return start, _span(text, key, value)[1]
     return start, start + len(text[start:stop].rstrip())
+
+
+def _last_leaf(node: yaml.Node) -> yaml.Node:
+    """Return the value in which a block ends."""
+    while _is_block(node) and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return node
 
 
 def _is_block(node: yaml.Node) -> bool:
@@ -246,7 +265,12 @@ def _insertion(
             at = root.start_mark.index - column
             return at, at, line
         before = smaller[-1][0], smaller[-1][1]
+    leaf = _last_leaf(before[1])
     stop = _span(text, *before)[1]
+    if isinstance(leaf, yaml.ScalarNode) and leaf.style in ("|", ">"):
+        stop = leaf.end_mark.index  # which may keep the breaks behind it
+        if text[:stop].endswith(("\n", "\r")):
+            return stop, stop, line
     line_end = BREAK.search(text, stop)
     if line_end is None:
         return len(text), len(text), end + line.removesuffix(end)

@@ -19,7 +19,7 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.files import FileReplica
 from syncd.inventory import Inventory
 from syncd.markdown import ParsedFile
-from syncd.message import FIELDS, Message
+from syncd.message import FIELDS, FOLDERS, Message, file_name
 from syncd.names import CLAUDE_DIR, is_utf8, row_key
 from syncd.record import Row
 from syncd.shell import quoted
@@ -324,9 +324,10 @@ class _Told:
         if record is not None and path is None and record.path in self._files.scan.odd:
             problem = self._files.scan.odd[record.path]
             return f"At {record.path}, where its file stood, {problem.reason}. {problem.hint}"
-        if record is not None and path is None:
-            known = [place for place, entry in self._quarantine.items() if entry.id == key]
-            for place in (record.path, *known):
+        if row is not None and path is None:
+            known = [record.path] if record is not None else []
+            known += [place for place, entry in self._quarantine.items() if entry.id == key]
+            for place in (*known, *(f"{folder}/{file_name(key)}" for folder in FOLDERS)):
                 if place in self._files.unreadable:
                     return f"Its file may be {place}, which cannot be read: mend that one."
         if record is not None and row is not None and path == record.path:

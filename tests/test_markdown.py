@@ -484,6 +484,29 @@ def test_a_key_is_added_on_a_line_of_its_own_whatever_the_last_one_is(last: str)
     assert after == edited(data, status="read")
 
 
+@pytest.mark.parametrize(
+    "last", [b"  ? b\n", b"  b: !!set\n    ? x\n    ? y\n", b"  b:\n  - ? x\n"]
+)
+@pytest.mark.parametrize("notes", [b"notes: my own words\n", b"# why\n\nnotes: |+\n  my\n\n\n"])
+@pytest.mark.parametrize("metadata", ['{"a": 1}', '{"a": 2, "b": 3, "c": 4}', None])
+def test_g13_an_edit_of_metadata_leaves_what_stands_behind_a_key_without_a_value(
+    last: bytes, notes: bytes, metadata: str | None
+) -> None:
+    block = b"metadata:\n  a: 1\n" + last
+    data = HAND_MADE.replace(b"created_at", block + notes + b"created_at").replace(
+        b"metadata:\n  due: 2026-03-01  # soon\n  tags: [a, b]\n", b""
+    )
+    after = edited(data, metadata=metadata)
+    assert notes + b"created_at" in after
+    assert data[: data.index(b"metadata")] == after[: data.index(b"metadata")]
+
+
+def test_g13_a_key_is_added_behind_the_breaks_that_the_last_one_keeps() -> None:
+    data = HAND_MADE.replace(b":00Z\n", b":00Z\nsummary: |+\n  keep\n\n\n")
+    after = data.replace(b"keep\n\n\n", b"keep\n\n\nstatus: read\n")
+    assert after == edited(data, status="read")
+
+
 def test_a_key_is_added_in_its_place_by_the_alphabet_also_behind_an_alias() -> None:
     keys = b"created_at: '2026-02-20'\nid: &i a\nmetadata: {x: *i, y: 1}\nnote: *i\nw: 1\n"
     data = b"---\n" + keys + b"---\nText."

@@ -122,6 +122,23 @@ def test_g14_what_is_no_regular_file_is_left_alone(
     assert_in_step(synced)
 
 
+@pytest.mark.parametrize("kind", ["dangling link", "FIFO", "folder"])
+def test_g14_a_new_row_whose_name_something_odd_has_gets_a_file_of_another_name(
+    synced: Project, kind: str
+) -> None:
+    path = synced.file("inbox/new.md")
+    make_odd(kind, path, synced.path)
+    insert(synced, a_row(synced, "new"))
+    report = synced.sync()
+    assert (1, ["inbox/new.md"]) == (
+        report.counts.files_created,
+        [entry.path for entry in report.quarantined],
+    )
+    (name,) = {name for name in synced.names("inbox") if name.startswith("new%")}
+    assert "From a row." in synced.text(f"inbox/{name}")
+    assert_quiet(synced)
+
+
 def make_odd(kind: str, path: Path, target: Path) -> None:
     match kind:
         case "link":

@@ -23,7 +23,7 @@ from syncd.report import State
 from syncd.store import Store
 from syncd.tables import COLUMNS
 from syncd.verify import Verification, verify
-from tests.projects import Project, nothing_written
+from tests.projects import Project, a_row, insert, nothing_written
 from tests.running import RunningAgent, as_anybody, environment, syncd, wait_for
 
 FIRST = "msg-20260220-000001-00000000"
@@ -252,6 +252,17 @@ def test_of_two_files_in_different_mailboxes_the_second_is_the_one_that_a_cycle_
     project.write("outbox/other.md", text + " Another.")
     before = [entry.path for entry in found(project).seconds]
     assert before == [entry.path for entry in project.sync().quarantined] == ["outbox/other.md"]
+
+
+def test_a_new_row_whose_file_may_be_one_that_cannot_be_read_is_told_with_that(
+    project: Project,
+) -> None:
+    project.write("inbox/new.md", "no message")
+    project.sync()
+    insert(project, a_row(project, "new"))
+    project.sync()
+    (one,) = found(project).differences
+    assert "Its file may be inbox/new.md, which cannot be read: mend that one." == one.hint
 
 
 @pytest.mark.parametrize("path", [PATH, "outbox/elsewhere.md"])
