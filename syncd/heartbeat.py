@@ -80,9 +80,11 @@ def agents() -> list[AgentInfo]:
     """Return all agents that run, or that ended without a word."""
     found = []
     for folder in _folders():
-        for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-                found.append(_read(path))
+        with suppress(OSError):  # of a home that nobody may enter no agent is known
+            for path in sorted(folder.glob("*.json")):
+                with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+                    if path.is_file():
+                        found.append(_read(path))
     return found
 
 
@@ -241,7 +243,8 @@ def _begin(roots: list[str], recursive: bool) -> Heartbeat:
     name = f"{digest}.json"
     for folder in _folders():
         # Left by one that died, maybe in the folder that is not ours now.
-        (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
     data = {
         "pid": os.getpid(),
         "version": __version__,
@@ -259,10 +262,11 @@ def _refuse_second(roots: list[Path], recursive: bool) -> None:
         if not agent.held:
             continue
         for root in roots:
-            inside = recursive and any(root in Path(other).parents for other in agent.roots)
+            inside = [other for other in agent.roots if recursive and root in Path(other).parents]
             if agent.covers(root) or inside:
                 kill = f"kill {agent.pid}" if agent.alive else f"kill -9 {agent.pid}"
+                where = root if agent.covers(root) else inside[0]
                 raise UsageError(
-                    f"an agent runs on {root} already: pid {agent.pid}, since {agent.since}",
+                    f"an agent runs on {where} already: pid {agent.pid}, since {agent.since}",
                     hint=f"Stop it first: {kill}",
                 )

@@ -104,10 +104,12 @@ class Job:
         While the project rests after an error, a change to a file or to the database is a reason to
         try again; the bell alone is none, as every try to open a database may ring it.
         """
-        ends_rest = self.trouble is not None and (
-            bool(wake.path)
-            or (wake.kind is Kind.BELL and self.closed_as != state_of(self._database))
-        )
+        rings = wake.kind in (Kind.BELL, Kind.DATABASE_CAME)
+        is_news = rings and self.store is None and self.closed_as != state_of(self._database)
+        ends_rest = self.trouble is not None and (bool(wake.path) or is_news)
+        if wake.kind is Kind.DATABASE_CAME and is_news and self.versions is not None:
+            # What belongs to another database comes after it (`_make_way`).
+            self.schedule.rest(self.config.gone_s)
         return self.schedule.hear(wake, is_open=self.store is not None, ends_rest=ends_rest)
 
     def listen_on(self) -> None:
@@ -284,7 +286,8 @@ class Job:
         now = time.monotonic()
         if self.database_gone_at is None:
             self.database_gone_at = now
-        return now - self.database_gone_at < self.config.gone_s
+        is_early = now - self.database_gone_at < self.config.gone_s
+        return is_early or not os.path.lexists(self.folder)
 
     def _refuse_emptied(self) -> None:
         """Raise `ReplicaError` where the database is gone and the mailboxes with it.

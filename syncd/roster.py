@@ -52,6 +52,7 @@ class Roster:
         self._suspects: deque[Job] = deque()
         self._next_search = self._soonest_search = 0.0
         self._ways: dict[str, Path] = {}
+        self._has_searched = False
 
     # Finding
 
@@ -71,6 +72,7 @@ class Roster:
                 is_meant = inside and (project != apart or project in roots)
                 if is_meant and project not in self.jobs and is_project(project):
                     self._add(project)
+        self._has_searched = True
         took = time.monotonic() - began
         # A large tree is walked less often: searching takes a small part of the time at most.
         self._next_search = began + max(self.config.discover_s, _SEARCH_SHARE * took)
@@ -90,6 +92,8 @@ class Roster:
         job.identity = identity_of(job.folder)
         self.jobs[project] = job
         self._watch(job)
+        if self._has_searched:
+            job.schedule.rest(self.config.gone_s)  # it may take a while to be all there
         self._on_news(job)
         log.debug("watching %s", project)
 
@@ -172,7 +176,7 @@ class Roster:
                 log.info("%s was made again", job.project)
                 job.identity = identity
                 self._watch(job)
-                job.schedule.want_full()
+                job.schedule.rest(job.config.gone_s)  # it may take a while to be all there
         finally:
             job.release()
         self._on_news(job)

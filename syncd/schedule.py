@@ -99,7 +99,7 @@ class Schedule:
                 case Kind.KEPT:
                     self.vanished.pop(wake.path, None)
                     return math.inf
-                case Kind.BELL:
+                case Kind.BELL | Kind.DATABASE_CAME:
                     self.bell = True
                     self.listen_until = time.monotonic() + _LISTEN_S
                     self.listened = 0
@@ -202,7 +202,8 @@ class Schedule:
             if not (paths or gone or full or self.bell or due or self.is_again):
                 return None
             # A full compare that no wake asked for must find nothing that a wake would have told.
-            self.periodic = full and not (self.full or self.bell or paths or gone or self.polled)
+            told = self.full or self.bell or paths or gone or self.quiet_at or self.vanished
+            self.periodic = full and not (told or self.polled)
             self.only_listening = due and self.is_listening and not (paths or gone or self.bell)
             self.bell = self.full = False
             if due:
@@ -234,6 +235,7 @@ class Schedule:
         """
         now = time.monotonic()
         with self.lock:
+            heard = bool(self.paths or self.bell or self.quiet_at or self.vanished)  # meanwhile
             if orders.paths is None:
                 stood = {path for path, since in self.vanished.items() if since < began}
                 for path in stood - report.vanished:
@@ -252,7 +254,7 @@ class Schedule:
                 return
             if in_trouble and orders.paths is not None:
                 return
-            self.is_deaf = self.periodic and report.counts.changes() > 0
+            self.is_deaf = self.periodic and report.counts.changes() > 0 and not heard
             if report.unsettled:
                 self.retries = min(self.retries + 1, 10)
                 later = now + min(0.05 * 2**self.retries, 1.0)

@@ -26,6 +26,7 @@ class Kind(Enum):
     GONE = auto()  # a path vanished: look twice
     KEPT = auto()  # a path vanished for syncd's own exchange of its file only: it is there
     BELL = auto()  # somebody is committing to the database
+    DATABASE_CAME = auto()  # a database was made, or put there: more may belong to it
     RELEASED = auto()  # somebody closed the database or took its -wal away: it may have been us
     FULL = auto()  # a folder came, or has other rights; a retirement began or ended
     FOLDER_GONE = auto()  # a folder went: the project may be about to go as a whole
@@ -92,4 +93,7 @@ def _of_database(name: str, what: Happening) -> Wake | None:
             return Wake(Kind.BELL)
     if name == MARKER:
         return Wake(Kind.FULL)
-    return Wake(Kind.BELL) if name == DATABASE else None
+    if name != DATABASE:
+        return None
+    came = what in (Happening.APPEARED, Happening.ARRIVED)
+    return Wake(Kind.DATABASE_CAME if came else Kind.BELL)

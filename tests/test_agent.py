@@ -434,6 +434,51 @@ def test_a_database_that_goes_while_it_is_opened_is_not_made_anew(
     job.close()
 
 
+def test_a_database_that_was_replaced_while_it_was_closed_is_given_time(tmp_path: Path) -> None:
+    """Who copies a project brings the -wal and the -shm after the database itself."""
+    here, other = project(tmp_path / "p"), project(tmp_path / "q")
+    job = Job(here, Schedule(load(here, flags={"gone_s": 5.0})))
+    for folder in (other, here):
+        assert run_pass(folder, job.config, Orders()).error is None
+    heeded(job, Orders(wait=False))
+    job.close()
+    job.schedule.cancel()
+    job.hear(Wake(Kind.DATABASE_CAME))  # of our own, late
+    assert job.schedule.take(time.monotonic()) is not None
+    database = here / ".claude-mpm/messaging.db"
+    database.unlink()
+    shutil.copy(other / ".claude-mpm/messaging.db", database)
+    job.hear(Wake(Kind.DATABASE_CAME))
+    assert job.schedule.take(time.monotonic()) is None
+    orders = job.schedule.take(time.monotonic() + 6)
+    assert orders is not None
+    assert heeded(job, orders).error is None
+    job.close()
+
+
+@pytest.mark.parametrize("kind", [Kind.TOUCHED, Kind.CLOSED, Kind.GONE, Kind.BELL])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_change_that_is_heard_of_as_it_is_found_makes_no_watch_deaf(
+    tmp_path: Path, kind: Kind, when: str
+) -> None:
+    here = project(tmp_path / "p")
+    job = Job(here, Schedule(load(here, flags={"quiet_s": 60.0, "gone_s": 60.0})))
+    orders = job.schedule.take(time.monotonic())
+    assert orders is not None
+    heeded(job, orders)
+    wake = Wake(kind, "" if kind is Kind.BELL else "inbox/a.md")
+    if when == "before":
+        job.hear(wake)
+    orders = job.schedule.take(time.monotonic() + 1_000)
+    assert orders is not None
+    if when == "meanwhile":
+        job.hear(wake)
+    OldClient(tmp_path / "q").send(here, "Subject", "Body")
+    assert 1 == heeded(job, orders).counts.rows_inserted
+    assert not job.schedule.is_deaf
+    job.close()
+
+
 def heeded(job: Job, orders: Orders) -> Report:
     """Run a job's cycle and have it heed what that left; return the report."""
     report = job.cycle(orders)

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from syncd.config import runtime_folder
 from syncd.errors import UsageError
 from syncd.heartbeat import agent_for, agents, alive
 from tests.projects import Project
-from tests.running import RunningAgent, syncd
+from tests.running import RunningAgent, as_anybody, environment, syncd
 
 LONG_AGO = 1_000_000_000
 
@@ -126,12 +128,39 @@ def test_no_two_agents_have_one_project_whichever_of_them_has_the_folder_around_
     first, second = (around, shop.path) if is_recursive else (shop.path, around)
     with (
         alive([first], recursive=is_recursive),
-        pytest.raises(UsageError, match=f"an agent runs on {second} already"),
+        pytest.raises(UsageError, match=f"an agent runs on {shop.path} already"),
         alive([second], recursive=second_is_recursive),
     ):
         pass
     with alive([second], recursive=second_is_recursive):
         assert [(str(second),)] == [agent.roots for agent in agents()]
+
+
+def test_where_nobody_may_look_for_agents_none_is_known(
+    shop: Project, tmp_path: Path, home: Path
+) -> None:
+    shop.sync()
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    elsewhere = {"XDG_STATE_HOME": str(closed / "state")}
+    for command in ("status", "message list", "message send . --subject Once --body Once"):
+        done = subprocess.run(
+            as_anybody([sys.executable, "-m", "syncd", *command.split()]),
+            cwd=shop.path,
+            env=environment(home) | elsewhere,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (0, True) == (done.returncode, "denied" not in done.stderr), done.stderr
+
+
+def test_what_is_no_file_among_the_signs_of_life_is_passed_over(shop: Project, home: Path) -> None:
+    with alive([shop.path], recursive=False):
+        (path,) = home.rglob("*.json")
+        os.mkfifo(path.with_name("pipe.json"))
+        assert [os.getpid()] == [agent.pid for agent in agents()]
 
 
 def test_only_an_absolute_folder_of_ones_own_counts_as_the_one_in_memory(tmp_path: Path) -> None:
