@@ -41,9 +41,10 @@ class Schedule:
     ``bell`` tells that somebody may have committed; from then on, until ``listen_until``, it is
     looked for news again when that is ``due``, at longer and longer intervals (``listened`` times
     so far, and ``is_listening`` up to the last). A cycle that is ``only_listening`` has no other
-    reason. Rows that a cycle left are come back to at ``again_at``, by one that ``is_again``. After
-    an error there is rest until ``rest_until``, longer after each of ``retries``. Where there are
-    no file events the project is ``polled``.
+    reason. Rows that a cycle left, and folders that went, are come back to at ``again_at``, by one
+    that ``is_again``. After an error, and while another project may be on its way to its place,
+    there is rest until ``rest_until``, longer after each of ``retries``. Where there are no file
+    events the project is ``polled``.
 
     ``lock`` guards all of it: wakes come from other threads than cycles.
     """

@@ -154,11 +154,12 @@ class Store(Database):
         ``written`` has, by id, the digests of the rows that we wrote, or None for those that we
         deleted: of these the feed is not to tell.
         """
-        own = self.rows.as_written(written)
-        sql = "DELETE FROM syncd_feed WHERE seq > ? AND id = ?"
-        self.connection.executemany(sql, [(self.fed_before, key) for key in own])
-        sql = "SELECT DISTINCT id FROM syncd_feed WHERE seq > ?"
-        return [key for (key,) in self.connection.execute(sql, (self.fed_before,))]
+        own = set(self.rows.as_written(written))
+        sql = "SELECT seq, id FROM syncd_feed WHERE seq > ?"
+        fed = self.connection.execute(sql, (self.fed_before,)).fetchall()
+        sql = "DELETE FROM syncd_feed WHERE seq = ?"
+        self.connection.executemany(sql, [(seq,) for seq, key in fed if key in own])
+        return [key for _, key in fed if key not in own]
 
     def consume(self, entry: FeedEntry) -> None:
         """Note that an entry of the feed was heard."""

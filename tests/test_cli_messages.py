@@ -162,7 +162,7 @@ def test_errors_of_the_process_are_a_sentence_and_exit_1(
     ) == process(home, "read", "msg-1", project=shop)
     sent = process(home, "send", nowhere, "--body", "x", project=shop)
     assert (1, "") == (sent.code, sent.out)
-    assert sent.err.startswith(f"syncd: There is no project folder '{nowhere}'.\n")
+    assert sent.err.startswith(f"syncd: there is no project folder '{nowhere}'\n")
     assert not nowhere.exists()
     assert {} == shop.rows()
 
@@ -480,7 +480,7 @@ def test_a_reply_to_a_project_that_is_gone_gets_a_sentence(message: Call, shop: 
     result = message("reply", "asked", "--body", "x", project=shop)
 
     assert (1, "") == (result.code, result.out)
-    assert "There is no project folder '/no/such/project'." in result.err
+    assert "there is no project folder '/no/such/project'" in result.err
     assert "unread" == shop.row("asked")["status"]
 
 

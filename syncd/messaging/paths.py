@@ -30,7 +30,7 @@ def resolve_project(path: Path | str) -> Path:
         found = False
     if not found:
         raise ReplicaError(
-            f"There is no project folder {str(path)!r}.",
+            f"there is no project folder {str(path)!r}",
             hint="Check the path; the folder of the project must exist.",
         )
     return _as_listed(resolved)
