@@ -692,7 +692,7 @@ def test_use_keeps_the_session_alive_but_not_at_every_call(
 
 def test_a_text_is_no_list_of_attachments(service: Open) -> None:
     alpha = service("alpha")
-    with pytest.raises(UsageError, match="Attachments are a list"):
+    with pytest.raises(UsageError, match="attachments are a list"):
         send(alpha, alpha, attachments="report.pdf")
     assert [] == alpha.list_messages()
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from syncd.errors import BusyError, MessageError, ReplicaError
+from syncd.errors import BusyError, MessageError, ReplicaError, reason_of
 from syncd.messaging.schema import CONTRACT_DDL, create_contract
 
 BUSY_TIMEOUT_S = 10.0
@@ -79,10 +79,10 @@ def identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ReplicaError(f"The database {path} cannot be reached: {error.strerror}.") from error
+        raise ReplicaError(f"the database {path} cannot be reached: {reason_of(error)}") from error
     if not stat.S_ISREG(found.st_mode):
         raise ReplicaError(
-            f"{path} is not a file, so it cannot be the database.",
+            f"{path} is not a file, so it cannot be the database",
             hint="Move it away; the database is made anew.",
         )
     return found.st_dev, found.st_ino
@@ -104,16 +104,16 @@ def explained(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise BusyError(
-                f"The database {path} is in use by another program and stayed locked.",
+                f"the database {path} is in use by another program and stayed locked",
                 hint="Try again; if it stays locked, look for a program that hangs.",
             ) from error
         raise ReplicaError(
-            f"The database {path} cannot be used: {error}.",
+            f"the database {path} cannot be used: {error}",
             hint="Check that it is a SQLite file that you may write, and that the disk has room.",
         ) from error
     except UnicodeEncodeError as error:
         raise MessageError(
-            f"A text for {path} is not valid Unicode: {error.reason}.",
+            f"a text for {path} is not valid Unicode: {error.reason}",
             hint="Decode the text with errors='replace' before it is sent.",
         ) from error
 

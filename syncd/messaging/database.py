@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from syncd.errors import ReplicaError, UsageError
+from syncd.errors import ReplicaError, UsageError, reason_of
 from syncd.messaging.connection import BUSY_TIMEOUT_S, explained
 from syncd.messaging.pool import ConnectionPool
 from syncd.messaging.rows import INSERT, SELECT, message_dict, now_text, parse_instant, row_values
@@ -58,7 +58,7 @@ class MessagingDatabase:
         except OSError as error:
             if not lazily:
                 raise ReplicaError(
-                    f"The folder {self.db_path.parent} cannot be made: {error.strerror}.",
+                    f"the folder {self.db_path.parent} cannot be made: {reason_of(error)}",
                     hint="Check its name and who may write there.",
                 ) from error
         self._pool = ConnectionPool(self.db_path, busy_timeout_s=busy_timeout_s)
@@ -292,7 +292,7 @@ class MessagingDatabase:
         what the few that are wanted do.
         """
         if limit is not None and limit < 0:
-            raise UsageError(f"A limit of {limit} is below zero.", hint="Use None for no limit.")
+            raise UsageError(f"a limit of {limit} is below zero", hint="Use None for no limit.")
         if limit is not None:
             limit = min(limit, sys.maxsize)
         chosen = f"SELECT rowid FROM messages{where}{order} LIMIT ?"

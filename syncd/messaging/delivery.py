@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from syncd.errors import ReplicaError, StaleReplica, SyncdError
+from syncd.errors import ReplicaError, StaleReplica, SyncdError, reason_of
 from syncd.messaging.database import MessagingDatabase
 from syncd.messaging.rows import as_stored
 from syncd.names import database_of
@@ -77,12 +77,12 @@ class Courier:
                 if error.sqlite_errorname == "SQLITE_CONSTRAINT_PRIMARYKEY":
                     continue
                 raise ReplicaError(
-                    f"A database refused the message to {project}: {error}.",
+                    f"a database refused the message to {project}: {error}",
                     hint="Look for a trigger or a constraint that is not the contract's.",
                 ) from error
             return message
         raise ReplicaError(
-            f"No free id was found for a message to {project}.",
+            f"no free id was found for a message to {project}",
             hint="Send it again; if that fails too, look at the messages in both databases.",
         )
 
@@ -120,7 +120,7 @@ class Courier:
                 path.parent.mkdir(exist_ok=True)
             except OSError as error:
                 raise ReplicaError(
-                    f"Nothing can be delivered to {project}: {error.strerror}.",
+                    f"nothing can be delivered to {project}: {reason_of(error)}",
                     hint="Check that the project is still there and who may write to it.",
                 ) from error
         if database is None:

@@ -93,7 +93,7 @@ class ConnectionPool:
         with self._lock:
             if self._closed:
                 raise UsageError(
-                    f"The database {self.path} was closed by this program.",
+                    f"the database {self.path} was closed by this program",
                     hint="Make a new MessagingDatabase or MessageService.",
                 )
             slot: _Slot | None = getattr(self._local, "slot", None)

@@ -149,7 +149,7 @@ def _text(message: Mapping[str, Any], key: str, default: str | None = None) -> s
     if not isinstance(value, str):
         what = "lacks" if value is None else "needs text as"
         raise MessageError(
-            f"The message {message.get('id', '')!r} {what} {key!r}.",
+            f"the message {message.get('id', '')!r} {what} {key!r}",
             hint="Every message needs id, from_project, to_project, subject and body.",
         )
     return value
@@ -164,7 +164,7 @@ def _created_at(message: Mapping[str, Any]) -> str:
     instant = parse_instant(value)
     if instant is None:
         raise MessageError(
-            f"The message {message['id']!r} has {value!r} as its date, which is none.",
+            f"the message {message['id']!r} has {value!r} as its date, which is none",
             hint="Write it as 2026-02-20T20:15:00+00:00, or leave created_at out.",
         )
     # Whole seconds since 1970 are understood here, but other clients would stumble over them.
@@ -179,14 +179,14 @@ def _encoded(message: Mapping[str, Any], key: str, kind: type[dict[Any, Any] | l
         value = list(value)
     if not isinstance(value, kind):
         raise MessageError(
-            f"The {key} of the message {message['id']!r} must be a {kind.__name__}.",
+            f"the {key} of the message {message['id']!r} must be a {kind.__name__}",
             hint=f"It is a {type(value).__name__} now.",
         )
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageError(
-            f"The {key} of the message {message['id']!r} cannot be written as JSON: {error}.",
+            f"the {key} of the message {message['id']!r} cannot be written as JSON: {error}",
             hint="Use text, numbers, true, false, null, lists and objects only.",
         ) from error
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from syncd.errors import ReplicaError, UsageError
+from syncd.errors import ReplicaError, UsageError, reason_of
 from syncd.messaging.database import MessagingDatabase
 from syncd.messaging.delivery import Courier
 from syncd.messaging.paths import resolve_project
@@ -87,7 +87,7 @@ class MessageService:
             Path(project_root).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ReplicaError(
-                f"The project folder {project_root} cannot be made: {error.strerror}.",
+                f"the project folder {project_root} cannot be made: {reason_of(error)}",
                 hint="Check its name and who may write there.",
             ) from error
         self.project_root = resolve_project(project_root)
@@ -140,7 +140,7 @@ class MessageService:
         recipient's folder does not exist.
         """
         if isinstance(attachments, str):
-            raise UsageError("Attachments are a list, not one text.", hint=f"[{attachments!r}]")
+            raise UsageError("attachments are a list, not one text", hint=f"[{attachments!r}]")
         self._keep_session()
         content = {
             "to_agent": to_agent,
@@ -241,7 +241,7 @@ class MessageService:
         """
         if min_priority not in PRIORITIES:
             raise UsageError(
-                f"There is no priority {min_priority!r}.", hint=f"Use {', '.join(PRIORITIES)}."
+                f"there is no priority {min_priority!r}", hint=f"Use {', '.join(PRIORITIES)}."
             )
         self._keep_session()
         injector = injector or TaskInjector()
@@ -263,7 +263,7 @@ class MessageService:
     def cleanup_old_messages(self, days_to_keep: int = 30) -> int:
         """Delete archived messages made more than that many days ago; return how many."""
         if days_to_keep < 0:
-            raise UsageError(f"{days_to_keep} days cannot be kept.", hint="Use 0 or more.")
+            raise UsageError(f"{days_to_keep} days cannot be kept", hint="Use 0 or more.")
         self._keep_session()
         try:
             oldest = datetime.now(UTC) - timedelta(days=days_to_keep)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from syncd.errors import ReplicaError
+from syncd.errors import ReplicaError, reason_of
 from syncd.messaging.rows import now_text
 
 PRIORITY_MAP = {"urgent": "high", "high": "high", "normal": "medium", "low": "low"}
@@ -204,6 +204,6 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ReplicaError(
-            f"The task folder cannot be used: {path}: {error.strerror}.",
+            f"the task folder cannot be used: {path}: {reason_of(error)}",
             hint="Check who may write there, and that the disk has room.",
         ) from error
