@@ -16,7 +16,7 @@ from syncd.config import runtime_folder
 from syncd.errors import UsageError
 from syncd.heartbeat import agent_for, agents, alive
 from tests.projects import Project
-from tests.running import RunningAgent, as_anybody, environment, syncd
+from tests.running import RunningAgent, as_anybody, environment, syncd, wait_for
 
 LONG_AGO = 1_000_000_000
 
@@ -154,6 +154,24 @@ def test_where_nobody_may_look_for_agents_none_is_known(
             check=False,
         )
         assert (0, True) == (done.returncode, "denied" not in done.stderr), done.stderr
+
+
+def test_an_agent_works_on_where_its_log_cannot_be_written(shop: Project, home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "syncd", "run", str(shop.path)],
+            env=environment(home),
+            stderr=full,
+        )
+        try:
+            shop.write("inbox/broken.md", "no message")  # which the log tells
+            key = shop.receive()
+            wait_for(lambda: key in shop.rows())
+            wait_for(lambda: "inbox/broken.md" in syncd(home, "status", shop.path).stdout)
+            assert agent.poll() is None
+        finally:
+            agent.terminate()
+            assert 0 == agent.wait(20)
 
 
 def test_what_is_no_file_among_the_signs_of_life_is_passed_over(shop: Project, home: Path) -> None:

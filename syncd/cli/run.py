@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -45,7 +45,8 @@ def run(
 
 
 def _say_ready(projects: int) -> None:
-    output.tell(f"ready: watching {number_of(projects, 'project')}")
+    with suppress(OSError):  # a log that cannot be written, on a full disk, ends no agent
+        output.tell(f"ready: watching {number_of(projects, 'project')}")
 
 
 @contextmanager
