@@ -23,7 +23,7 @@ from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.record import Row
 from syncd.report import Report
-from syncd.sides import Quarantined
+from syncd.sides import Quarantined, Side
 from syncd.snapshot import FolderState, Stamp
 from syncd.store import Store
 
@@ -61,7 +61,8 @@ class Absence:
         self._config = config
         self._orders = orders
         self._report = report
-        self._halted = store.halt() is not None
+        self._standing = store.halt()
+        self._halted = self._standing is not None
         self._only_imports = orders.one_way and not self._halted
 
     def needs_full_look(self) -> bool:
@@ -82,8 +83,8 @@ class Absence:
 
     def judge(self, look: Look, twins: Twins) -> Absent:
         """Return what is gone, and whether the cycle may go on; may wait for a second look."""
-        if self._halted:
-            look.cleaned_up.clear()
+        if self._standing is not None and self._standing.side is Side.DB:
+            look.cleaned_up.clear()  # what looks like a clean-up may be a part of the loss
         gone = self._confirmed(look) | self._displaced(look)
         moved, unknown = self._elsewhere(look, gone, twins) if gone else ({}, {})
         gone = {key: path for key, path in gone.items() if not (key in moved or key in unknown)}
@@ -233,7 +234,9 @@ class Absence:
             end = "; nothing can be decided before that is mended"
             halt = halt._replace(cause=f"{halt.cause}{end}") if halt is not None else None
         else:
-            halt = guard(found) or (still_gone(found) if self._halted else None)
+            halt = guard(found)
+            if halt is None and self._standing is not None:
+                halt = still_gone(found, self._standing.side)
         if halt and counted.keys() | look.gone_rows <= self._not_to_be_deleted(look, counted):
             return None  # no decision would end a halt for these
         return halt

@@ -113,18 +113,15 @@ def guard(losses: Iterable[Gone]) -> Halt | None:
     return None
 
 
-def still_gone(losses: Iterable[Gone]) -> Halt | None:
-    """Return the halt of a project that is halted already: it ends when nothing is gone.
+def still_gone(losses: Iterable[Gone], side: Side) -> Halt | None:
+    """Return the halt of a project that is halted for a side: it ends when nothing is gone there.
 
     What comes back bit by bit would else be taken, at some point, for a few deletions.
     """
-    losses = list(losses)
-    for side in Side:
-        gone, expected = _on(side, losses)
-        if gone:
-            cause = f"{gone} of {expected} {_THINGS[side]} are still gone"
-            return Halt(cause, side, gone, expected)
-    return None
+    gone, expected = _on(side, losses)
+    if not gone:
+        return None
+    return Halt(f"{gone} of {expected} {_THINGS[side]} are still gone", side, gone, expected)
 
 
 def _count(number: int) -> str:

@@ -191,8 +191,13 @@ def _same(columns: Iterable[tuple[str, object]]) -> tuple[str, RowValues]:
     values: list[object] = []
     for column, value in columns:
         is_odd = isinstance(value, str) and not is_utf8(value)
-        marks.append(f"{column} IS {'CAST(? AS TEXT)' if is_odd else '?'} COLLATE BINARY")
-        values.append(str(value).encode("utf-8", "surrogateescape") if is_odd else value)
+        same = f"{column} IS {'CAST(? AS TEXT)' if is_odd else '?'}"
+        bound = str(value).encode("utf-8", "surrogateescape") if is_odd else value
+        if column == "id":  # alone it can go by the table's own index, whatever its collation is
+            marks.append(same)
+            values.append(bound)
+        marks.append(f"{same} COLLATE BINARY")
+        values.append(bound)
     return " AND ".join(marks), tuple(values)
 
 

@@ -172,6 +172,35 @@ def test_g6_a_folder_that_is_no_folder_any_more_halts(crowd: Project, instead: s
     assert 0 == crowd.sync().counts.changes()
 
 
+@pytest.mark.parametrize("status", ["unread", "archived"], ids=["a delete", "a clean-up"])
+def test_g6_a_halt_ends_with_its_cause_also_where_a_host_deleted_a_row_meanwhile(
+    crowd: Project, status: str
+) -> None:
+    aside = crowd.path.parent / "aside"
+    crowd.file("inbox").rename(aside)
+    assert_halted(crowd, "is missing")
+    (key,) = crowd.sql("SELECT id FROM messages WHERE status = ? LIMIT 1", status)[0]
+    crowd.sql("DELETE FROM messages WHERE id = ?", key)
+    assert_halted(crowd, "is missing")
+    aside.rename(crowd.file("inbox"))
+    assert 1 == crowd.sync().counts.files_deleted
+    assert_in_step(crowd)
+    assert_quiet(crowd)
+
+
+def test_g6_what_comes_back_bit_by_bit_is_no_few_deletions(crowd: Project) -> None:
+    paths = inbox_files(crowd)
+    aside = {path: path.read_bytes() for path in paths[:21]}
+    for path in aside:
+        path.unlink()
+    assert_halted(crowd, "21 of 50 files")
+    for path in paths[:20]:
+        path.write_bytes(aside[path])
+    assert_halted(crowd, "1 of 50 files are still gone")
+    paths[20].write_bytes(aside[paths[20]])
+    assert 0 == crowd.sync().counts.changes()
+
+
 def test_g6_a_mass_delete_of_files_halts_and_can_be_accepted(crowd: Project) -> None:
     for path in inbox_files(crowd)[:21]:
         path.unlink()
