@@ -27,6 +27,7 @@ from syncd import second_process
 from syncd.heartbeat import BEAT_S, Heartbeat, alive
 from syncd.job import Job
 from syncd.roster import Roster
+from syncd.syscalls import give_back_memory
 from syncd.wakes import Kind, Wake
 from syncd.watch import watcher
 from syncd.workers import Workers
@@ -35,7 +36,7 @@ log = logging.getLogger("syncd.agent")
 
 WORKERS = 4
 _MOST_WORKERS = 64
-MAX_OPEN_STORES = 64
+MAX_OPEN_STORES = 32
 _TICK_S = 1.0
 _LONG_S = 0.1
 _WAIT_S = 3.0
@@ -236,6 +237,7 @@ class Agent:
             _notify("WATCHDOG=1")
 
     def _close_idle_stores(self, now: float) -> None:
+        closed = False
         for project in list(self._open):
             # RACE: a worker may open it meanwhile. It notes that before it lets go of the job.
             self._open.discard(project)
@@ -247,6 +249,9 @@ class Agent:
                 job.close()
                 job.release()
                 self._news.append(job)
+                closed = True
+        if closed:
+            give_back_memory()
 
     # Wakes, from the watcher's thread
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from syncd.reconcile import Conflict
 
 _KEPT_ROW = ", ".join(COLUMNS[1:])
+_FIELDS = ", ".join(f"'{name}'" for name in FIELDS)
 _SOME = 1000
 PRUNED_UNTIL = "journal_pruned_until"
 _QUARANTINE = (
@@ -178,7 +179,7 @@ class Chronicle(Queries):
         """
         sql = (
             "SELECT id, field, at, winner, version FROM syncd_conflicts "
-            f"WHERE winner IN ('file', 'db') AND field IN {FIELDS} AND typeof(id) = 'text' "
+            f"WHERE winner IN ('file', 'db') AND field IN ({_FIELDS}) AND typeof(id) = 'text' "
             "AND typeof(at) = 'text' AND typeof(version) = 'integer' ORDER BY at, id, field"
         )
         return [OpenConflict(*values) for values in self._execute(sql)]

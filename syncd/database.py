@@ -185,12 +185,12 @@ class Database:
 
     @contextmanager
     def writing(self, *, durable: bool = True, mute: bool = True) -> Iterator[None]:
-        """Write everything inside in one transaction of which the triggers hear nothing.
+        """Write everything inside in one transaction of which our triggers hear nothing.
 
-        Where hosts have triggers too, ours hear, as of a host, of all but the history.
-
-        A transaction that is not ``durable`` survives the death of the process, not of the machine.
-        One that leaves ``messages`` alone need not ``mute`` the triggers.
+        Where hosts have triggers too, they feed all the same: what these change beside what is
+        written is a host's change (`syncd.store.Store.changed_by_hosts`). A transaction that is not
+        ``durable`` survives the death of the process, not of the machine. One that leaves
+        ``messages`` alone need not ``mute`` the triggers.
         """
         with translated(self.path):
             if not self.is_current():

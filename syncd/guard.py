@@ -39,14 +39,14 @@ class Gone(NamedTuple):
 class Halt(NamedTuple):
     """Why nothing is applied in a project until a person decides or the cause goes away.
 
-    While a folder is ``closed``, nobody can decide.
+    While there is a ``closed_folder``, nobody can decide.
     """
 
     cause: str
     side: Side
     gone: int
     expected: int
-    closed: str = ""
+    closed_folder: str = ""
 
     def as_json(self, project: str) -> dict[str, Any]:
         """Return the halt as ``--json`` prints it, with the ways out."""
@@ -60,12 +60,12 @@ class Halt(NamedTuple):
 
     def ways_out(self, project: str) -> tuple[str, ...]:
         """Return a sentence with the exact command for each way out."""
-        if self.closed:
-            outer = self.closed.partition("/")[0]
-            folders = dict.fromkeys(f"{project}/{CLAUDE_DIR}/{one}" for one in (outer, self.closed))
+        if self.closed_folder:
+            both = self.closed_folder.partition("/")[0], self.closed_folder
+            folders = dict.fromkeys(f"{project}/{CLAUDE_DIR}/{folder}" for folder in both)
             return (
-                f"See to it that {self.closed} is a folder that syncd's user may read and write "
-                f"(chmod u+rwx {joined(folders)}): syncd goes on by itself.",
+                f"See to it that {self.closed_folder} is a folder that syncd's user may read and "
+                f"write (chmod u+rwx {joined(folders)}): syncd goes on by itself.",
             )
         here = f"the {_THINGS[self.side]}"
         there = "the database" if self.side is Side.FILE else "the files"

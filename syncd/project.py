@@ -129,8 +129,8 @@ def _run(
     if orders.dry_run:
         store.check_contract()
     else:
-        store.prepare(anew=orders.is_decision)
         store.refuse_shared()
+        store.prepare(anew=orders.is_decision)
     if before is not None:
         before(store)
     knows = seen.knows if seen else None

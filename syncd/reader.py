@@ -37,6 +37,7 @@ class Reader:
         self._retry_s = retry_s
         self._wait = wait
         self._kept: dict[str, Found | Quarantined | None] = {}
+        self._coarse_until: float | None = None
 
     def read(self, path: str, *, keep: bool = False) -> Found | Quarantined | None:
         """Read a file as a message; None when it is gone or its writer is not done yet.
@@ -75,11 +76,15 @@ class Reader:
     def _read_settled(self, path: str) -> Version:
         """Read a file, with ``wait`` so long after its last change that a later one will show."""
         version = self._files.read(path)
-        deadline = time.monotonic() + COARSE_TICK_S
-        while self._wait and path in self._files.fresh and time.monotonic() < deadline:
+        while self._wait and path in self._files.fresh:
             time.sleep(TICK_S)
             self._files.fresh.discard(path)
             version = self._files.read(path)
+            # Of all files together: some may have a time that is yet to come.
+            if self._coarse_until is None:
+                self._coarse_until = time.monotonic() + COARSE_TICK_S
+            if time.monotonic() > self._coarse_until:
+                break
         return version
 
     def _is_young(self, path: str) -> bool:

@@ -170,7 +170,7 @@ class Rows(Queries):
             return _refusal("it was ignored", what)
         return StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
 
-    def as_written(self, written: Mapping[str, bytes | None]) -> list[str]:
+    def left_as_written(self, written: Mapping[str, bytes | None]) -> list[str]:
         """Return the ids of rows that are what was written, by digest; None is for no row."""
         rows = self.of(written)
         return [

@@ -203,7 +203,7 @@ class Schedule:
             if not (paths or gone or full or self.bell or due or self.is_again):
                 return None
             # A full compare that no wake asked for must find nothing that a wake would have told.
-            told = self.full or self.bell or paths or gone or self.quiet_at or self.vanished
+            told = self.full or paths or gone or self._has_heard()
             self.periodic = full and not (told or self.polled)
             self.only_listening = due and self.is_listening and not (paths or gone or self.bell)
             self.bell = self.full = False
@@ -215,6 +215,11 @@ class Schedule:
                 return Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
             paths |= {path for path in gone if not is_row_key(path)}
             return Orders(paths=frozenset(paths), gone=gone, wait=False)
+
+    def _has_heard(self) -> bool:
+        """Tell whether wakes wait; a stray that somebody has open is looked at without one."""
+        quiet = self.quiet_at.keys() - self.late.keys()
+        return bool(self.paths or self.bell or self.vanished or quiet)
 
     def has_work(self, now: float) -> bool:
         """Tell whether wakes came that the next cycle can take at once."""
@@ -236,7 +241,7 @@ class Schedule:
         """
         now = time.monotonic()
         with self.lock:
-            heard = bool(self.paths or self.bell or self.quiet_at or self.vanished)  # meanwhile
+            heard = self._has_heard()  # while it ran
             if orders.paths is None:
                 stood = {path for path, since in self.vanished.items() if since < began}
                 for path in stood - report.vanished:

@@ -59,7 +59,7 @@ class Seen:
         if sum(map(len, scan.listed.values())) < FEWEST:
             return
         written_ns = max([scan.newest_ns, *(one[-1] for one in self._before if one is not None)])
-        still_s = max(_TICK_S, tick_s(written_ns))
+        still_s = max(_TICK_S, tick_s(written_ns))  # whole seconds may be of a coarse clock
         if not 0 <= written_ns < self._looked_at_ns - still_s * 1e9:
             return
         if self._before != state_of(self._database):

@@ -49,8 +49,14 @@ def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], e
         elif value is not None and value != {}:
             pieces.append(_insertion(text, root, key, value, end))
     edited = _replaced(text, pieces)
-    if pieces and _others(root, values) != _others(compose(edited), values):
-        raise MessageError("it cannot be edited safely: another key would not read as before")
+    if pieces:
+        try:
+            others = _others(compose(edited), values)
+        except MessageError as error:
+            sentence = f"it cannot be edited safely: afterwards, {error.sentence}"
+            raise MessageError(sentence) from error
+        if others != _others(root, values):
+            raise MessageError("it cannot be edited safely: another key would not read as before")
     return edited
 
 
@@ -122,7 +128,7 @@ def _flow_key(key: str) -> str:
     return f"? {text} " if len(text) > 1000 else text  # YAML's limit for a simple key is 1024
 
 
-_COLON = re.compile(r"(?:\s|(?<=\s)#[^\r\n]*)*:")
+_COLON = re.compile(r"(?:\s++|(?<=\s)#[^\r\n]*+)*+:")  # no mark may be tried in two ways
 _ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
 
 
@@ -267,8 +273,9 @@ def _insertion(
         before = smaller[-1][0], smaller[-1][1]
     leaf = _last_leaf(before[1])
     stop = _span(text, *before)[1]
-    if isinstance(leaf, yaml.ScalarNode) and leaf.style in ("|", ">"):
-        stop = leaf.end_mark.index  # which may keep the breaks behind it
+    is_text = isinstance(leaf, yaml.ScalarNode) and leaf.style in ("|", ">")
+    if is_text and leaf.end_mark.index > stop:  # else an alias stands there
+        stop = leaf.end_mark.index  # with the breaks that it keeps
         if text[:stop].endswith(("\n", "\r")):
             return stop, stop, line
     line_end = BREAK.search(text, stop)

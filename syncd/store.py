@@ -77,14 +77,15 @@ class Store(Database):
         return self.records.known(ids) | self.versions.with_intent(ids)
 
     def check_contract(self) -> None:
-        """Raise `ReplicaError` where what stands there is not for one project, or no contract's."""
+        """Raise `ReplicaError` where ``messages`` is not the contract's, or not of one project."""
         super().check_contract()
         self.refuse_shared()
 
     def refuse_shared(self) -> None:
         """Refuse the database that newer clients share between all projects, in the home folder."""
         project = self.path.parent.parent
-        if project != home():
+        is_made = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name LIKE 'messages')"
+        if project != home() or not self.connection.execute(is_made).fetchone()[0]:
             return
         sql = (
             "SELECT DISTINCT to_project FROM messages WHERE status IS NOT 'sent' "
@@ -154,7 +155,7 @@ class Store(Database):
         ``written`` has, by id, the digests of the rows that we wrote, or None for those that we
         deleted: of these the feed is not to tell.
         """
-        own = set(self.rows.as_written(written))
+        own = set(self.rows.left_as_written(written))
         sql = "SELECT seq, id FROM syncd_feed WHERE seq > ?"
         fed = self.connection.execute(sql, (self.fed_before,)).fetchall()
         sql = "DELETE FROM syncd_feed WHERE seq = ?"
@@ -204,7 +205,8 @@ class Store(Database):
             case [str(cause), ("file" | "db") as side, int(gone), int(expected), *closed]:
                 from syncd.guard import Halt  # needed by few
 
-                return Halt(cause, Side(side), gone, expected, *map(str, closed[:1]))
+                folders = [folder for folder in closed[:1] if isinstance(folder, str)]
+                return Halt(cause, Side(side), gone, expected, *folders)
         return None
 
     def lost(self) -> frozenset[str]:

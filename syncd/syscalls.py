@@ -26,6 +26,13 @@ _RENAME, _NO_REPLACE, _EXCHANGE = _RENAMES.get(sys.platform, ("", 0, 0))
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 
+def give_back_memory() -> None:
+    """Give the system what malloc keeps of freed memory, where there is such a call (glibc's)."""
+    trim = _libc_function("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
 def is_open_nowhere_else(fd: int) -> bool:
     """Tell whether no other descriptor has the file open, as far as the system can say."""
     return _grants(fd, getattr(fcntl, "F_WRLCK", 1))

@@ -81,9 +81,10 @@ def _name(ddl: str) -> str:
 _OUR_TABLES = [_name(ddl) for ddl in _TABLES if _is_table(ddl)]
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+# Rows of `syncd_mute`: all our triggers are mute, or only those that keep versions.
 MUTE, MUTE_HISTORY = 1, 2
-_HEARD = f"NOT EXISTS (SELECT 1 FROM syncd_mute WHERE muted = {MUTE})"
-_HOSTS = "NOT EXISTS (SELECT 1 FROM syncd_mute)"
+_IS_FED = f"NOT EXISTS (SELECT 1 FROM syncd_mute WHERE muted = {MUTE})"
+_IS_KEPT = "NOT EXISTS (SELECT 1 FROM syncd_mute)"
 
 
 _WORDS = ("subject", "body", "metadata", "attachments")
@@ -117,17 +118,17 @@ _KEEP_MET = (
 )
 
 _TRIGGERS = {
-    "syncd_insert": f"AFTER INSERT ON messages WHEN {_HEARD} BEGIN "
+    "syncd_insert": f"AFTER INSERT ON messages WHEN {_IS_FED} BEGIN "
     "INSERT INTO syncd_feed (id) VALUES (NEW.id); END",
-    "syncd_update": f"AFTER UPDATE ON messages WHEN {_HEARD} BEGIN "
+    "syncd_update": f"AFTER UPDATE ON messages WHEN {_IS_FED} BEGIN "
     "INSERT INTO syncd_feed (id) VALUES (NEW.id); "
     "INSERT INTO syncd_feed (id) SELECT OLD.id WHERE OLD.id IS NOT NEW.id COLLATE BINARY; END",
-    "syncd_delete": f"AFTER DELETE ON messages WHEN {_HEARD} BEGIN "
+    "syncd_delete": f"AFTER DELETE ON messages WHEN {_IS_FED} BEGIN "
     "INSERT INTO syncd_feed (id, was) VALUES (OLD.id, OLD.status); "
-    f"{_keep('deleted by SQL', 'OLD.', f'WHERE {_HOSTS}')} END",
+    f"{_keep('deleted by SQL', 'OLD.', f'WHERE {_IS_KEPT}')} END",
     "syncd_keep_update": f"AFTER UPDATE OF subject, body, metadata, attachments ON messages "
-    f"WHEN {_HOSTS} AND ({_words_differ('OLD.')}) BEGIN {_keep('changed by SQL', 'OLD.')} END",
-    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_HOSTS} AND EXISTS "
+    f"WHEN {_IS_KEPT} AND ({_words_differ('OLD.')}) BEGIN {_keep('changed by SQL', 'OLD.')} END",
+    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_IS_KEPT} AND EXISTS "
     f"(SELECT 1 FROM messages WHERE id = NEW.id) BEGIN {_KEEP_MET} END",
 }
 

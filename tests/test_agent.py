@@ -479,6 +479,22 @@ def test_a_change_that_is_heard_of_as_it_is_found_makes_no_watch_deaf(
     job.close()
 
 
+def test_a_watch_is_deaf_also_while_somebody_keeps_a_stray_open(tmp_path: Path) -> None:
+    here = project(tmp_path / "p")
+    job = Job(here, Schedule(load(here)))
+    orders = job.schedule.take(time.monotonic())
+    assert orders is not None
+    heeded(job, orders)
+    job.schedule.quiet_at["inbox/.syncd-1.tmp"] = math.inf
+    job.schedule.late = {"inbox/.syncd-1.tmp": 5.0}
+    OldClient(tmp_path / "q").send(here, "Subject", "Body")
+    orders = job.schedule.take(time.monotonic() + 1_000)
+    assert orders is not None
+    heeded(job, orders)
+    assert job.schedule.is_deaf
+    job.close()
+
+
 def heeded(job: Job, orders: Orders) -> Report:
     """Run a job's cycle and have it heed what that left; return the report."""
     report = job.cycle(orders)

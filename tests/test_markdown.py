@@ -501,6 +501,19 @@ def test_g13_an_edit_of_metadata_leaves_what_stands_behind_a_key_without_a_value
     assert data[: data.index(b"metadata")] == after[: data.index(b"metadata")]
 
 
+@pytest.mark.timeout(20)
+def test_g14_a_comment_behind_a_key_without_a_value_takes_no_time() -> None:
+    data = HAND_MADE.replace(b":00Z\n", b":00Z\n? z\n" + b"# " * 40 + b"\n" + b" # x: y\n" * 40)
+    after = data.replace(b"? z\n", b"? z\nstatus: read\n")
+    assert after == edited(data, status="read")
+
+
+def test_a_key_is_added_behind_an_alias_whose_anchor_is_a_block() -> None:
+    keys = b"created_at: '2026-02-20'\nid: a\nmetadata:\n  x: &x |\n    text\n  y: 1\nnote: *x\n"
+    data = b"---\n" + keys + b"w: 1\n---\nText."
+    assert data.replace(b"\nw: 1", b"\nstatus: read\nw: 1") == edited(data, status="read")
+
+
 def test_g13_a_key_is_added_behind_the_breaks_that_the_last_one_keeps() -> None:
     data = HAND_MADE.replace(b":00Z\n", b":00Z\nsummary: |+\n  keep\n\n\n")
     after = data.replace(b"keep\n\n\n", b"keep\n\n\nstatus: read\n")

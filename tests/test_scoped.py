@@ -336,6 +336,21 @@ def test_g11_a_change_within_the_tick_of_a_new_file_of_syncds_is_found_without_i
     assert "From a pen." == synced.row("new")["body"]
 
 
+def test_a_command_waits_for_coarse_times_once_and_not_for_each_file(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    now = time.monotonic
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: now() + sum(slept))
+    for key in (ONE, TWO, THREE):
+        path = synced.file(f"inbox/{key}.md")
+        path.write_text(path.read_text().replace("Body", "Text"))
+        os.utime(path, (int(time.time()) + 2,) * 2)
+    assert 3 == synced.sync().counts.rows_updated
+    assert COARSE_TICK_S <= sum(slept) < COARSE_TICK_S + 1
+
+
 def test_g11_a_command_waits_until_a_later_change_of_what_it_read_would_show(
     synced: Project,
 ) -> None:
