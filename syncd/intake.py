@@ -232,6 +232,8 @@ class Intake:
             record, row = records.get(key), rows.get(key)
             if row is None and record is None:
                 self._applier.released.add(row_key(key))
+                if any(of == key for of, _ in intended):
+                    self._forget_intents(key)
             elif key not in done:
                 found = self._file_of(key, record, row)
                 if found is not False:
@@ -239,6 +241,17 @@ class Intake:
                     tasks.append(self._task(key, found, row, record, intent))
         self._applier.apply([task for task in tasks if task is not None])
         return new
+
+    def _forget_intents(self, key: str) -> None:
+        """Forget what was to be written for a row that is gone, where a crash came before it was.
+
+        Where such a file stands, wherever it was moved, it goes as its row went; so all files have
+        to be known.
+        """
+        is_known = self._look.folders and not self._report.unsettled
+        if is_known and not (self._orders.dry_run or self._orders.one_way):
+            with self._store.writing(durable=False, mute=False):
+                self._store.versions.drop_intents([key])
 
     def _file_of(
         self, key: str, record: Record | None, row: Row | None

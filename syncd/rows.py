@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from syncd.chronicle import now_text
 from syncd.errors import MessageError, StaleReplica
@@ -80,16 +81,22 @@ class Rows(Queries):
         )
 
     def gone_ids(self, ids: Iterable[str] | None = None) -> list[str]:
-        """Return the ids, of these or of all, that the baseline knows and that have no row."""
+        """Return the ids, of these or of all, that are known and have no row.
+
+        Known are those of baselines, and of files that a crash may have left without one.
+        """
         # The first condition alone can go by the table's own index, whatever its collation is.
         is_there = "m.id = b.id AND m.id = b.id COLLATE BINARY"
+        is_gone = f"NOT EXISTS (SELECT 1 FROM messages m WHERE {is_there})"
         sql = (
-            "SELECT id FROM syncd_baseline b "
-            f"WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE {is_there})"
+            f"SELECT id FROM syncd_baseline b WHERE {is_gone}",
+            f"SELECT id FROM syncd_versions b WHERE intent AND {is_gone}",
         )
         if ids is None:
-            return [found[0] for found in self._execute(sql)]
-        return [found[0] for found in self._select_in(f"{sql} AND id IN ", ids)]
+            return [found[0] for found in self._execute(" UNION ".join(sql))]
+        wanted = list(ids)
+        found = [self._select_in(f"{one} AND id IN ", wanted) for one in sql]
+        return list({key for (key,) in chain(*found)})
 
     def in_portions(self, ids: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
         """Yield these ids in portions whose rows together are about ``most_bytes`` at most.

@@ -1249,6 +1249,40 @@ def test_g7_a_file_that_a_cut_off_cycle_wrote_is_no_edit_of_a_person(
     assert_quiet(synced)
 
 
+@pytest.mark.parametrize("is_written", [False, True], ids=["before its file", "behind its file"])
+@pytest.mark.parametrize("is_scoped", [False, True])
+@pytest.mark.parametrize("move", [False, True])
+def test_g7_a_crash_before_a_new_files_baseline_undoes_no_delete_of_its_row(
+    project: Project, monkeypatch: pytest.MonkeyPatch, is_written: bool, is_scoped: bool, move: bool
+) -> None:
+    def crash(*_: object, **_options: object) -> None:
+        raise SystemExit
+
+    project.receive()
+    project.sync()
+    insert(project, a_row(project, "row"))
+    with monkeypatch.context() as patched:
+        if is_written:
+            patched.setattr(files, "_sync_folder", crash)
+        else:
+            patched.setattr(FileReplica, "create", crash)
+        with pytest.raises(SystemExit):
+            project.sync()
+    project.sql("DELETE FROM messages WHERE id = 'row'")
+    path = project.file("inbox/row.md")
+    assert is_written is path.exists()
+    if move and is_written:
+        path.rename(project.file("inbox/row-2.md"))
+    project.heed() if is_scoped else project.sync()
+    project.sync()
+    assert [] == [name for name in project.names("inbox") if name.startswith("row")]
+    assert "row" not in project.rows()
+    assert [] == project.sql("SELECT * FROM syncd_versions WHERE intent")
+    assert 0 == project.sql("SELECT count(*) FROM syncd_baseline WHERE id = 'row'")[0][0]
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
     for number in (1, 2, 3):
         insert(project, a_row(project, f"row-{number}", body="w" * 4_000))
