@@ -128,7 +128,8 @@ def _flow_key(key: str) -> str:
     return f"? {text} " if len(text) > 1000 else text  # YAML's limit for a simple key is 1024
 
 
-_COLON = re.compile(r"(?:\s++|(?<=\s)#[^\r\n]*+)*+:")  # no mark may be tried in two ways
+# No mark may be tried in two ways: white space, and comments that begin behind it and end a line.
+_COLON = re.compile(r"(?:\s++(?:#[^\r\n]*+[\r\n]\s*+)*)?:")
 _ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
 
 
