@@ -21,6 +21,7 @@ from syncd.snapshot import NO_STAMP, Stamp, Version, stamp_of
 from syncd.syscalls import exchange, is_open_nowhere_else, rename_new, sync_file_system
 
 _WORTH_STAGING = 8
+_UNKNOWN = b""  # the digest of no version
 
 
 class FileReplica(Folders):
@@ -122,12 +123,12 @@ class FileReplica(Folders):
             exchange(fd, temp, name)
             if stamp_of(os.stat(temp, dir_fd=fd, follow_symlinks=False)).inode != stamp.inode:
                 # Someone replaced our file in between: theirs is the newest. What came out first
-                # stays behind as a stray, which the next full cycle takes into the history.
+                # stays behind as a stray, which is then taken into the history.
                 exchange(fd, temp, name)
-            else:
-                # Someone may have written into ours while it stood there, or be about to: then it
-                # stays behind too.
-                self._unlink_if_idle(folder, temp, digest_of(data))
+                self._displaced.append((folder, temp, _UNKNOWN))
+            elif not self._unlink_if_idle(folder, temp, digest_of(data)):
+                # Someone has written into ours while it stood there, or is about to.
+                self._displaced.append((folder, temp, digest_of(data)))
             raise StaleReplica(f"{self._base / path} changed meanwhile")
 
     def move(self, path: str, to: str, *, seen: Stamp) -> Stamp:

@@ -144,6 +144,25 @@ def test_g8_words_written_into_a_file_that_stood_there_for_a_moment_stay(
     assert "theirs" == project.text(PATH)
     (left,) = files.scan().strays
     assert "LATE, longer" == project.text(left)
+    assert [left] == files.settle()  # so that it is looked at again soon
+
+
+def test_g8_what_a_save_into_the_place_of_a_file_displaces_is_looked_at_soon(
+    project: Project, files: FileReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = files.read(PATH)
+    project.write(PATH, "theirs")
+    is_version = FileReplica._is_version
+
+    def save_by_rename(*arguments: Any) -> bool:
+        project.write("inbox/draft", "newest").rename(project.file(PATH))
+        return is_version(*arguments)
+
+    monkeypatch.setattr(FileReplica, "_is_version", save_by_rename)
+    with pytest.raises(StaleReplica):
+        files.replace(PATH, b"ours", seen=seen)
+    (left,) = files.settle()
+    assert ("newest", "theirs") == (project.text(PATH), project.text(left))
 
 
 @pytest.mark.parametrize("comes_back", [False, True])
