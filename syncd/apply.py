@@ -11,7 +11,7 @@ on. A target that is no longer as planned is dropped and comes back in the next 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -270,21 +270,19 @@ class Applier:
         except MessageError as error:
             self._refuse(task, error)
 
-    def note_written(self, rows: Mapping[str, bytes | None]) -> None:
+    def note_written(self, rows: Iterable[tuple[str, bytes | None]]) -> None:
         """Come back to what hosts' triggers changed, at the end of a transaction that wrote rows.
 
-        ``rows`` has what was written, by digest; None is for a row that was deleted.
+        ``rows`` has the id and digest of each that was written, None for one that was deleted.
         """
-        if rows and self.store.has_host_triggers:
-            self.report.unsettled.update(map(row_key, self.store.changed_by_hosts(rows)))
+        if self.store.has_host_triggers:
+            self.report.unsettled.update(map(row_key, self.store.changed_by_hosts(dict(rows))))
 
     def _note_rows(self, tasks: Iterable[Task]) -> None:
         self.note_written(
-            {
-                task.id: task.written_row.digest if task.written_row is not None else None
-                for task in tasks
-                if task.outcome.row is not Step.NONE and not task.dropped
-            }
+            (task.id, task.written_row.digest if task.written_row is not None else None)
+            for task in tasks
+            if task.outcome.row is not Step.NONE and not task.dropped
         )
 
     def _drop(self, task: Task) -> None:

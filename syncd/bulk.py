@@ -66,7 +66,7 @@ class Bulk:
         try:
             with self._store.writing():
                 self._store.insert_new(rows, records, entry)
-                self._applier.note_written({one.id: one.row_digest for one in arrivals})
+                self._applier.note_written((one.id, one.row_digest) for one in arrivals)
         except StaleReplica:
             return False
         return True

@@ -21,7 +21,7 @@ from frontmatter.default_handlers import BaseHandler
 from syncd import canonical
 from syncd.errors import MessageError
 from syncd.message import REQUIRED_KEYS, normal_timestamp
-from syncd.nodes import NULL, PARSING_ERRORS, compose, line_at, problem_of, yaml_error
+from syncd.nodes import NULL, PARSING_ERRORS, compose, inside, line_at, problem_of, yaml_error
 
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -215,13 +215,11 @@ def _read_span(text: str, span: tuple[int, int, int]) -> FrontMatter:
 
 def _innermost_odd(node: yaml.Node) -> yaml.Node:
     """Return the value in a node that keeps it from being read: itself, or one inside."""
-    inside = node.value if isinstance(node, yaml.CollectionNode) else []
-    for item in inside:
-        for inner in item if isinstance(item, tuple) else (item,):
-            try:
-                MessageHandler.construct(inner)
-            except MessageError:
-                return _innermost_odd(inner)
+    for inner in inside(node):
+        try:
+            MessageHandler.construct(inner)
+        except MessageError:
+            return _innermost_odd(inner)
     return node
 
 

@@ -223,27 +223,30 @@ class Intake:
         """
         records, rows = self._store.records.of(ids), self._store.rows.of(ids)
         intended = self._store.versions.intended(ids)
-        known = records.keys() | {key for key, _ in intended}
+        with_intent = {key for key, _ in intended}
+        known = records.keys() | with_intent
         new_rows = [row for key, row in rows.items() if key not in known]
         new = [] if self._orders.one_way else self._bulk.departures(new_rows)
         done = {departure.id for departure in new}
-        tasks = []
+        tasks, gone = [], []
         for key in ids:
             record, row = records.get(key), rows.get(key)
             if row is None and record is None:
                 self._applier.released.add(row_key(key))
-                if any(of == key for of, _ in intended):
-                    self._forget_intents(key)
+                if key in with_intent:
+                    gone.append(key)
             elif key not in done:
                 found = self._file_of(key, record, row)
                 if found is not False:
                     intent = intended.get((key, found.version.digest)) if found else None
                     tasks.append(self._task(key, found, row, record, intent))
         self._applier.apply([task for task in tasks if task is not None])
+        if gone:
+            self._forget_intents(gone)
         return new
 
-    def _forget_intents(self, key: str) -> None:
-        """Forget what was to be written for a row that is gone, where a crash came before it was.
+    def _forget_intents(self, ids: Sequence[str]) -> None:
+        """Forget what was to be written for rows that are gone, where a crash came before it was.
 
         Where such a file stands, wherever it was moved, it goes as its row went; so all files have
         to be known.
@@ -251,7 +254,7 @@ class Intake:
         is_known = self._look.folders and not self._report.unsettled
         if is_known and not (self._orders.dry_run or self._orders.one_way):
             with self._store.writing(durable=False, mute=False):
-                self._store.versions.drop_intents([key])
+                self._store.versions.drop_intents(ids)
 
     def _file_of(
         self, key: str, record: Record | None, row: Row | None

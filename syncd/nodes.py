@@ -8,6 +8,7 @@ aliases add are known before. A mistake is told with the line at which a person 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import yaml
 
@@ -68,6 +69,13 @@ def compose(text: str) -> yaml.MappingNode:
         )
     _check_tree(root, text)
     return root
+
+
+def inside(node: yaml.Node) -> Iterator[yaml.Node]:
+    """Yield the nodes in a list or mapping, keys among them; none for a scalar."""
+    if isinstance(node, yaml.CollectionNode):
+        for item in node.value:
+            yield from item if isinstance(item, tuple) else (item,)
 
 
 def is_for_the_pure_parser(text: str) -> bool:
@@ -226,11 +234,10 @@ def _check_values(root: yaml.Node, most: int) -> None:
                 raise _OddValue(node, f"a number has more than {_MAX_NUMBER_CHARS} digits")
         else:
             open_nodes.add(id(node))
-            for item in node.value:
-                for inner in item if isinstance(item, tuple) else (item,):
-                    inner_size, inner_levels = measure(inner)
-                    size += inner_size
-                    levels = max(levels, inner_levels)
+            for inner in inside(node):
+                inner_size, inner_levels = measure(inner)
+                size += inner_size
+                levels = max(levels, inner_levels)
             levels += 1
             open_nodes.discard(id(node))
         if size > most:

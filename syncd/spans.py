@@ -17,7 +17,7 @@ from syncd.errors import MessageError
 from syncd.front_matter import MessageHandler, plain_data
 from syncd.markdown import BREAK
 from syncd.message import json_text
-from syncd.nodes import NULL, compose
+from syncd.nodes import NULL, compose, inside
 
 
 def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], end: str) -> str:
@@ -91,9 +91,8 @@ def _scalars(node: yaml.Node) -> Iterator[tuple[int, int]]:
     if isinstance(node, yaml.ScalarNode):
         yield node.start_mark.index, node.end_mark.index
     else:
-        for item in node.value:
-            for inner in item if isinstance(item, tuple) else (item,):
-                yield from _scalars(inner)
+        for inner in inside(node):
+            yield from _scalars(inner)
 
 
 def _value_text(key: str, value: Any) -> str:

@@ -84,14 +84,16 @@ class Store(Database):
     def refuse_shared(self) -> None:
         """Refuse the database that newer clients share between all projects, in the home folder."""
         project = self.path.parent.parent
-        is_made = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name LIKE 'messages')"
-        if project != home() or not self.connection.execute(is_made).fetchone()[0]:
+        if project != home():
             return
+        is_made = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name LIKE 'messages')"
         sql = (
             "SELECT DISTINCT to_project FROM messages WHERE status IS NOT 'sent' "
             "UNION SELECT DISTINCT from_project FROM messages WHERE status = 'sent'"
         )
         with translated(self.path):
+            if not self.connection.execute(is_made).fetchone()[0]:
+                return
             others = {found[0] for found in self.connection.execute(sql)} - {str(project)}
         if len(others) > 1:
             raise ReplicaError(

@@ -186,11 +186,12 @@ def _lacking(path: Path, name: str, modes: int) -> Iterator[tuple[str, str]]:
         if modes & mode and not os.access(path, mode, effective_ids=effective)
     ]
     what = " or ".join(word for word, _ in lacking)
-    fix = command_for_rights("".join(letter for _, letter in lacking), path)
     found = os.stat(path, follow_symlinks=False)
-    is_mine = found.st_uid == os.geteuid()
-    if is_mine and found.st_mode & 0o200 and lacking == [words[_WRITE]]:
+    may_by_mode = found.st_uid == os.geteuid() and found.st_mode & 0o200
+    if may_by_mode and lacking == [words[_WRITE]]:
         fix = f"Mount the file system of {quoted(str(path))} so that it can be written."
+    else:
+        fix = command_for_rights("".join(letter for _, letter in lacking), path)
     yield f"{name or CLAUDE_DIR} cannot be {what}", fix
 
 
