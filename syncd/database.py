@@ -146,7 +146,7 @@ class Database:
             version = self.schema_version()
             if version == self.ready_schema:
                 return False
-            self.has_host_triggers = tables.has_host_triggers(self.connection)
+            self._learn()
             if tables.is_ready(self.connection):
                 self.ready_schema = version
                 return False
@@ -155,6 +155,10 @@ class Database:
                 version = self.schema_version()
             self.ready_schema = version
             return True
+
+    def _learn(self) -> None:
+        """Note what hosts made of the table ``messages``."""
+        self.has_host_triggers = tables.has_host_triggers(self.connection)
 
     def check_contract(self) -> None:
         """Raise `ReplicaError` where the table ``messages`` is gone, or not the contract's."""

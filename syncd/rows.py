@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -12,18 +13,25 @@ from syncd.message import FIELDS, Message
 from syncd.names import is_utf8
 from syncd.queries import Queries, in_portions
 from syncd.record import Row, RowValues, row_digest
-from syncd.tables import COLUMNS
+from syncd.tables import COLUMNS, NUMBERS_HINT
 
 _SELECT_ROW = ", ".join(COLUMNS)
 _ROW_MARKS = ", ".join("?" * len(COLUMNS))
-_INSERT_ROW = f"INSERT INTO messages ({_SELECT_ROW}) VALUES ({_ROW_MARKS})"
+_INTO = f"INTO messages ({_SELECT_ROW}) VALUES ({_ROW_MARKS})"
 # Of a text, `length` counts characters, and none behind a NUL.
 _ROW_SIZE = " + ".join(f"coalesce(length(CAST({column} AS BLOB)), 0)" for column in COLUMNS)
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.I)
 _THE_ROW, _TO_DELETE = "the row", "to delete the row"
 
 
 class Rows(Queries):
     """The rows of the table ``messages``."""
+
+    number_columns: Sequence[str] = ()
+    """Those in which SQLite makes numbers of texts that look like them (`syncd.tables`)."""
+
+    resolution = ""
+    """What of a statement keeps it from removing rows where a constraint would have it do so."""
 
     def of(self, ids: Iterable[str]) -> dict[str, Row]:
         """Return the rows of these ids that are there."""
@@ -115,8 +123,9 @@ class Rows(Queries):
     def insert(self, message: Message) -> Row:
         """Insert a row; raises `StaleReplica` when one of that id came in between."""
         values = tuple(message)
+        self._refuse_numbers(values)
         try:
-            done = self._execute(_INSERT_ROW, values)
+            done = self._execute(f"INSERT{self.resolution} {_INTO}", values)
         except sqlite3.IntegrityError as error:
             if message.id in self.of([message.id]):
                 raise StaleReplica(f"a row {message.id!r} exists already") from error
@@ -132,8 +141,10 @@ class Rows(Queries):
         then be given up.
         """
         try:
-            inserted = self._insert_many(_INSERT_ROW, _ROW_MARKS, rows)
-        except sqlite3.IntegrityError as error:
+            for values in rows if self.number_columns else ():
+                self._refuse_numbers(values)
+            inserted = self._insert_many(f"INSERT{self.resolution} {_INTO}", _ROW_MARKS, rows)
+        except (sqlite3.IntegrityError, MessageError) as error:
             raise StaleReplica("one of the rows exists already, or is refused") from error
         if inserted != len(rows):
             raise StaleReplica("one of the rows was ignored by a trigger")
@@ -147,13 +158,15 @@ class Rows(Queries):
         values = tuple(
             changes.get(column, old) for column, old in zip(COLUMNS, seen.values, strict=True)
         )
+        self._refuse_numbers(changes.get(column) for column in COLUMNS)
         if changes.get("status") == "read" and seen.read_at is None:
             changes["read_at"] = now_text()
         sets = ", ".join(f"{column} = ?" for column in changes)
         same, same_values = _same_row(seen.values)
         try:
             done = self._execute(
-                f"UPDATE messages SET {sets} WHERE {same}", (*changes.values(), *same_values)
+                f"UPDATE{self.resolution} messages SET {sets} WHERE {same}",
+                (*changes.values(), *same_values),
             )
         except sqlite3.IntegrityError as error:
             raise _refusal(error) from error
@@ -176,6 +189,17 @@ class Rows(Queries):
         if self._is_there(*_same_row(seen.values)):
             return _refusal("it was ignored", what)
         return StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
+
+    def _refuse_numbers(self, values: Iterable[object]) -> None:
+        """Raise `MessageError` where SQLite would make a number of one of a row's texts."""
+        if not self.number_columns:
+            return
+        for column, value in zip(COLUMNS, values, strict=True):
+            if column in self.number_columns and _NUMBER.fullmatch(str(value)):
+                raise MessageError(
+                    f"the column {column} is of a type in which SQLite makes a number of {value!r}",
+                    hint=NUMBERS_HINT,
+                )
 
     def left_as_written(self, written: Mapping[str, bytes | None]) -> list[str]:
         """Return the ids of rows that are what was written, by digest; None is for no row."""

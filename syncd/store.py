@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from syncd import tables
 from syncd.chronicle import PRUNED_UNTIL, Chronicle, now_text
 from syncd.database import DROPPED_AT_ONCE, Database, translated
 from syncd.errors import LostTransaction, MessageError, ReplicaError
@@ -25,7 +26,6 @@ from syncd.record import RecordValues, RowValues
 from syncd.records import Records, TwinRecords, Versions
 from syncd.rows import Rows
 from syncd.sides import Side
-from syncd.tables import is_ready
 
 if TYPE_CHECKING:
     from syncd.guard import Halt
@@ -70,7 +70,7 @@ class Store(Database):
 
     def was_synced(self) -> bool:
         """Tell whether a cycle ever ran here; raises `ReplicaError` where a newer syncd's did."""
-        return is_ready(self.connection) or self.folders() is not None
+        return tables.is_ready(self.connection) or self.folders() is not None
 
     def known(self, ids: Collection[str]) -> set[str]:
         """Return those of these ids that have a baseline, or are about to get one."""
@@ -80,6 +80,11 @@ class Store(Database):
         """Raise `ReplicaError` where ``messages`` is not the contract's, or not of one project."""
         super().check_contract()
         self.refuse_shared()
+
+    def _learn(self) -> None:
+        super()._learn()
+        self.rows.number_columns = tables.number_columns(self.connection)
+        self.rows.resolution = " OR ABORT" if tables.resolves_conflicts(self.connection) else ""
 
     def refuse_shared(self) -> None:
         """Refuse the database that newer clients share between all projects, in the home folder."""

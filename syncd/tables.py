@@ -8,6 +8,7 @@ writes is a host's change. `drop` removes them before any table that they name.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from syncd.messaging.schema import (
 )
 
 VERSION = 1
+NUMBERS_HINT = "Make the table messages anew, with TEXT as that column's type."
 
 _COLUMN_OF = {"type": "message_type", "reply_to": "replied_to"}
 COLUMNS = ("id", *(_COLUMN_OF.get(name, name) for name in FIELDS))
@@ -219,6 +221,34 @@ def missing_columns(connection: sqlite3.Connection) -> list[str]:
     found = connection.execute("PRAGMA table_info(messages)").fetchall()
     columns = {name.lower() for _, name, *_ in found}
     return [column for column in MESSAGE_COLUMNS if column not in columns]
+
+
+def resolves_conflicts(connection: sqlite3.Connection) -> bool:
+    """Tell whether a constraint of ``messages`` says itself what becomes of rows in conflict.
+
+    With REPLACE, one that is written would remove another. To have a statement of ours say
+    otherwise in any case would also overrule what statements in hosts' triggers say.
+    """
+    sql = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name LIKE 'messages'"
+    found = connection.execute(sql).fetchone()
+    return bool(found and re.search(r"\bON\s+CONFLICT\b", found[0], re.I))
+
+
+def number_columns(connection: sqlite3.Connection) -> list[str]:
+    """Return those of `COLUMNS` in which SQLite makes a number of a text that looks like one.
+
+    It goes by the declared type (https://sqlite.org/datatype3.html, 3.1): STRING is such a one.
+    """
+    types = {
+        name.lower(): kind.upper()
+        for _, name, kind, *_ in connection.execute("PRAGMA table_info(messages)")
+    }
+    return [column for column in COLUMNS if _makes_numbers(types.get(column, ""))]
+
+
+def _makes_numbers(kind: str) -> bool:
+    keeps = not kind or any(word in kind for word in ("CHAR", "CLOB", "TEXT", "BLOB"))
+    return "INT" in kind or not keeps
 
 
 def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> None:

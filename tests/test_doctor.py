@@ -25,6 +25,7 @@ from fixtures.make_world import WORLD
 from syncd.heartbeat import alive
 from syncd.names import DATABASE
 from tests.calls import Call
+from tests.clients import SCHEMA
 from tests.projects import Project, nothing_written
 from tests.running import RunningAgent, as_anybody, environment, wait_for
 
@@ -297,6 +298,9 @@ def test_a_table_that_is_not_the_contracts_is_told_by_column_and_index(
     sql(project, "DROP INDEX idx_messages_status")
     found = Examined(call)["schema"]
     assert ("note", True) == (found["verdict"], "idx_messages_status" in found["found"])
+    sql(project, f"DROP TABLE messages; {SCHEMA[0].replace('body TEXT', 'body STRING')}")
+    found = Examined(call)["schema"]
+    assert ("note", "body:") == (found["verdict"], found["found"].partition(" ")[0])
     sql(
         project,
         "CREATE TABLE other (id); DROP TABLE messages; ALTER TABLE other RENAME TO messages",

@@ -421,6 +421,14 @@ def test_g13_an_edit_of_metadata_leaves_the_other_keys_and_the_comments(what: st
     assert data.replace(old, new) == edited(data, metadata=json_text(wanted))
 
 
+def test_g13_an_edit_beside_what_metadata_merge_touches_its_own_value() -> None:
+    block = b"metadata:\n  base: &base {a: 1, b: 2}\n  job:\n    <<: *base\n    b: 3\n"
+    data = b"---\nid: one\nto_agent: pm\n" + block + b"---\nBody\n"
+    assert data.replace(b"to_agent: pm", b"to_agent: qa") == edited(data, to_agent="qa")
+    changed = edited(data, metadata=json_text({"base": {"a": 1, "b": 2}, "job": {"b": 4}}))
+    assert data[: data.index(block)] == changed[: data.index(block)]
+
+
 def test_a_key_that_is_missing_is_added_behind_the_others() -> None:
     assert HAND_MADE.replace(b":00Z\n", b":00Z\nstatus: read\n") == edited(HAND_MADE, status="read")
 

@@ -830,11 +830,7 @@ def test_g15_a_file_whose_row_a_trigger_ignores_is_reported_and_stays(
 def test_g15_an_id_that_differs_from_another_in_case_alone_is_refused_where_a_host_says_so(
     synced: Project,
 ) -> None:
-    with synced.connection() as connection:
-        connection.execute("ALTER TABLE messages RENAME TO former")
-        connection.execute(SCHEMA[0].replace("id TEXT", "id TEXT COLLATE NOCASE"))
-        connection.execute("INSERT INTO messages SELECT * FROM former")
-        connection.execute("DROP TABLE former")
+    _make_anew(synced, SCHEMA[0].replace("id TEXT", "id TEXT COLLATE NOCASE"))
     refused = f"inbox/{TWO.upper()}.md"
     synced.file(refused).write_text(
         synced.file(f"inbox/{TWO}.md").read_text().replace(TWO, TWO.upper())
@@ -845,6 +841,57 @@ def test_g15_an_id_that_differs_from_another_in_case_alone_is_refused_where_a_ho
         assert "UNIQUE" in report.quarantined[0].problem.reason
         assert set() == report.unsettled
     assert TWO in synced.rows()
+
+
+def _make_anew(project: Project, ddl: str) -> None:
+    """Make the table messages anew, with the rows that it has, as a host's own tool may."""
+    with project.connection() as connection:
+        connection.execute("ALTER TABLE messages RENAME TO former")
+        connection.execute(ddl)
+        connection.execute("INSERT INTO messages SELECT * FROM former")
+        connection.execute("DROP TABLE former")
+
+
+@pytest.mark.parametrize("number", [1, 60])
+def test_g2_a_table_that_makes_numbers_of_texts_changes_no_words(
+    synced: Project, number: int
+) -> None:
+    _make_anew(synced, SCHEMA[0].replace("TEXT", "STRING"))
+    refused = {
+        f"inbox/{synced.receive(10, body=' 000777 '.strip())}.md",
+        f"inbox/{synced.receive(11, from_agent='1e5')}.md",
+        AT_ONE,
+    }
+    taken = {synced.receive(20 + n) for n in range(number)}
+    synced.edit(AT_ONE, "Body 1.", "-0.50")
+    synced.edit(f"inbox/{TWO}.md", "Body 2.", "By hand.")
+    files = {path: synced.file(path).read_bytes() for path in refused}
+    for _ in range(2):
+        report = synced.sync()
+        assert refused == {entry.path for entry in report.quarantined}
+        assert "makes a number of" in report.quarantined[0].problem.reason
+    assert files == {path: synced.file(path).read_bytes() for path in refused}
+    assert taken < synced.rows().keys()
+    assert ("Body 1.", "By hand.") == tuple(synced.row(key)["body"] for key in (ONE, TWO))
+    _make_anew(synced, SCHEMA[0])
+    assert [] == synced.sync().quarantined
+    assert "-0.50" == synced.row(ONE)["body"]
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+def test_g2_a_constraint_that_says_replace_costs_no_other_row(synced: Project) -> None:
+    unique = "subject TEXT NOT NULL UNIQUE ON CONFLICT REPLACE"
+    _make_anew(synced, SCHEMA[0].replace("subject TEXT NOT NULL", unique))
+    synced.sync()
+    synced.sql(f"UPDATE messages SET body = 'Words of a host.' WHERE id = '{ONE}'")
+    new = f"inbox/{synced.receive(10, subject=synced.row(ONE)['subject'])}.md"
+    edited = f"inbox/{TWO}.md"
+    synced.edit(edited, synced.row(TWO)["subject"], synced.row(ONE)["subject"])
+    for _ in range(2):
+        assert {new, edited} == {entry.path for entry in synced.sync().quarantined}
+    assert "Words of a host." == synced.message_at(AT_ONE).body
+    assert {ONE, TWO} <= synced.rows().keys()
 
 
 def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) -> None:

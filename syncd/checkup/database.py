@@ -103,6 +103,10 @@ class DatabaseChecks:
                 "use it",
                 back or adding,
             )
+        odd = tables.number_columns(self._store.connection)
+        if odd:
+            found = f"{', '.join(odd)}: of a type in which SQLite makes numbers of texts like '007'"
+            return Check("schema", Verdict.NOTE, found, tables.NUMBERS_HINT)
         wanted = [ddl.split("EXISTS ")[1].split()[0] for ddl in INDEXES_DDL]
         slow = [name for name in wanted if name not in names]
         if slow:
