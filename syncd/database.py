@@ -218,12 +218,11 @@ class Database:
                     self.connection.execute("PRAGMA synchronous = FULL")
 
     def _mute(self) -> None:
-        kind = tables.MUTE
         if self.has_host_triggers:
-            kind = tables.MUTE_HISTORY
             sql = "SELECT coalesce(max(seq), 0) FROM syncd_feed"
             self.fed_before = self.connection.execute(sql).fetchone()[0]
-        self.connection.execute("INSERT INTO syncd_mute VALUES (?)", (kind,))
+        else:
+            self.connection.execute("INSERT INTO syncd_mute VALUES (NULL)")
 
     def _replaced(self) -> StaleReplica:
         return StaleReplica(

@@ -154,7 +154,7 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
     is_text = created is not None and created.tag == "tag:yaml.org,2002:str"
     if created is None or not is_text or not _is_iso(created.value):
         values["created_at"] = message.created_at
-    source = spans.edit_mapping(head.source, values, _line_end(head.source or text))
+    source = spans.edit_mapping(head.source, head.root, values, _line_end(head.source or text))
     if "\t" in source:
         source = spans.without_tabs(source, compose(source))
     opening = text[: head.start].rstrip(" \t\r\n") + _line_end(text)
@@ -191,7 +191,7 @@ def _proven(before: bytes, text: str, message: Message, place: Place) -> bytes:
 def _joined(text: str, head: FrontMatter, values: Mapping[str, Any], rest: str) -> str:
     from syncd import spans
 
-    source = spans.edit_mapping(head.source, values, _line_end(head.source or text))
+    source = spans.edit_mapping(head.source, head.root, values, _line_end(head.source or text))
     return f"{text[: head.start]}{source}{text[head.end : head.text_start]}{rest}"
 
 

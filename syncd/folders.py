@@ -265,10 +265,15 @@ class Folders:
 
 def inodes_of_folders(base: str) -> Iterator[tuple[str, int]]:
     """Yield the folders that are there below ``.claude-mpm``, and itself as "", with the inodes."""
+    seen: set[str] = set()
     for folder in ("", *FOLDERS):
+        outer = folder.rpartition("/")[0]
+        if outer and outer not in seen:
+            continue  # it would be looked for behind a link
         with suppress(OSError):
             found = os.stat(f"{base}/{folder}" if folder else base, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
+                seen.add(folder)
                 yield folder, found.st_ino
 
 

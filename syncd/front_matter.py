@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -98,7 +99,38 @@ def as_written(node: yaml.Node) -> Any:
         return {str(as_written(key)): as_written(item) for key, item in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [as_written(item) for item in node.value]
-    return None if node.tag == NULL else str(node.value)
+    return None if node.tag == NULL else _PAIR.sub(_as_one, str(node.value))
+
+
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def _as_one(pair: re.Match[str]) -> str:
+    # JSON escapes what is beyond the first 65,536 characters as two; YAML reads each for itself.
+    return pair.group().encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+class _Constructor(yaml.constructor.SafeConstructor):
+    """Notes the nodes into which PyYAML puts what they merge; edits go by them as they were read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.as_read: list[tuple[yaml.MappingNode, list[Any]]] = []
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == _MERGE for key, _ in node.value):
+            self.as_read.append((node, list(node.value)))
+        super().flatten_mapping(node)
+
+
+@contextmanager
+def _constructor() -> Iterator[_Constructor]:
+    constructor = _Constructor()
+    try:
+        yield constructor
+    finally:
+        for node, value in reversed(constructor.as_read):
+            node.value = value
 
 
 class MessageHandler(BaseHandler):
@@ -131,7 +163,8 @@ class MessageHandler(BaseHandler):
     def construct(node: yaml.Node) -> Any:
         """Build the plain Python value of a node that `compose` let pass."""
         try:
-            return yaml.constructor.SafeConstructor().construct_document(node)
+            with _constructor() as constructor:
+                return constructor.construct_document(node)
         except _READING_ERRORS as error:
             is_said = isinstance(error, (yaml.YAMLError, ValueError))
             reason = problem_of(error) if is_said else "it is not what its tag says"
@@ -226,13 +259,14 @@ def _innermost_odd(node: yaml.Node) -> yaml.Node:
 def _flattened(root: yaml.MappingNode, text: str, line: int) -> list[tuple[yaml.Node, yaml.Node]]:
     copy = yaml.MappingNode(root.tag, list(root.value), root.start_mark, root.end_mark)
     try:
-        yaml.constructor.SafeConstructor().flatten_mapping(copy)
+        with _constructor() as constructor:
+            constructor.flatten_mapping(copy)
+            pairs: list[tuple[yaml.Node, yaml.Node]] = copy.value
+            return pairs
     except yaml.YAMLError as error:
         refusal = yaml_error(error, text)
         refusal.line = line - 1 + (refusal.line or 1)
         raise refusal from error
-    pairs: list[tuple[yaml.Node, yaml.Node]] = copy.value
-    return pairs
 
 
 def plain_data(value: Any) -> Any:

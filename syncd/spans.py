@@ -20,7 +20,7 @@ from syncd.message import json_text
 from syncd.nodes import NULL, compose, inside
 
 
-def edit_mapping(text: str, values: Mapping[str, Any], end: str) -> str:
+def edit_mapping(text: str, root: yaml.MappingNode, values: Mapping[str, Any], end: str) -> str:
     """Return ``text`` with the values of some top-level keys replaced, added, or (None) removed.
 
     A key that stands twice is edited where it counts, the last time, and removed wherever it
@@ -28,7 +28,6 @@ def edit_mapping(text: str, values: Mapping[str, Any], end: str) -> str:
     writes it so. Raises `MessageError` where another key would not read as before.
     """
     pieces: list[tuple[int, int, str]] = []
-    root = compose(text)  # anew: where a value was built, PyYAML has put what it merges into nodes
     standing = list(front_matter.pairs(root))
     keys = {key: (key_node, node) for key, key_node, node in standing}
     # Of several additions at one place the last made stands first.

@@ -83,6 +83,7 @@ class Store(Database):
 
     def _learn(self) -> None:
         super()._learn()
+        self.rows.has_host_triggers = self.has_host_triggers
         self.rows.number_columns = tables.number_columns(self.connection)
         self.rows.resolution = " OR ABORT" if tables.resolves_conflicts(self.connection) else ""
 

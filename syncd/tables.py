@@ -2,8 +2,8 @@
 
 The triggers use built-in SQL only and write into tables without constraints, so that they cannot
 fail a host's write. They are silent inside syncd's own transactions: `syncd_mute` has a row only
-there. Where hosts have triggers too, those that feed are not: what these change beside what syncd
-writes is a host's change. `drop` removes them before any table that they name.
+there. Where hosts have triggers too, ours are silent only about the version of a row that syncd
+itself replaces: what those change beside what syncd writes is a host's change. `drop` removes them before any table that they name.
 """
 
 from __future__ import annotations
@@ -83,10 +83,9 @@ def _name(ddl: str) -> str:
 _OUR_TABLES = [_name(ddl) for ddl in _TABLES if _is_table(ddl)]
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
-# Rows of `syncd_mute`: all our triggers are mute, or only those that keep versions.
-MUTE, MUTE_HISTORY = 1, 2
-_IS_FED = f"NOT EXISTS (SELECT 1 FROM syncd_mute WHERE muted = {MUTE})"
-_IS_KEPT = "NOT EXISTS (SELECT 1 FROM syncd_mute)"
+# In `syncd_mute`, NULL mutes all our triggers; an id mutes those that keep versions of its row.
+_IS_FED = "NOT EXISTS (SELECT 1 FROM syncd_mute WHERE muted IS NULL)"
+_IS_KEPT = "NOT EXISTS (SELECT 1 FROM syncd_mute WHERE coalesce(muted, OLD.id) IS OLD.id)"
 
 
 _WORDS = ("subject", "body", "metadata", "attachments")
@@ -130,7 +129,7 @@ _TRIGGERS = {
     f"{_keep('deleted by SQL', 'OLD.', f'WHERE {_IS_KEPT}')} END",
     "syncd_keep_update": f"AFTER UPDATE OF subject, body, metadata, attachments ON messages "
     f"WHEN {_IS_KEPT} AND ({_words_differ('OLD.')}) BEGIN {_keep('changed by SQL', 'OLD.')} END",
-    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_IS_KEPT} AND EXISTS "
+    "syncd_keep_replace": f"BEFORE INSERT ON messages WHEN {_IS_FED} AND EXISTS "
     f"(SELECT 1 FROM messages WHERE id = NEW.id) BEGIN {_KEEP_MET} END",
 }
 

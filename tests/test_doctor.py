@@ -421,7 +421,7 @@ def test_what_a_cut_off_cycle_left_is_told(project: Project, call: Call) -> None
 
 
 def test_triggers_that_are_muted_for_good_are_a_problem(project: Project, call: Call) -> None:
-    sql(project, "INSERT INTO syncd_mute VALUES (1)")
+    sql(project, "INSERT INTO syncd_mute VALUES (NULL)")
     found = Examined(call)
     assert {"leftovers": "problem"} == found.bad
     assert shlex.split(found["leftovers"]["mend"])[2] == "DELETE FROM syncd_mute"

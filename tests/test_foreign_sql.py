@@ -417,6 +417,26 @@ def test_g12_what_a_hosts_trigger_does_elsewhere_in_syncds_own_write_is_heard_at
     assert [] == synced.sql("SELECT * FROM syncd_feed")
 
 
+@pytest.mark.parametrize("does", ["UPDATE messages SET body = '!'", "DELETE FROM messages"])
+@pytest.mark.parametrize("event", ["INSERT", "UPDATE OF subject", "DELETE"])
+def test_g2_what_a_hosts_trigger_destroys_in_syncds_own_write_is_kept(
+    synced: Project, does: str, event: str
+) -> None:
+    does += f" WHERE id = '{THREE}' AND id <> {'OLD' if event == 'DELETE' else 'NEW'}.id"
+    synced.sql(f"CREATE TRIGGER host AFTER {event} ON messages BEGIN {does}; END")
+    synced.sync()
+    synced.sql("UPDATE messages SET body = 'Precious.' WHERE id = ?", THREE)
+    if event == "INSERT":
+        synced.receive(61)
+    elif event == "DELETE":
+        synced.file(AT_ONE).unlink()
+    else:
+        synced.edit(AT_ONE, "# Subject 1", "# By hand")
+    synced.sync()
+    kept = [row["body"] for row in synced.history(THREE)]
+    assert 1 == kept.count("Precious.")
+
+
 def test_g12_the_triggers_never_fail_a_hosts_write(synced: Project) -> None:
     synced.sql("UPDATE messages SET body = x'00ff', metadata = 1.5 WHERE id = ?", ONE)
     synced.sql("UPDATE messages SET id = NULL WHERE id = ?", TWO)

@@ -71,7 +71,7 @@ def by_sql(*statements: str) -> Callable[[Project], None]:
 def behind_the_triggers(project: Project) -> None:
     """Change a row where no trigger tells, and leave all triggers as they were."""
     by_sql(
-        "INSERT INTO syncd_mute VALUES (1)",
+        "INSERT INTO syncd_mute VALUES (NULL)",
         f"UPDATE messages SET body = 'Unheard' WHERE id = '{ONE}'",
         "DELETE FROM syncd_mute",
     )(project)
@@ -93,7 +93,7 @@ def by_a_copy_put_in_place(project: Project) -> None:
     copy = project.path / "copy.db"
     shutil.copy2(project.base / DATABASE, copy)
     with closing(sqlite3.connect(copy)) as connection:
-        connection.execute("INSERT INTO syncd_mute VALUES (1)")
+        connection.execute("INSERT INTO syncd_mute VALUES (NULL)")
         connection.execute(f"UPDATE messages SET body = 'From a copy' WHERE id = '{ONE}'")
         connection.execute("DELETE FROM syncd_mute")
         connection.commit()
