@@ -143,11 +143,10 @@ class Agent:
             now = time.monotonic()
             if now >= self._next_beat:
                 self._beat(heartbeat)
+            self._roster.check_suspects()
             if now >= self._next_tick:
                 self._next_tick = now + _TICK_S
                 self._tick(now)
-            if self._roster.has_suspects:
-                self._roster.check_suspects()
             self._plan_news(now)
             next_first = self._begin_new(now)
             self._submit_due(now)
@@ -246,10 +245,13 @@ class Agent:
                 continue
             self._open.add(project)
             if now - job.used > job.config.idle_close_s and job.claim():
-                job.close()
+                if job.has_news():  # a commit that its closing would count as seen
+                    job.listen_on()
+                else:
+                    job.close()
+                    closed = True
                 job.release()
                 self._news.append(job)
-                closed = True
         if closed:
             give_back_memory()
 
@@ -350,8 +352,8 @@ def run(
     poll: bool = False,
     flags: dict[str, Any] | None = None,
     on_ready: Callable[[int], None] = lambda _: None,
-) -> int:
-    """Run the agent in the foreground until it is stopped; return the exit code.
+) -> None:
+    """Run the agent in the foreground until it is stopped.
 
     ``on_ready`` is told the number of projects when all have had their first cycle, but those whose
     takes longer than 10 s.
@@ -361,4 +363,3 @@ def run(
     agent = Agent(resolved, recursive=recursive, poll=poll, flags=flags or {}, on_ready=on_ready)
     with alive(resolved, recursive=recursive) as heartbeat:
         agent.run(heartbeat)
-    return 0

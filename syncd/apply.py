@@ -179,8 +179,7 @@ class Applier:
         path = f"{mailbox}/{name}"
         digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
         for number in count(1):
-            stands = path in self.taken or self._stands(path)
-            if not stands or (path not in self.taken and self.files.look(path) == stamp):
+            if path not in self.taken and self._standing(path) in (None, stamp):
                 break
             end = f"%_{digest}{f'-{number}' if number > 1 else ''}.md"
             stem = name.removesuffix(".md").encode()[: _LONGEST_NAME - len(end)]
@@ -188,11 +187,11 @@ class Applier:
         self.taken.add(path)
         return path
 
-    def _stands(self, path: str) -> bool:
+    def _standing(self, path: str) -> Stamp | str | None:
         try:
-            return self.files.look(path) is not None
+            return self.files.look(path)
         except ReplicaError:
-            return False
+            return None
 
     # 1. History, and rows of messages whose file changes too
 

@@ -28,6 +28,7 @@ from syncd import dump
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.names import in_utf8
 from syncd.retirement import ROOTS
+from syncd.syscalls import sync_names
 from syncd.trees import Node, digest, digest_of_stream, opened
 
 SUFFIX = ".tar.xz"
@@ -152,10 +153,10 @@ def checked(archive: Path) -> Manifest:
         for entry, file in members:
             found = digest_of_stream(file.read) if file is not None else ""
             if found != entry.sha256:
-                raise ValueError(f"{_name(entry.path)} is not as it was packed")
+                raise ValueError(f"{in_utf8(entry.path)} is not as it was packed")
             del left[entry.path]
         if left:
-            raise ValueError(f"{_name(min(left))} is missing")
+            raise ValueError(f"{in_utf8(min(left))} is missing")
         return manifest
 
 
@@ -195,11 +196,11 @@ def _members(
     while (info := whole.next()) is not None:
         entry = wanted.get(info.name)
         if entry is None or info.name in seen:
-            raise ValueError(f"{_name(info.name)} is not in its manifest, or twice in it")
+            raise ValueError(f"{in_utf8(info.name)} is not in its manifest, or twice in it")
         seen.add(info.name)
         if entry.folder:
             if info.type != tarfile.DIRTYPE:
-                raise ValueError(f"{_name(info.name)} is not a folder")
+                raise ValueError(f"{in_utf8(info.name)} is not a folder")
             yield entry, None
         else:
             yield entry, _file(whole, info, entry.size)
@@ -215,7 +216,7 @@ def _next(whole: tarfile.TarFile, path: str) -> IO[bytes]:
 def _file(whole: tarfile.TarFile, info: tarfile.TarInfo, size: int) -> IO[bytes]:
     file = whole.extractfile(info) if info.type == tarfile.REGTYPE else None
     if file is None or info.size != size:
-        raise ValueError(f"{_name(info.name)} is not a file of {size:,} bytes")
+        raise ValueError(f"{in_utf8(info.name)} is not a file of {size:,} bytes")
     return file
 
 
@@ -234,9 +235,9 @@ def _manifest(whole: tarfile.TarFile, archive: Path) -> Manifest:
         parent, _, name = entry.path.rpartition("/")
         rooted = parent in folders if parent else entry.folder and name in ROOTS
         if not rooted or name in ("", ".", "..") or "\0" in name or entry.path in folders:
-            raise ValueError(f"{_name(entry.path)} leads out of the legacy folders")
+            raise ValueError(f"{in_utf8(entry.path)} leads out of the legacy folders")
         if not (isinstance(entry.mode, int) and abs(entry.mtime_ns) < 2**63):
-            raise ValueError(f"mode and time of {_name(entry.path)} are none")
+            raise ValueError(f"mode and time of {in_utf8(entry.path)} are none")
         if entry.folder:
             folders.add(entry.path)
     return manifest
@@ -279,7 +280,7 @@ def unpack(archive: Path, into: Path) -> None:
                 os.utime(target.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
                 os.fsync(target.fileno())
             if summed.hexdigest() != entry.sha256:
-                raise ValueError(f"{_name(entry.path)} is not as it was packed")
+                raise ValueError(f"{in_utf8(entry.path)} is not as it was packed")
 
 
 def dress_folders(base: Path, manifest: Manifest) -> None:
@@ -290,10 +291,6 @@ def dress_folders(base: Path, manifest: Manifest) -> None:
             try:
                 os.fchmod(fd, entry.mode & 0o777)
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-                os.fsync(fd)
+                sync_names(fd)
             finally:
                 os.close(fd)
-
-
-def _name(path: str) -> str:
-    return in_utf8(path)

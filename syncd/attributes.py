@@ -8,7 +8,6 @@ the system permits. Only what a person can have set is: the system's own marks o
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +28,7 @@ def attributes_of(dir_fd: int, name: str) -> Attributes:
     """Return a file's attributes; one more system call than a stat when it has no extended ones."""
     found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
     # Not S_ISUID and its kin: they would be ours then, on bytes that others wrote.
-    mode = stat.S_IMODE(found.st_mode) & 0o777
-    return Attributes(mode, found.st_uid, found.st_gid, _extended(dir_fd, name))
+    return Attributes(found.st_mode & 0o777, found.st_uid, found.st_gid, _extended(dir_fd, name))
 
 
 def _extended(dir_fd: int, name: str) -> tuple[tuple[str, bytes], ...]:

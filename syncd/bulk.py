@@ -65,7 +65,8 @@ class Bulk:
         entry = first_entry(Side.DB, at=now_text(), cause=self._applier.cause)
         try:
             with self._store.writing():
-                self._store.insert_new(rows, records, entry)
+                self._store.rows.insert_all(rows)
+                self._store.records.save_first(records, entry)
                 self._applier.note_written((one.id, one.row_digest) for one in arrivals)
         except StaleReplica:
             return False
@@ -135,7 +136,8 @@ class Bulk:
             entry = first_entry(Side.FILE, at=now_text(), cause=self._applier.cause)
             with self._store.writing(durable=False, mute=False):
                 if sent:
-                    self._store.save_intended([one.record for one in sent], entry)
+                    self._store.records.save_first([one.record for one in sent], entry)
+                    self._store.versions.drop_intents(one.id for one in sent)
                 self._store.versions.intend([one.record for one in intended])
             self._unrecorded = []
 

@@ -119,11 +119,10 @@ def read(text: str) -> Canonical | None:
 def replaced(text: str, scalars: Mapping[str, str]) -> str:
     """Return the canonical front matter at the start of ``text`` with some scalars replaced.
 
-    The text behind it is left out. Raises `KeyError` for a key that is not among the ten.
+    The text behind it is left out; the scalars are of the ten keys beside ``metadata``.
     """
     found = _FRONT_MATTER.match(text)
-    if found is None:
-        raise ValueError("the front matter is not canonical")
+    assert found is not None
     head = found.group()
     for key in sorted(scalars, key=found.start, reverse=True):
         start, stop = found.span(key)

@@ -6,7 +6,7 @@ and how to get back what went.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -161,7 +161,7 @@ class Chronicle(Queries):
         """Return one version of the history."""
         sql = f"SELECT version, id, at, side, reason, path, data, {_KEPT_ROW} FROM syncd_history"
         values = self._execute(f"{sql} WHERE version = ?", (version,)).fetchone()
-        return _history_entry(values) if values is not None else None
+        return HistoryEntry._make((*values[:7], values[7:])) if values is not None else None
 
     def save_conflict(self, message_id: str, conflict: Conflict, version: int) -> None:
         self._execute(
@@ -255,8 +255,3 @@ class Chronicle(Queries):
         pruned = f"SELECT value FROM syncd_state WHERE key = '{PRUNED_UNTIL}'"
         found = [self._execute(sql).fetchone() for sql in (first, pruned)]
         return max((str(one[0]) for one in found if one is not None), default=None)
-
-
-def _history_entry(values: Sequence[Any]) -> HistoryEntry:
-    version, key, at, side, reason, path, data, *row = values
-    return HistoryEntry(version, key, at, side, reason, path, data, tuple(row))

@@ -76,15 +76,12 @@ def record_condition(
             )
             # What was looked at counts: another folder may stand there by now.
             seen = look.folders.get(folder)
-            found = seen.identity if seen is not None else None
-            found = found or files.folder_state(folder).identity
+            found = (seen and seen.identity) or files.folder_state(folder).identity
             if found is not None and (trusted or folder not in known):
                 folders[folder] = found
             elif (
                 trusted
-                and folder in known
-                and seen is not None
-                and seen.trouble == MISSING
+                and (folder in known and seen and seen.trouble == MISSING)
                 and folder not in store.records.count_by_folder()
             ):
                 # It held nothing when it went. As long as it is known, each look is a full one.
@@ -142,14 +139,12 @@ def record_findings(applier: Applier, look: Look) -> None:
     rows_later = {key for key in map(id_in_row_key, unsettled) if key is not None}
     unheard = rows_later - {entry.id for entry in look.feed}
     lost_twins = set(look.twins_gone)
-    if applier.dry_run or not (released or news or heard or unheard or lost_twins or applier.twins):
-        return
     known_twins = store.twins.at([*lost_twins, *applier.twins])
     lost_twins &= known_twins.keys()
     new_twins = {
         path: value for path, value in applier.twins.items() if known_twins.get(path) != value
     }
-    if not (released or news or heard or unheard or lost_twins or new_twins):
+    if applier.dry_run or not (released or news or heard or unheard or lost_twins or new_twins):
         return
     at, chronicle = now_text(), store.chronicle
     acts: list[tuple[Callable[..., object], tuple[Any, ...]]] = []

@@ -76,7 +76,10 @@ class Copies:
 
     def _is_known_twin(self, found: Found, record: Record | None) -> bool:
         key, _ = self.twins.get(found.path, (None, None))
-        is_message = record is not None and record.path == found.path
+        # One that was moved onto its twin took the place of that.
+        is_message = record is not None and (
+            record.path == found.path or record.stamp == found.version.stamp
+        )
         return key == found.state.message.id and not is_message
 
     def _note_twin(self, found: Found) -> None:

@@ -298,6 +298,12 @@ class Database:
         self.connection.execute("COMMIT")
 
 
+def is_set_up(path: Path) -> bool:
+    """Tell whether our tables and triggers stand in the database at ``path``, and all of them."""
+    with translated(path), Database.open_readonly(path) as database:
+        return tables.is_ready(database.connection)
+
+
 def refuse_link(folder: Path) -> None:
     """Raise `ReplicaError` where a project's folder is a link: it may lead anywhere."""
     if folder.is_symlink():

@@ -37,9 +37,9 @@ def edit(
 
     ``place`` is where the file will stand; ``status_said`` what the front matter is to say, None
     to leave its word alone. A date that it does not state is left out, unless with ``says_date``.
-    Everything else, comments, order, quoting, line ends, stays byte for
-    byte. Raises `MessageError` when that cannot be proven by reading the result back, or when the
-    old client could read the file before and could not afterwards.
+    Everything else, comments, order, quoting, line ends, stays byte for byte. Raises `MessageError`
+    when that cannot be proven by reading the result back, or when the old client could read the
+    file before and could not afterwards.
     """
     text = markdown.decode(data)
     head = canonical.read(text)
@@ -151,8 +151,7 @@ def repair(data: bytes, place: Place, *, created_at: str | None = None) -> bytes
         if head.text_of(key) is None or "---" in (head.text_of(key) or "")
     }
     created = head.entries.get("created_at")
-    is_text = created is not None and created.tag == "tag:yaml.org,2002:str"
-    if created is None or not is_text or not _is_iso(created.value):
+    if created is None or created.tag != "tag:yaml.org,2002:str" or not _is_iso(created.value):
         values["created_at"] = message.created_at
     source = spans.edit_mapping(head.source, head.root, values, _line_end(head.source or text))
     if "\t" in source:

@@ -18,7 +18,13 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.folders import MAX_BYTES, READ, Folders, replica_error, split_path
 from syncd.names import temporary_name
 from syncd.snapshot import NO_STAMP, Stamp, Version, stamp_of
-from syncd.syscalls import exchange, is_open_nowhere_else, rename_new, sync_file_system
+from syncd.syscalls import (
+    exchange,
+    is_open_nowhere_else,
+    rename_new,
+    sync_file_system,
+    sync_names,
+)
 
 _WORTH_STAGING = 8
 _UNKNOWN = b""  # the digest of no version
@@ -74,9 +80,8 @@ class FileReplica(Folders):
 
     def create(self, path: str, data: bytes) -> Stamp:
         """Write a new file; raises `StaleReplica` when the name is taken, and leaves it then."""
-        folder, _name = split_path(path)
         with self._changing("write", path):
-            fd = self._folder(folder, make=True)
+            fd = self._folder(split_path(path)[0], make=True)
             temp, stamp = self._ready(path, fd, data, replaces=False)
             self._put(temp, stamp, path)
             return stamp
@@ -211,7 +216,7 @@ class FileReplica(Folders):
         self._displaced.clear()
         for folder in self._dirty:
             with self._changing("sync", folder):
-                _sync_folder(self._folder(folder))
+                sync_names(self._folder(folder))
         self._dirty.clear()
         return late
 
@@ -287,15 +292,6 @@ def _opened(name: str, flags: int, dir_fd: int, mode: int = 0o666) -> Iterator[i
         yield fd
     finally:
         os.close(fd)
-
-
-def _sync_folder(fd: int) -> None:
-    """Make renames in a folder durable, where its file system can."""
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as some network file systems say
-            raise
 
 
 def _read_all(fd: int, limit: int) -> bytes:

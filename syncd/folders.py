@@ -199,10 +199,12 @@ class Folders:
     def _folder(self, folder: str, *, make: bool = False) -> int:
         fd = self._fds.get(folder)
         if fd is None:
+            if folder not in FOLDERS:  # whatever a baseline says that somebody else wrote
+                raise FileNotFoundError(errno.ENOENT, "no mailbox", folder)
             try:
                 fd = self._open_folder(folder)
             except FileNotFoundError:
-                if not make or folder not in FOLDERS:
+                if not make:
                     raise
                 self._make(folder)
                 fd = self._open_folder(folder)
@@ -210,8 +212,6 @@ class Folders:
         return fd
 
     def _open_folder(self, folder: str) -> int:
-        if folder not in FOLDERS:  # whatever a baseline says that somebody else wrote
-            raise FileNotFoundError(errno.ENOENT, "no mailbox", folder)
         fd = os.open(self._base, _FOLDER)
         for part in folder.split("/"):
             try:
@@ -297,9 +297,8 @@ def replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
         errno.EACCES: "Give syncd's user the right to write there (chmod, chown).",
         errno.EPERM: "Let syncd's user change it: see its owner and attributes (ls -l, lsattr).",
     }
-    reason = os.strerror(error.errno) if error.errno else str(error)
     return ReplicaError(
-        f"cannot {verb} {path}: {reason.lower()}", hint=hints.get(error.errno or 0, "")
+        f"cannot {verb} {path}: {reason_of(error)}", hint=hints.get(error.errno or 0, "")
     )
 
 

@@ -111,7 +111,7 @@ def _as_one(pair: re.Match[str]) -> str:
 
 
 class _Constructor(yaml.constructor.SafeConstructor):
-    """Notes the nodes into which PyYAML puts what they merge; edits go by them as they were read."""
+    """Notes the nodes into which PyYAML puts what they merge: edits go by them as read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -367,15 +367,13 @@ def dump(value: object, *, width: int = 80) -> str:
 
 def _dumped(value: object, **options: Any) -> str:
     try:
-        for dumper in (_Dumper, _PureDumper):
-            try:
-                text: str = yaml.dump(value, Dumper=dumper, **options)
-                return text
-            except UnicodeEncodeError:
-                continue  # a lone surrogate: only the pure emitter escapes it
+        try:
+            text: str = yaml.dump(value, Dumper=_Dumper, **options)
+        except UnicodeEncodeError:  # a lone surrogate: only the pure emitter escapes it
+            text = yaml.dump(value, Dumper=_PureDumper, **options)
     except RecursionError:
         raise MessageError("a value nests too deeply to be written as YAML") from None
-    raise MessageError("a value cannot be written as YAML")
+    return text
 
 
 def scalar(value: str) -> str:

@@ -355,8 +355,11 @@ class Intake:
         if found is None or (record is not None and record.digest == found.version.digest):
             return record, None
         if intended is not None:
-            # Where the bytes came to be but not the move, it is still to be done.
-            base = replace(intended.baseline, mailbox=found.state.mailbox)
+            base, mailbox = intended.baseline, found.state.mailbox
+            if record is not None and record.baseline.mailbox is mailbox:
+                # Where the bytes came to be but not the move, it is still to be done; where the
+                # file stands elsewhere, somebody moved it since.
+                base = replace(base, mailbox=mailbox)
             return replace(intended, baseline=base), None
         agreed = other_copy_of(self._store, found, record) or record
         return agreed, rewritten_version(self._store, found, record)

@@ -136,7 +136,7 @@ def halt_entry(at: str, cause: str | None) -> JournalEntry:
 
 
 def _named(fields: set[str] | frozenset[str]) -> str:
-    return ",".join(name for name in FIELDS if name in fields) if fields else ""
+    return ",".join(name for name in FIELDS if name in fields)
 
 
 def _why(written: Side, step: Step, was_known: bool) -> str:

@@ -19,6 +19,7 @@ from syncd.config import Config
 from syncd.files import FileReplica
 from syncd.journal import JournalCount
 from syncd.look import look_fully
+from syncd.report import number_of
 from syncd.retirement import retirement
 from syncd.sides import Side
 from syncd.store import Store
@@ -281,7 +282,7 @@ def _obstacles(store: Store) -> Iterable[str]:
         yield "it is halted"
     conflicts, odd = len(store.chronicle.conflicts()), len(store.chronicle.quarantine())
     if conflicts:
-        yield f"it has {conflicts:,} open conflict{'s' if conflicts > 1 else ''}"
+        yield f"it has {number_of(conflicts, 'open conflict')}"
     if odd:
         yield f"{odd:,} {'are' if odd > 1 else 'is'} quarantined"
 
@@ -294,6 +295,6 @@ def _untaken(project: Path, store: Store, config: Config) -> Iterable[str]:
     paths = {*look.paths, *look.vanished.values()} - quarantine.keys()
     ids = look.ids - {entry.id for entry in quarantine.values()}
     numbers = ((len(paths), "file"), (len(ids), "row"))
-    words = [f"{number:,} {one}{'s' * (number > 1)}" for number, one in numbers if number]
+    words = [number_of(number, noun) for number, noun in numbers if number]
     if words:
         yield f"not in step: {' and '.join(words)} changed since the last cycle"

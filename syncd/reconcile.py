@@ -218,10 +218,8 @@ def _merged(
             conflicts.append(Conflict(name, prefer, file_value, row_value))
             values[name] = file_value if prefer is Side.FILE else row_value
     message = Message(id=heard.id, **values)  # type: ignore[arg-type]
-    kept = []
-    if conflicts:
-        kept.append(Kept(prefer.other, "conflict"))
-    return _settled(message, file, row, tuple(conflicts), tuple(kept), heard)
+    kept = (Kept(prefer.other, "conflict"),) if conflicts else ()
+    return _settled(message, file, row, tuple(conflicts), kept, heard)
 
 
 def _settled(

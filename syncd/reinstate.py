@@ -16,7 +16,7 @@ from pathlib import Path
 from syncd import dump, tables
 from syncd.archive import Manifest, checked, dress_folders, tables_of, unpack
 from syncd.config import Config
-from syncd.database import Database, translated
+from syncd.database import is_set_up, translated
 from syncd.errors import ReplicaError, StaleReplica, UsageError
 from syncd.files import FileReplica
 from syncd.folders import changing
@@ -68,7 +68,7 @@ def reinstate(
             manifest = checked(archive)
             summed = digest(archive)
         result = Reinstating(project, archive, manifest)
-        if known is None and _is_synced(project):
+        if known is None and is_set_up(database_of(project)):
             result.was_undone = True
             return result
         is_placing = known is not None and known.stage is Stage.RESTORING
@@ -105,12 +105,6 @@ def reinstate(
         with changing("write", project / CLAUDE_DIR):
             remove(project)
         return result
-
-
-def _is_synced(project: Path) -> bool:
-    path = database_of(project)
-    with translated(path), Database.open_readonly(path) as database:
-        return tables.is_ready(database.connection)
 
 
 def _is_of_another(project: Path, manifest: Manifest) -> bool:

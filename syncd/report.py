@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -51,13 +52,15 @@ class Counts:
         """Return how many steps were taken."""
         return sum(getattr(self, name) for name in _STEPS)
 
+    def steps(self) -> Iterator[tuple[str, str]]:
+        """Yield what was done: the number of things, and the word for it (``inserted``)."""
+        for name in _STEPS:
+            things, _, done = name.partition("_")
+            if number := getattr(self, name):
+                yield number_of(number, things[:-1]), done
+
     def __str__(self) -> str:
-        named = []
-        for name, number in asdict(self).items():
-            things, _, what = name.partition("_")
-            if number and what:
-                named.append(f"{number} {things[:-1] if number == 1 else things} {what}")
-        return ", ".join(named) or "nothing to do"
+        return ", ".join(map(" ".join, self.steps())) or "nothing to do"
 
 
 _STEPS = tuple(one.name for one in fields(Counts) if one.name != "unchanged")

@@ -364,7 +364,7 @@ def _clear(base: Path, root: str, packed: dict[str, Entry]) -> None:
         if path == root or path.startswith(f"{root}/"):
             here = base / (aside(root) + path[len(root) :])
             if entry.folder:
-                with suppress(FileNotFoundError, NotADirectoryError, OSError):
+                with suppress(OSError):
                     here.rmdir()
             else:
                 unlink_if(here, entry.sha256)

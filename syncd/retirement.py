@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from syncd.errors import ClosedFolder, ReplicaError
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX
+from syncd.syscalls import sync_names
 
 MARKER = "syncd-retired.json"
 ROOTS = tuple(dict.fromkeys(folder.partition("/")[0] for folder in FOLDERS))
@@ -50,12 +51,7 @@ class Retirement(NamedTuple):
         return self.stage is Stage.RETIRED
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "at": self.at,
-            "archive": self.archive,
-            "sha256": self.sha256,
-            "stage": str(self.stage),
-        }
+        return self._asdict()
 
 
 def aside(root: str) -> str:
@@ -168,7 +164,7 @@ def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync_names(fd)
     finally:
         os.close(fd)
 

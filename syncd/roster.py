@@ -127,16 +127,11 @@ class Roster:
     # Keeping
 
     def suspect(self, job: Job) -> None:
-        """Have a project checked at the next call of `look_after`; from any thread."""
+        """Have a project checked at the next call of `check_suspects`; from any thread."""
         self._suspects.append(job)
 
-    @property
-    def has_suspects(self) -> bool:
-        return bool(self._suspects)
-
     def look_after(self, now: float) -> None:
-        """Check those that gave a reason to, some of the others, and search when it is time."""
-        self.check_suspects()
+        """Check some of the projects, and search for others when it is time."""
         until = time.monotonic() + _CHECKING_S
         for _ in range(min(_CHECKED_AT_ONCE, len(self.jobs))):
             if not self._round:
@@ -151,6 +146,7 @@ class Roster:
             self._next_search += _SEARCH_SHARE * (time.monotonic() - began)
 
     def check_suspects(self) -> None:
+        """Check the projects that gave a reason to."""
         for _ in range(len(self._suspects)):
             job = self._suspects.popleft()
             if job.schedule.is_deaf:

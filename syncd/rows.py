@@ -127,7 +127,8 @@ class Rows(Queries):
         self._refuse_numbers(values)
         try:
             done = self._execute(f"INSERT{self.resolution} {_INTO}", values)
-        except sqlite3.IntegrityError as error:
+        except sqlite3.DatabaseError as error:
+            _raise_unless_refused(error)
             if message.id in self.of([message.id]):
                 raise StaleReplica(f"a row {message.id!r} exists already") from error
             raise _refusal(error) from error
@@ -145,7 +146,8 @@ class Rows(Queries):
             for values in rows if self.number_columns else ():
                 self._refuse_numbers(values)
             inserted = self._insert_many(f"INSERT{self.resolution} {_INTO}", _ROW_MARKS, rows)
-        except (sqlite3.IntegrityError, MessageError) as error:
+        except (sqlite3.DatabaseError, MessageError) as error:
+            _raise_unless_refused(error)
             raise StaleReplica("one of the rows exists already, or is refused") from error
         if inserted != len(rows):
             raise StaleReplica("one of the rows was ignored by a trigger")
@@ -160,7 +162,7 @@ class Rows(Queries):
             changes.get(column, old) for column, old in zip(COLUMNS, seen.values, strict=True)
         )
         self._refuse_numbers(changes.get(column) for column in COLUMNS)
-        if changes.get("status") == "read" and seen.read_at is None:
+        if changes.get("status") == "read" and not seen.read_at:
             changes["read_at"] = now_text()
         sets = ", ".join(f"{column} = ?" for column in changes)
         same, same_values = _same_row(seen.values)
@@ -170,7 +172,8 @@ class Rows(Queries):
                 f"UPDATE{self.resolution} messages SET {sets} WHERE {same}",
                 (*changes.values(), *same_values),
             )
-        except sqlite3.IntegrityError as error:
+        except sqlite3.DatabaseError as error:
+            _raise_unless_refused(error)
             raise _refusal(error) from error
         if done.rowcount != 1:
             raise self._unchanged(seen)
@@ -181,7 +184,8 @@ class Rows(Queries):
         same, values = _same_row(seen.values)
         try:
             done = self._change(seen, f"DELETE FROM messages WHERE {same}", values)
-        except sqlite3.IntegrityError as error:
+        except sqlite3.DatabaseError as error:
+            _raise_unless_refused(error)
             raise _refusal(error, _TO_DELETE) from error
         if done.rowcount != 1:
             raise self._unchanged(seen, _TO_DELETE)
@@ -243,7 +247,17 @@ def _same(columns: Iterable[tuple[str, object]]) -> tuple[str, RowValues]:
     return " AND ".join(marks), tuple(values)
 
 
-def _refusal(error: sqlite3.IntegrityError | str, what: str = _THE_ROW) -> MessageError:
+def _raise_unless_refused(error: sqlite3.DatabaseError | MessageError) -> None:
+    """Raise an error again that is not about one row: no constraint's, nor a host's trigger's.
+
+    What goes wrong in a trigger, as a function that only its host has, is SQLite's plain error.
+    """
+    is_refusal = isinstance(error, sqlite3.IntegrityError | MessageError)
+    if not is_refusal and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+        raise error
+
+
+def _refusal(error: sqlite3.DatabaseError | str, what: str = _THE_ROW) -> MessageError:
     return MessageError(
         f"the database refuses {what}: {error}",
         hint="A constraint or trigger that a host added to messages forbids it."

@@ -165,18 +165,12 @@ class Schedule:
         with self.lock:
             if now < self.rest_until:
                 return self.rest_until
-            times = [*self.quiet_at.values()]
+            times = [*self.quiet_at.values(), self.due, self.again_at, self.full_due or None]
             if self.vanished:
                 times.append(self._gone_due())
-            if self.due is not None:
-                times.append(self.due)
-            if self.again_at is not None:
-                times.append(self.again_at)
-            if self.full_due:
-                times.append(self.full_due)
             if self.full or self.bell or self.paths:
                 times.append(now)
-            return min(times, default=None)
+            return min((time_s for time_s in times if time_s is not None), default=None)
 
     def _gone_due(self) -> float:
         # Deletions are taken together: the guard must see all of an `rm` at once.

@@ -194,11 +194,11 @@ def _property_list(service: Service) -> str:
 # The file
 
 
-def path_of(kind: Kind, environment: Mapping[str, str] = os.environ) -> Path:
+def path_of(kind: Kind) -> Path:
     """Return where the service manager looks for the user's services."""
     if kind is Kind.LAUNCHD:
         return Path.home() / "Library" / "LaunchAgents" / f"{NAME}.plist"
-    return base_folder(environment, "XDG_CONFIG_HOME", ".config") / f"systemd/user/{NAME}.service"
+    return base_folder(os.environ, "XDG_CONFIG_HOME", ".config") / f"systemd/user/{NAME}.service"
 
 
 def _is_passed_on(name: str, value: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +22,12 @@ from syncd.chronicle import PRUNED_UNTIL, Chronicle, now_text
 from syncd.database import DROPPED_AT_ONCE, Database, translated
 from syncd.errors import LostTransaction, MessageError, ReplicaError
 from syncd.find import home
-from syncd.record import RecordValues, RowValues
 from syncd.records import Records, TwinRecords, Versions
 from syncd.rows import Rows
 from syncd.sides import Side
 
 if TYPE_CHECKING:
     from syncd.guard import Halt
-    from syncd.journal import JournalEntry
 
 VERSION_MEMORY_S = 600.0
 """How long a replaced version is known as what an old client's late rewrite started from."""
@@ -107,30 +105,6 @@ class Store(Database):
                 hint="That layout is not exported to files; name the projects themselves.",
             )
 
-    # New messages
-
-    def insert_new(
-        self,
-        rows: Sequence[RowValues],
-        records: Sequence[RecordValues],
-        entry: JournalEntry,
-    ) -> None:
-        """Insert many rows with their first baselines; the journal gets ``entry`` for each.
-
-        Raises `StaleReplica` when one of them exists already or is refused: the transaction must
-        then be given up.
-        """
-        self.rows.insert_all(rows)
-        self.records.save_first(records, entry)
-
-    def save_intended(self, records: Sequence[RecordValues], entry: JournalEntry) -> None:
-        """Make what was intended, and is written by now, the first baselines of its messages.
-
-        The journal gets ``entry`` for each.
-        """
-        self.records.save_first(records, entry)
-        self.versions.drop_intents([values[0] for values in records])
-
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
         """Undo what was written inside, within the transaction, when it raises.
@@ -200,12 +174,10 @@ class Store(Database):
         """Return a JSON value kept for the project as a whole; None when there is none."""
         sql = "SELECT value FROM syncd_state WHERE key = ?"
         found = self.connection.execute(sql, (key,)).fetchone()
-        if found is None or found[0] is None:
-            return None
         try:
-            return json.loads(found[0])
+            return json.loads(found[0]) if found is not None else None
         except (TypeError, ValueError, RecursionError):
-            return None  # somebody else wrote there: as if nothing were known
+            return None  # NULL, or somebody else wrote there: as if nothing were known
 
     def halt(self) -> Halt | None:
         """Return why the project is halted; None where it is not."""

@@ -134,9 +134,8 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
     rewritten = rewritten_version(store, late, record)
     origin = rewritten or _origin(store, key, version)
     if record is None or origin is None or origin.digest == version.digest:
-        known = record is not None and record.digest == version.digest
-        unchanged = origin is not None and origin.digest == version.digest
-        keep_as = None if known or unchanged else _LEFT_OVER
+        is_known = any(one and one.digest == version.digest for one in (record, origin))
+        keep_as = None if is_known else _LEFT_OVER
         applier.remove_stray(key, path, version, keep_as=keep_as)
         return
     outcome_of = partial(

@@ -86,6 +86,15 @@ def sync_file_system(fd: int) -> bool:
     return call is not None and call(fd) == 0
 
 
+def sync_names(folder: int) -> None:
+    """Make the names in an open folder durable, where its file system can."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as some network file systems say
+            raise
+
+
 @cache
 def _libc_function(name: str) -> Any:
     if sys.platform not in _RENAMES:

@@ -3,7 +3,8 @@
 The triggers use built-in SQL only and write into tables without constraints, so that they cannot
 fail a host's write. They are silent inside syncd's own transactions: `syncd_mute` has a row only
 there. Where hosts have triggers too, ours are silent only about the version of a row that syncd
-itself replaces: what those change beside what syncd writes is a host's change. `drop` removes them before any table that they name.
+itself replaces: what those change beside what syncd writes is a host's change. `drop` removes them
+before any table that they name.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _name(ddl: str) -> str:
     return ddl.split("EXISTS ")[1].split()[0]
 
 
-_OUR_TABLES = [_name(ddl) for ddl in _TABLES if _is_table(ddl)]
+_OUR_TABLES = {_name(ddl): ddl for ddl in _TABLES if _is_table(ddl)}
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 # In `syncd_mute`, NULL mutes all our triggers; an id mutes those that keep versions of its row.
@@ -167,12 +168,36 @@ def _standing(connection: sqlite3.Connection) -> dict[str, str]:
 
 def _lacking(found: dict[str, str]) -> list[str]:
     missing = [f"the table {name} is missing" for name in _OUR_TABLES if name not in found]
+    missing += [f"the table {name} is another than this version makes" for name in _altered(found)]
     for name, body in _TRIGGERS.items():
         if name not in found:
             missing.append(f"the trigger {name} is missing")
         elif found[name] != f"CREATE TRIGGER {name} {body}":
             missing.append(f"the trigger {name} is another than this version makes")
     return missing
+
+
+def _altered(found: dict[str, str]) -> list[str]:
+    """Return our tables that somebody made anew otherwise, as without their keys."""
+    return [
+        name
+        for name, ddl in _OUR_TABLES.items()
+        if name in found and found[name].partition("(")[2] != ddl.partition("(")[2]
+    ]
+
+
+def _make_anew(connection: sqlite3.Connection, name: str) -> None:
+    """Make one of our tables as it should be, with what it holds; of two with one key the last."""
+    connection.execute(f"CREATE TEMP TABLE was AS SELECT * FROM {name}")
+    connection.execute(f"DROP TABLE {name}")
+    connection.execute(_OUR_TABLES[name])
+    had, has = (
+        {column for _, column, *_ in connection.execute(f"PRAGMA table_info({table})")}
+        for table in ("was", name)
+    )
+    columns = ", ".join(had & has)
+    connection.execute(f"INSERT OR REPLACE INTO {name} ({columns}) SELECT {columns} FROM was")
+    connection.execute("DROP TABLE was")
 
 
 def has_host_triggers(connection: sqlite3.Connection) -> bool:
@@ -257,7 +282,11 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
     baseline still knows messages may be on its way back, from a program that rebuilds it: it is
     not made ``anew`` unless that is asked for.
     """
-    sql = "SELECT type FROM sqlite_master WHERE name LIKE 'messages'"  # names know no case
+    sql = (
+        "SELECT CASE WHEN sql LIKE 'CREATE VIRTUAL%' THEN 'virtual table' ELSE type END "
+        "FROM sqlite_master "
+        "WHERE name LIKE 'messages' AND type IN ('table', 'view')"  # names know no case
+    )
     found = connection.execute(sql).fetchone()
     if found is None:
         if not anew and _knows_messages(connection):
@@ -268,7 +297,7 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
             )
     elif found[0] != "table":
         raise ReplicaError(
-            f"messages is a {found[0]} of the database, not a table",
+            f"messages is a {found[0]} of the database, not a plain table",
             hint="Give the table that name, and the view another.",
         )
     elif missing := missing_columns(connection):
@@ -285,10 +314,12 @@ def create(connection: sqlite3.Connection, *, anew: bool = False) -> None:
     """
     check_contract(connection, anew=anew)
     create_contract(connection)
+    drop_triggers(connection)
+    for name in _altered(_standing(connection)):
+        _make_anew(connection, name)
     for ddl in _TABLES:
         connection.execute(ddl)
     for name, body in _TRIGGERS.items():
-        connection.execute(f"DROP TRIGGER IF EXISTS {name}")
         connection.execute(f"CREATE TRIGGER {name} {body}")
     connection.execute("INSERT OR REPLACE INTO syncd_state VALUES ('version', ?)", (str(VERSION),))
 

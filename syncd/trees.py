@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from syncd.errors import StaleReplica
+from syncd.folders import READ
 from syncd.snapshot import stamp_of
 from syncd.syscalls import is_being_written, is_open_nowhere_else, rename_new
 
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 

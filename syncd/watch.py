@@ -144,7 +144,7 @@ class _Handler(events.FileSystemEventHandler):
             if source in FOLDERS or target in FOLDERS or source == "":
                 is_gone = isinstance(event, events.DirDeletedEvent)
                 self._on_wake(self._project, Wake(Kind.FOLDER_GONE if is_gone else Kind.FULL))
-            elif not isinstance(event, events.DirModifiedEvent):
+            else:
                 is_new = isinstance(event, events.DirCreatedEvent)
                 self._note(source, Happening.ARRIVED if is_new else Happening.LEFT)
                 self._note(target, Happening.ARRIVED)

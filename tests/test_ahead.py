@@ -494,7 +494,9 @@ def test_a_crash_behind_a_rows_file_and_an_edit_of_the_row_are_no_conflict(
     project.sync()
     sent(project, 40)
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "save_intended", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(
+            Versions, "drop_intents", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             project.scoped()
     assert "Body 10." in project.text("outbox/row-10.md")

@@ -95,12 +95,14 @@ def test_a_subject_changed_by_sql_stands_in_the_file_and_nothing_else_moved(
     assert_quiet(synced)
 
 
-def test_reading_by_the_old_client_sets_read_at(synced: Project) -> None:
+@pytest.mark.parametrize("empty", [None, ""])
+def test_reading_by_the_old_client_sets_read_at(synced: Project, empty: str | None) -> None:
+    synced.new.update(ONE, read_at=empty)
     synced.old.read(ONE)
     assert 1 == synced.sync().counts.rows_updated
     row = synced.row(ONE)
     assert "read" == row["status"]
-    assert row["read_at"] is not None
+    assert row["read_at"]
     assert_quiet(synced)
 
 
@@ -967,6 +969,16 @@ def test_a_message_to_oneself_is_one_row_and_its_outbox_copy_is_left_alone(
     assert_quiet(project)
 
 
+def test_a_message_to_oneself_that_is_moved_onto_its_copy_is_sent(project: Project) -> None:
+    key = project.old.send(project.path, "Note", "To myself.")
+    project.sync()
+    project.file(f"inbox/{key}.md").replace(project.file(f"outbox/{key}.md"))
+    project.sync()
+    assert "sent" == project.row(key)["status"]
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 def test_a_message_to_oneself_seen_half_sent_ends_the_same(project: Project) -> None:
     key = project.old.send(project.path, "Note", "To myself.")
     inbox = project.file(f"inbox/{key}.md")
@@ -1226,10 +1238,8 @@ def test_more_messages_than_one_batch(project: Project) -> None:
     assert_quiet(project)
 
 
-@pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])
-def test_g7_a_file_that_a_cut_off_cycle_wrote_is_no_edit_of_a_person(
-    synced: Project, is_new: bool
-) -> None:
+def _write_and_be_cut_off(synced: Project, *, is_new: bool) -> None:
+    """Have a cycle write inbox/x.md from its row, and end before the baseline says so."""
     if is_new:
         insert(synced, a_row(synced, "x"))
     else:
@@ -1243,6 +1253,27 @@ def test_g7_a_file_that_a_cut_off_cycle_wrote_is_no_edit_of_a_person(
     assert "the baseline is not written" in (synced.cycle().error or "")
     assert "From a row." in synced.text("inbox/x.md")
     synced.sql("DROP TRIGGER cut")
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])
+@pytest.mark.parametrize("folder", ["inbox/.archive", "outbox"])
+def test_g7_a_move_of_a_file_that_a_cut_off_cycle_wrote_is_not_undone(
+    synced: Project, folder: str, is_new: bool
+) -> None:
+    _write_and_be_cut_off(synced, is_new=is_new)
+    synced.move("inbox/x.md", f"{folder}/x.md")
+    synced.sync()
+    assert {"outbox": "sent"}.get(folder, "archived") == synced.row("x")["status"]
+    assert synced.file(f"{folder}/x.md").exists()
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])
+def test_g7_a_file_that_a_cut_off_cycle_wrote_is_no_edit_of_a_person(
+    synced: Project, is_new: bool
+) -> None:
+    _write_and_be_cut_off(synced, is_new=is_new)
     synced.new.update("x", body="Newer words.")
     assert [] == synced.sync().conflicts
     assert "Newer words." in synced.text("inbox/x.md")
@@ -1263,7 +1294,7 @@ def test_g7_a_crash_before_a_new_files_baseline_undoes_no_delete_of_its_row(
     insert(project, a_row(project, "row"))
     with monkeypatch.context() as patched:
         if is_written:
-            patched.setattr(files, "_sync_folder", crash)
+            patched.setattr(files, "sync_names", crash)
         else:
             patched.setattr(FileReplica, "create", crash)
         with pytest.raises(SystemExit):

@@ -85,6 +85,17 @@ def foreign_rebuild_without_keys(project: Project) -> None:
     insert(project, a_row(project, "fresh-row"))
 
 
+def foreign_rebuild_of_all_tables_without_keys(project: Project) -> None:
+    with project.connection() as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        for (name,) in found.fetchall():
+            connection.execute(f"CREATE TABLE fresh AS SELECT * FROM {name}")
+            connection.execute(f"DROP TABLE {name}")
+            connection.execute(f"ALTER TABLE fresh RENAME TO {name}")
+    project.sql("UPDATE messages SET status = 'archived' WHERE id = ?", ONE)
+    insert(project, a_row(project, "fresh-row"))
+
+
 def foreign_names_in_another_case(project: Project) -> None:
     project.sql("CREATE TABLE fresh AS SELECT * FROM messages")
     project.sql("DROP TABLE messages")

@@ -894,6 +894,24 @@ def test_g2_a_constraint_that_says_replace_costs_no_other_row(synced: Project) -
     assert {ONE, TWO} <= synced.rows().keys()
 
 
+@pytest.mark.parametrize("number", [1, 60])
+def test_g15_a_trigger_that_calls_what_only_its_host_has_holds_up_nothing_else(
+    synced: Project, number: int
+) -> None:
+    synced.sql("CREATE TRIGGER calls AFTER INSERT ON messages BEGIN SELECT own(NEW.body); END")
+    refused = {f"inbox/{synced.receive(20 + n)}.md" for n in range(number)}
+    synced.new.update(ONE, subject="By SQL")
+    for _ in range(2):
+        report = synced.sync()
+        assert refused == {entry.path for entry in report.quarantined}
+        assert "no such function: own" in report.quarantined[0].problem.reason
+    assert "By SQL" == synced.message_at(AT_ONE).subject
+    synced.sql("DROP TRIGGER calls")
+    synced.sync()
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) -> None:
     synced.sql(
         "CREATE TRIGGER strict BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "

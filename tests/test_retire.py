@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -77,6 +78,24 @@ def state(project: Project) -> tuple[object, ...]:
 
 
 # What is packed, and what remains -----------------------------------------------------------------
+
+
+def test_a_file_system_that_cannot_sync_folders_keeps_nobody_from_the_end(
+    project: Project, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def refuse_folders(fd: int) -> None:
+        if Path(f"/proc/self/fd/{fd}").is_dir():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    files = tree(project)
+    assert 0 == call("retire", project.path).code
+    assert {} == tree(project)
+    assert 0 == call("retire", "--undo", project.archive).code
+    assert files == tree(project)
 
 
 def test_a_retired_project_keeps_its_rows_and_nothing_of_syncd(

@@ -18,17 +18,8 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "lustre", "gpfs"),
-        *(
-            "glusterfs",
-            "beegfs",
-            "ocfs2",
-            "gfs2",
-            "davfs",
-            "vboxsf",
-            "virtiofs",
-            "vmhgfs",
-            "prl_fs",
-        ),
+        *("glusterfs", "beegfs", "ocfs2", "gfs2", "davfs"),
+        *("vboxsf", "virtiofs", "vmhgfs", "prl_fs"),
     }
 )
 _NETWORK_FUSE = re.compile(

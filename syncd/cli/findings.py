@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from syncd.cli.output import Tone
 from syncd.report import Counts, Report
 from syncd.report import number_of as number_of
+from syncd.sides import Side
 
 if TYPE_CHECKING:
     from syncd.chronicle import QuarantineEntry
     from syncd.retirement import Retirement
-from syncd.sides import Side
 
 Line = tuple[str, Tone]
 
@@ -55,23 +55,10 @@ def ago(moment: str) -> str:
 
 def deeds(counts: Counts, *, dry_run: bool) -> str:
     """Return what was done, or in a dry run what would be."""
-    steps = []
-    for kind, verb in (
-        ("row", "inserted"),
-        ("row", "updated"),
-        ("row", "deleted"),
-        ("file", "created"),
-        ("file", "updated"),
-        ("file", "moved"),
-        ("file", "deleted"),
-    ):
-        number: int = getattr(counts, f"{kind}s_{verb}")
-        if number:
-            what = number_of(number, kind)
-            steps.append(f"{_VERBS[verb]} {what}" if dry_run else f"{what} {verb}")
-    if dry_run:
-        return f"would {', '.join(steps)}" if steps else "would change nothing"
-    return ", ".join(steps) or "nothing to do"
+    if not dry_run:
+        return str(counts)
+    steps = [f"{_VERBS[done]} {things}" for things, done in counts.steps()]
+    return f"would {', '.join(steps)}" if steps else "would change nothing"
 
 
 def retired(known: Retirement) -> str:

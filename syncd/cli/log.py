@@ -25,7 +25,6 @@ from syncd.journal import COMMANDED, HALTED, QUARANTINED, RELEASED, RESUMED, Jou
 from syncd.names import database_of
 from syncd.reconcile import Step
 from syncd.sides import Side
-from syncd.store import Store
 
 app = typer.Typer()
 
@@ -55,7 +54,9 @@ def log(
     project, settings = project_and_settings(of_project)
     start = moment(since).isoformat() if since is not None else ""
     with opened(project) as store, translated(store.path):
-        key = _find(store, message_id) if message_id is not None else None
+        key = None
+        if message_id is not None:
+            key = history.find(store, message_id, also="syncd_journal")
         if follow:
             store.close()
             return _follow(project, key, start, json=json)
@@ -69,10 +70,6 @@ def log(
     what = f"{number_of(number, 'entry', 'entries')} of {key or 'all messages'}"
     output.tell(f"{what}, kept for {settings.journal_days:g} days")
     return 0
-
-
-def _find(store: Store, text: str) -> str:
-    return history.find(store, text, also="syncd_journal")
 
 
 def _follow(project: Path, key: str | None, start: str, *, json: bool) -> int:

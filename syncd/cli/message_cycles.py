@@ -23,8 +23,11 @@ def take_in(project: Path) -> None:
     A project that was never synced is imported at once, also when an agent is about to do it. The
     engine is imported only when there is something for it to look at.
     """
-    if _has_agent(project) and _is_set_up(project):
-        return
+    if _has_agent(project):
+        from syncd.database import is_set_up
+
+        if is_set_up(database_of(project)):
+            return
     from syncd.message import FOLDERS
 
     if any((project / CLAUDE_DIR / folder).is_dir() for folder in FOLDERS):
@@ -75,13 +78,3 @@ def _has_agent(project: Path) -> bool:
 
     agent = agent_for(project)
     return agent is not None and agent.alive
-
-
-def _is_set_up(project: Path) -> bool:
-    """Tell whether a cycle ran in a project already."""
-    from syncd.database import Database, translated
-    from syncd.tables import is_ready
-
-    path = database_of(project)
-    with translated(path), Database.open_readonly(path) as database:
-        return is_ready(database.connection)

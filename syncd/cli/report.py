@@ -6,7 +6,9 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +29,7 @@ from syncd.cli.progress_words import (
     stage_words,
     whose,
 )
-from syncd.cli.projects import chosen_projects, trouble_of, worst
+from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
 from syncd.errors import ExitCode, SyncdError, UsageError
 from syncd.names import database_of
 from syncd.progress import Figures, Progress, Survey, Window, Writer, progress_of
@@ -75,10 +77,9 @@ def report(
     projects = chosen_projects(paths, recursive=recursive)
     config.load()  # a wrong setting that concerns all is said once
     window = Window(datetime.now(UTC), days, ready_after)
-    codes: list[ExitCode] = []
-    looks = (_look(project, window, codes) for project in projects)
-    found = list(output.with_progress(looks, len(projects), "Reading"))
-    survey = Survey.of(window, found)
+    with done_for_each(projects, partial(_look, window)) as looks:
+        found = list(output.with_progress(looks, len(projects), "Reading"))
+    survey = Survey.of(window, [one for one, _ in found])
     if html is not None:
         # What matplotlib has to say of fonts and folders for its cache is nobody's concern here.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -91,7 +92,7 @@ def report(
         _print(survey)
     if html is not None:
         output.tell(f"the page stands in {html}")
-    return worst(codes)
+    return worst(code for _, code in found)
 
 
 def _check_page(html: Path) -> None:
@@ -105,17 +106,16 @@ def _check_page(html: Path) -> None:
         raise UsageError(f"there is no folder {html.absolute().parent} for the page")
 
 
-def _look(project: Path, window: Window, codes: list[ExitCode]) -> Progress:
+def _look(window: Window, project: Path) -> tuple[Progress, ExitCode]:
     try:
         settings = config.load(project)
         with Store.open_readonly(database_of(project)) as store:
             store.check_contract()
-            return progress_of(project, store, window, settings)
+            return progress_of(project, store, window, settings), ExitCode.IN_SYNC
     except (SyncdError, OSError, sqlite3.Error) as error:
         result = Progress(project, Figures.empty(window))
         result.error, result.hint, code = trouble_of(project, error)
-        codes.append(code)
-        return result
+        return result, code
 
 
 # For people
@@ -211,14 +211,7 @@ def _figures_as_json(figures: Figures, window: Window) -> dict[str, Any]:
 
 def _change_as_json(figures: Figures, origin: Side) -> dict[str, Any] | None:
     change = figures.last.get(origin)
-    if change is None:
-        return None
-    return {
-        "at": change.at,
-        "id": change.id,
-        "agent": change.agent,
-        "project": change.project,
-    }
+    return asdict(change) if change is not None else None
 
 
 def _writer_as_json(one: Writer, window: Window) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from rich.text import Text
 from syncd.cli.findings import number_of
 from syncd.cli.output import BARS, STYLES, console, shown
 from syncd.cli.progress_words import (
-    counts_of,
     day_and_age,
     explanation,
     stage_tone,
@@ -53,14 +52,13 @@ def _name(one: Progress, survey: Survey) -> Text:
 def _bars(one: Progress, width: int) -> Text:
     if one.since is None:
         return Text()
-    counts = dict(zip((Side.FILE, Side.DB), counts_of(one), strict=True))
     series = {origin: in_parts(one.figures.series(origin), width) for origin in Side}
     top = max(max(numbers) for numbers in series.values())
     lines = Text()
     for origin, name, style in _ORIGINS:
         lines.append(f"{name:5} ", style="dim")
         lines.append(sparkline(series[origin], top), style=style)
-        lines.append(f" {counts[origin]:,}" + ("\n" if origin is Side.FILE else ""))
+        lines.append(f" {one.figures.total(origin):,}" + ("\n" if origin is Side.FILE else ""))
     return lines
 
 

@@ -35,13 +35,9 @@ def run(
 
     roots = chosen_roots(paths, recursive=recursive)
     with _logged(_JsonFormatter() if log_json else _LineFormatter()):
-        return agent.run(
-            roots,
-            recursive=recursive,
-            poll=poll,
-            flags={"prefer": prefer},
-            on_ready=_say_ready,
-        )
+        flags = {"prefer": prefer}
+        agent.run(roots, recursive=recursive, poll=poll, flags=flags, on_ready=_say_ready)
+    return 0
 
 
 def _say_ready(projects: int) -> None:

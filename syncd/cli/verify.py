@@ -155,10 +155,8 @@ def _lines(found: Verification) -> Iterator[Line]:
     for entry in found.quarantined:
         yield f"  {quarantined(entry)}", Tone.ATTENTION
     for path in found.strays:
-        yield (
-            f"  {path}: a temporary file of syncd's own → The next cycle takes it in.",
-            (Tone.ATTENTION),
-        )
+        told = f"  {path}: a temporary file of syncd's own → The next cycle takes it in."
+        yield told, Tone.ATTENTION
 
 
 def _difference(one: Difference) -> str:

@@ -291,17 +291,12 @@ class MessagingDatabase:
         Chosen before they are read: sorting whole rows, bodies and all, would cost several times
         what the few that are wanted do.
         """
-        if limit is not None and limit < 0:
-            raise UsageError(f"a limit of {limit} is below zero", hint="Use None for no limit.")
         if limit is not None:
-            limit = min(limit, sys.maxsize)
-        chosen = f"SELECT rowid FROM messages{where}{order} LIMIT ?"
-        statement = f"{SELECT} WHERE rowid IN ({chosen}){order}"
-        if limit is None:
-            found = self._fetch(f"{SELECT}{where}{order}", values)
-        else:
-            found = self._fetch(statement, [*values, limit])
-        return [message_dict(row) for row in found]
+            if limit < 0:
+                raise UsageError(f"a limit of {limit} is below zero", hint="Use None for no limit.")
+            where = f" WHERE rowid IN (SELECT rowid FROM messages{where}{order} LIMIT ?)"
+            values = [*values, min(limit, sys.maxsize)]
+        return [message_dict(row) for row in self._fetch(f"{SELECT}{where}{order}", values)]
 
     def _sessions(self, where: str) -> list[dict[str, Any]]:
         columns = "session_id, project_path, project_name, started_at, last_active, status, pid"

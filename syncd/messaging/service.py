@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ class MessageService:
         else:
             rows = self.messaging_db.get_messages_for_agent(agent, status, None, received=True)
         # The database sorts by text; the order in time differs where offsets do.
-        return sorted(map(Message.from_row, rows), key=_created_at, reverse=True)
+        return sorted(map(Message.from_row, rows), key=attrgetter("created_at"), reverse=True)
 
     def read_message(self, message_id: str) -> Message | None:
         """Return a message, None if there is none; one that was unread is read from now on."""
@@ -275,7 +276,3 @@ class MessageService:
         if self._session.keep():
             # Another thread of the parent may have held a lock of it; it does not exist here.
             self._courier = Courier(self.project_root, self.messaging_db)
-
-
-def _created_at(message: Message) -> datetime:
-    return message.created_at
