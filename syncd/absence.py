@@ -179,7 +179,7 @@ class Absence:
             owners[record.stamp.inode].add(record.id)
         for key, path in gone.items():
             owners[path.rpartition("/")[2]].add(key)
-        unreadable: list[tuple[str, Stamp | None]] = []
+        unreadable: list[tuple[str, Stamp | None]] = [*look.misnamed.items()]
         for path, entry in quarantine.items():
             if entry.id in gone and entry.stamp is not None and not is_row_key(path):
                 owners[entry.stamp.inode].add(entry.id)

@@ -12,6 +12,7 @@ import heapq
 import logging
 import math
 import os
+import resource
 import select
 import signal
 import socket
@@ -37,6 +38,7 @@ log = logging.getLogger("syncd.agent")
 WORKERS = 4
 _MOST_WORKERS = 64
 MAX_OPEN_STORES = 32
+_FILES_OF_A_STORE, _FILES_OF_ALL_ELSE = 4, 48
 _TICK_S = 1.0
 _LONG_S = 0.1
 _WAIT_S = 3.0
@@ -64,6 +66,7 @@ class Agent:
         self._plan: list[tuple[float, int, Job]] = []
         self._order = count()
         self._open: set[Path] = set()
+        self._most_open = _most_open()
         self._workers = Workers(self._work, self._poke, at_once=WORKERS, most=_MOST_WORKERS)
         self._stopping = False
         self._reload = False
@@ -246,7 +249,7 @@ class Agent:
             self._open.add(project)
             if now - job.used > job.config.idle_close_s and job.claim():
                 if job.has_news():  # a commit that its closing would count as seen
-                    job.listen_on()
+                    job.hear(Wake(Kind.BELL))
                 else:
                     job.close()
                     closed = True
@@ -307,7 +310,7 @@ class Agent:
 
     def _note_open(self, job: Job) -> None:
         """Note that a job that has just worked may be open; close it where too many are."""
-        if len(self._open) < MAX_OPEN_STORES:
+        if len(self._open) < self._most_open:
             self._open.add(job.project)
         elif job.project not in self._open:
             job.close()
@@ -332,6 +335,14 @@ class Agent:
             if self._stopping:
                 return
             orders = job.schedule.take(time.monotonic())
+
+
+def _most_open() -> int:
+    """Return how many databases the agent keeps open, where a process may have few files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MAX_OPEN_STORES
+    return max(1, min(MAX_OPEN_STORES, (files - _FILES_OF_ALL_ELSE) // _FILES_OF_A_STORE))
 
 
 def _notify(text: str) -> None:

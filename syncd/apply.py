@@ -166,7 +166,9 @@ class Applier:
                 task.found.path, task.id, Quarantined(problem.reason, problem.line, hint), None
             )
         else:
-            self.quarantine_row(task.id, replace(problem, reason=f"{of_a_row}{problem.reason}"))
+            # A line would be one of a file that there is not.
+            reason = f"{of_a_row}{problem.reason}"
+            self.quarantine_row(task.id, replace(problem, reason=reason, line=None))
         task.dropped = True
 
     def _free_path(
@@ -312,10 +314,18 @@ class Applier:
                         self.report.unsettled.add(task.path)
         except StaleReplica:
             self._drop(task)
+            self._note_taken_back(task)
         except ReplicaError as error:
             self._drop(task)
             # One folder or file that cannot be written must not hold up the others.
             self.report.note_error(error)
+
+    def _note_taken_back(self, task: Task) -> None:
+        """Have it known from which version a late writer started: an inode alone may be reused."""
+        stamp = self.files.taken_back.pop(task.found.path, None) if task.found else None
+        if stamp is not None:
+            with self.store.writing(durable=False, mute=False):
+                self.store.versions.save(replace(task.new_record(), stamp=stamp))
 
     # 3. Rows, and the baseline
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import stat
@@ -14,7 +13,7 @@ from typing import Self
 
 from syncd import tables
 from syncd.attributes import give_to_owner_of
-from syncd.errors import BusyError, ReplicaError, StaleReplica
+from syncd.errors import LIMIT_HINT, BusyError, ReplicaError, StaleReplica, limit_hint
 from syncd.patience import patience
 from syncd.syscalls import no_checkpoint
 
@@ -410,7 +409,7 @@ def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
     if name.startswith("SQLITE_CANTOPEN") and _are_too_many_open(path.parent):
         return ReplicaError(
             f"{path} cannot be opened: too many files are open",
-            hint="Raise the limit (ulimit -n, or LimitNOFILE of the service).",
+            hint=LIMIT_HINT,
         )
     for prefix, (sentence, hint) in _PROBLEMS.items():
         if name.startswith(prefix):
@@ -425,7 +424,7 @@ def _are_too_many_open(folder: Path) -> bool:
         for _ in range(_FILES_OF_ONE):
             opened.append(os.open(folder, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        return error.errno in (errno.EMFILE, errno.ENFILE)
+        return limit_hint(error) is not None
     finally:
         for fd in opened:
             os.close(fd)
@@ -443,8 +442,9 @@ def _unwritable(path: Path) -> ReplicaError:
 _PROBLEMS = {
     "SQLITE_CORRUPT": (
         "is damaged",
-        "Move it and its -wal file away and restore a backup; without one, 'syncd migrate' builds "
-        "a new database from the files.",
+        "If it was just put in another's place, remove the -wal and -shm, which are still the "
+        "other's. Else move it and its -wal file away and restore a backup; without one, "
+        "'syncd migrate' builds a new database from the files.",
     ),
     "SQLITE_NOTADB": (
         "is not a SQLite database",

@@ -17,6 +17,7 @@ and `sqlite3.Error` into one of these with ``raise … from``.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -102,6 +103,14 @@ class MessageError(SyncdError):
 
 class LostTransaction(MessageError):
     """A host's trigger refused a message, and rolled back all else of the transaction with it."""
+
+
+LIMIT_HINT = "Raise the limit (ulimit -n, or LimitNOFILE of the service)."
+
+
+def limit_hint(error: OSError) -> str | None:
+    """Return the way out where a process may open no more files; None for another error."""
+    return LIMIT_HINT if error.errno in (errno.EMFILE, errno.ENFILE) else None
 
 
 def reason_of(error: OSError) -> str:

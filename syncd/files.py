@@ -38,6 +38,8 @@ class FileReplica(Folders):
         self._dirty: set[str] = set()
         self._displaced: list[tuple[str, str, bytes]] = []
         self._staged: dict[str, tuple[bytes, str, Stamp]] = {}
+        self.taken_back: dict[str, Stamp] = {}
+        """Versions of ours that somebody wrote into before `replace` took them back, by path."""
 
     def __exit__(self, *_: object) -> None:
         self._unstage()
@@ -133,6 +135,7 @@ class FileReplica(Folders):
                 self._displaced.append((folder, temp, _UNKNOWN))
             elif not self._unlink_if_idle(folder, temp, digest_of(data)):
                 # Someone has written into ours while it stood there, or is about to.
+                self.taken_back[path] = stamp
                 self._displaced.append((folder, temp, digest_of(data)))
             raise StaleReplica(f"{self._base / path} changed meanwhile")
 

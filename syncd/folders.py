@@ -16,7 +16,7 @@ from typing import Self
 
 from syncd.attributes import command_for_rights, give_to_owner_of
 from syncd.digest import digest_of
-from syncd.errors import MessageError, ReplicaError, StaleReplica, reason_of
+from syncd.errors import MessageError, ReplicaError, StaleReplica, limit_hint, reason_of
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR
 from syncd.snapshot import (
@@ -298,7 +298,8 @@ def replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
         errno.EPERM: "Let syncd's user change it: see its owner and attributes (ls -l, lsattr).",
     }
     return ReplicaError(
-        f"cannot {verb} {path}: {reason_of(error)}", hint=hints.get(error.errno or 0, "")
+        f"cannot {verb} {path}: {reason_of(error)}",
+        hint=limit_hint(error) or hints.get(error.errno or 0, ""),
     )
 
 

@@ -63,9 +63,11 @@ class Halt(NamedTuple):
         if self.closed_folder:
             both = self.closed_folder.partition("/")[0], self.closed_folder
             folders = dict.fromkeys(f"{project}/{CLAUDE_DIR}/{folder}" for folder in both)
+            # Rights for what stands there instead of a folder mend nothing: a link leads anywhere.
+            command = f" (chmod u+rwx {joined(folders)})" if "be read" in self.cause else ""
             return (
                 f"See to it that {self.closed_folder} is a folder that syncd's user may read and "
-                f"write (chmod u+rwx {joined(folders)}): syncd goes on by itself.",
+                f"write{command}: syncd goes on by itself.",
             )
         here = f"the {_THINGS[self.side]}"
         there = "the database" if self.side is Side.FILE else "the files"

@@ -39,6 +39,7 @@ class Look:
     cleaned_up: set[str] = field(default_factory=set)
     odd_ids: list[object] = field(default_factory=list)
     odd_paths: dict[str, Quarantined] = field(default_factory=dict)
+    misnamed: dict[str, Stamp] = field(default_factory=dict)
     twins_gone: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
@@ -80,6 +81,7 @@ def look_fully(
 def _compare_files(
     store: Store, scan: Scan, look: Look, *, trust_stamps: bool, fresh: frozenset[str]
 ) -> None:
+    look.misnamed = scan.misnamed
     known: dict[str, Stamp | None] = {}
     for path, key, stamp in store.records.stamps():
         # Two messages may have changed places, and one end of that was not seen.
@@ -116,7 +118,7 @@ def look_again(store: Store, files: FileReplica, look: Look) -> None:
     for key in look.vanished.keys() - again.vanished.keys():
         del look.vanished[key]
     look.paths = in_order({*look.paths, *again.paths})
-    look.folders = scan.folders
+    look.folders, look.misnamed = scan.folders, again.misnamed
 
 
 def look_at(

@@ -184,6 +184,9 @@ def json_text(value: Any) -> str | None:
 
 
 _NO_JSON = frozenset({"", "{}", "[]", "null"})
+MAX_DEPTH = 200
+"""How many levels a front matter may have: the old client's parser gives up at about this depth."""
+
 _MOST_LEVELS = 500
 """How deeply a row's JSON may nest: below that, whoever reads it next meets Python's own limit."""
 
@@ -200,15 +203,17 @@ def normal_json(text: str | None) -> str | None:
         raise MessageError(f"broken JSON: {error}") from None
     except ValueError:  # of Python's limit for the digits of an integer
         raise MessageError("a JSON number has too many digits") from None
-    if text.count("[") + text.count("{") > _MOST_LEVELS and _nests_deeper(value, _MOST_LEVELS):
+    if text.count("[") + text.count("{") > _MOST_LEVELS and nests_deeper(value, _MOST_LEVELS):
         raise MessageError("a JSON value nests too deeply")
     return json_text(value)
 
 
-def _nests_deeper(value: Any, levels: int) -> bool:
+def nests_deeper(value: Any, levels: int) -> bool:
     """Tell whether a JSON value has more levels of objects and lists than these."""
     level = [value]
     for _ in range(levels):
+        if not level:
+            return False
         level = [
             inner
             for one in level

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import yaml
 
 from syncd.errors import MessageError
+from syncd.message import MAX_DEPTH
 
-MAX_DEPTH = 200  # the old client's own parser gives up at about this depth
 MAX_NODES = 50_000
 MAX_EXPANDED_CHARS = 256 * 1024  # what aliases may add to a text; without them values add less
 _OF_A_VALUE = 4  # characters, as JSON, beside its own

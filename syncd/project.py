@@ -18,6 +18,7 @@ from syncd.errors import (
     StaleReplica,
     SyncdError,
     UsageError,
+    limit_hint,
     os_sentence,
     reason_of,
 )
@@ -46,7 +47,7 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
         refuse_link(folder)
         raise ReplicaError(
             f"{folder} cannot be opened: {reason_of(error)}",
-            hint="Put a folder there that syncd's user may read and write.",
+            hint=limit_hint(error) or "Put a folder there that syncd's user may read and write.",
         ) from error
     try:
         with patience(wait_s, _LOOK_S) as wait:

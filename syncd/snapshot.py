@@ -110,6 +110,16 @@ class Scan:
         }
 
     @cached_property
+    def misnamed(self) -> dict[str, Stamp]:
+        """The stamp of every regular file whose name is not UTF-8, by that name in UTF-8."""
+        return {
+            f"{folder}/{in_utf8(name)}": Stamp(size, _in_64_bits(mtime_ns), _in_64_bits(inode))
+            for folder, entries in self.listed.items()
+            for name, mode, size, mtime_ns, inode, _ in entries
+            if stat.S_ISREG(mode) and size >= 0 and not (name.isascii() or is_utf8(name))
+        }
+
+    @cached_property
     def odd(self) -> dict[str, Quarantined]:
         """Why an entry that is named like a message cannot be one, and a mailbox is closed."""
         found = {

@@ -225,8 +225,10 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _replaced(text: str, pieces: list[tuple[int, int, str]]) -> str:
+    end = len(text)  # of two neighbours that go, each takes the comma between them
     for start, stop, new in sorted(pieces, key=lambda piece: piece[:2], reverse=True):
-        text = text[:start] + new + text[stop:]
+        text = text[:start] + new + text[min(stop, end) :]
+        end = start
     return text
 
 

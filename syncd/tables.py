@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 
 from syncd.errors import ReplicaError
 from syncd.message import FIELDS
@@ -293,7 +294,7 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
             raise ReplicaError(
                 "the table messages is gone from the database",
                 hint="Bring it back, and syncd goes on by itself; or have it made again from the "
-                "files: syncd resume --restore",
+                f"files: syncd resume {_project_of(connection)} --restore",
             )
     elif found[0] != "table":
         raise ReplicaError(
@@ -305,6 +306,13 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
             f"the table messages lacks the column {missing[0]!r}",
             hint=way_back(connection, missing) or f"Add it: {adding(missing)}",
         )
+
+
+def _project_of(connection: sqlite3.Connection) -> str:
+    """Return the folder of the project whose database is open, as a shell reads it."""
+    from syncd.shell import quoted  # needed by few
+
+    return quoted(str(Path(connection.execute("PRAGMA database_list").fetchone()[2]).parents[1]))
 
 
 def create(connection: sqlite3.Connection, *, anew: bool = False) -> None:

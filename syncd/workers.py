@@ -49,7 +49,8 @@ class Workers:
     def submit(self, job: Job) -> None:
         """Have a job worked for as soon as a thread is free; it is claimed already."""
         with self._lock:
-            self._queue.append(job)
+            # A first look does not wait behind others that come again and again.
+            (self._queue.appendleft if job.is_new else self._queue.append)(job)
             self._start()
 
     def is_waiting(self, job: Job) -> bool:

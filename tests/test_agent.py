@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -733,6 +734,40 @@ def test_workers_go_on_where_the_system_has_no_thread_to_give(
     workers.stop()
 
 
+@pytest.mark.parametrize(
+    ("files", "most"), [(20, 1), (64, 4), (1024, 32), (resource.RLIM_INFINITY, 32)]
+)
+def test_few_databases_stay_open_where_a_process_may_have_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, most: int
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
+    agent = Agent([tmp_path], recursive=True, poll=True, flags={}, on_ready=lambda _: None)
+    for number in range(40):
+        agent._note_open(Job(tmp_path / str(number), Schedule(load(environment={}))))
+    assert most == len(agent._open)
+
+
+def test_a_first_look_at_a_project_does_not_wait_behind_others(tmp_path: Path) -> None:
+    names = ("busy", "old", "older", "new")
+    jobs = {name: Job(tmp_path / name, Schedule(load(environment={}))) for name in names}
+    for name in ("old", "older"):
+        jobs[name].is_new = False
+    done: list[str] = []
+    begin = threading.Event()
+
+    def work(job: Job) -> None:
+        begin.wait()
+        done.append(job.project.name)
+
+    workers = Workers(work, lambda: None, at_once=1, most=8)
+    for job in jobs.values():
+        workers.submit(job)
+    begin.set()
+    wait_for(lambda: len(done) == len(jobs))
+    workers.stop()
+    assert ["busy", "new", "old", "older"] == done
+
+
 def test_trouble_that_comes_up_during_a_beat_is_told_at_once(tmp_path: Path) -> None:
     here = project(tmp_path / "p")
     agent = Agent([here], recursive=False, poll=True, flags={}, on_ready=lambda _: None)
@@ -1047,7 +1082,7 @@ def test_g6_g12_without_its_table_a_project_rests_and_goes_on_when_that_is_back(
         keys.append(OldClient(there).send(here, "Meanwhile", "Words"))
         time.sleep(0.5)
         done = syncd(tmp_path / "home", "status", here)
-        assert (1, True) == (done.returncode, "syncd resume --restore" in done.stdout)
+        assert (1, True) == (done.returncode, f"syncd resume {here} --restore" in done.stdout)
         rebuild(here, "ALTER TABLE away RENAME TO messages")
         wait_for(lambda: len(rows_of(here)) == 7 and both_equal(here))
         rebuild(here, "DROP TABLE messages", *SCHEMA)

@@ -419,6 +419,27 @@ def own_home(
     return home
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("sync", ""), ("resume", "", "--accept-deletes"), ("message", "list", "--project", "")],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    syncd: Call, project: Project, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(project.path)
+    result = syncd(*arguments)
+    assert (2, "") == (result.code, result.out)
+    assert "the path is empty" in result.err
+
+
+def test_an_empty_home_is_not_the_root_folder(
+    syncd: Call, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "")
+    assert 0 == syncd("sync", project.path).code
+    assert "HOME" not in os.environ
+
+
 def test_nothing_is_exported_from_a_database_that_projects_share(
     syncd: Call, tmp_path: Path, own_home: Path
 ) -> None:

@@ -306,6 +306,25 @@ def test_g1_a_broken_file_that_was_renamed_keeps_its_row(synced: Project) -> Non
     assert rows == synced.rows()
 
 
+def test_g1_a_file_that_was_given_a_name_that_is_not_utf8_keeps_its_row(synced: Project) -> None:
+    synced.new.update(ONE, read_at="2026-02-20T00:00:00+00:00", task_injected=1)
+    synced.sync()
+    rows = synced.rows()
+    odd = os.fsencode(synced.file("inbox")) + b"/gr\xf6\xdfe.md"
+    os.rename(synced.file(AT_ONE), odd)
+    for _ in range(2):
+        assert ["inbox/gr\\xf6\\xdfe.md"] == [one.path for one in synced.sync().quarantined]
+        assert rows == synced.rows()
+    synced.new.update(ONE, body="By SQL.")
+    synced.sync()
+    os.rename(odd, synced.file(AT_ONE))
+    synced.sync()
+    assert "By SQL." == synced.message_at(AT_ONE).body
+    assert rows[ONE]["read_at"] == synced.row(ONE)["read_at"]
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 def test_g1_a_broken_file_that_was_saved_by_rename_and_then_renamed_keeps_its_row(
     synced: Project,
 ) -> None:

@@ -105,6 +105,14 @@ def test_the_halt_names_cause_counts_and_the_command_for_each_way_out(side: Side
     assert "syncd resume" in ways
 
 
+def test_a_folder_without_rights_is_given_them_by_the_way_out() -> None:
+    closed = "cannot be read (Permission denied)"
+    halt = guard([Gone(Side.FILE, "archive", 9, 1, closed, "inbox/.archive", is_closed=True)])
+    assert halt is not None
+    (way,) = halt.ways_out("/p")
+    assert "(chmod u+rwx /p/.claude-mpm/inbox /p/.claude-mpm/inbox/.archive)" in way
+
+
 def test_the_commands_can_be_pasted_also_for_a_path_with_a_blank() -> None:
     halt = guard([Gone(Side.FILE, "inbox", 2, 2)])
     assert halt is not None

@@ -165,7 +165,8 @@ def test_g6_a_folder_that_is_no_folder_any_more_halts(crowd: Project, instead: s
             assert State.HALTED is report.state
             assert "before that is mended" in report.halt.cause
             (way,) = report.halt.ways_out("/p")
-            assert "(chmod u+rwx /p/.claude-mpm/inbox)" in way
+            assert "is a folder that" in way
+            assert "chmod" not in way  # a link may lead anywhere
             assert rows == crowd.rows()
     inbox.unlink()
     aside.rename(inbox)

@@ -15,12 +15,14 @@ import pytest
 
 from syncd.config import load
 from syncd.files import FileReplica
+from syncd.names import database_of
 from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.record import Row
 from syncd.rows import Rows
 from syncd.sides import Side
 from syncd.snapshot import Stamp, Version
+from syncd.syscalls import exchange
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent, wait_for
 from tests.test_agent import both_equal, project
@@ -312,6 +314,38 @@ def test_g8_a_displaced_file_that_is_written_later_is_a_stray_that_is_merged(
     row = NewClient(here).rows()[key]
     assert ("Late words", "urgent") == (row["body"], row["priority"])
     assert [] == list(stray.parent.glob(".syncd-*.tmp"))
+    assert both_equal(here)
+
+
+def test_g8_a_writer_to_a_version_that_was_taken_back_undoes_nothing_of_sqls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, key, path = world(tmp_path)
+    NewClient(here).update(key, priority="high")
+    run_pass(here, CONFIG, Orders())
+    appended: list[str] = []
+
+    def append_between(folder: int, temp: str, name: str) -> None:
+        exchange(folder, temp, name)
+        if not appended:  # to the version that came out, and to that of syncd's
+            for one in (temp, name):
+                with os.fdopen(os.open(one, os.O_WRONLY | os.O_APPEND, dir_fd=folder), "w") as file:
+                    file.write(f"\nTo {one}")
+            appended.append(temp)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("syncd.files.exchange", append_between)
+        NewClient(here).update(key, priority="low")
+        run_pass(here, CONFIG, Orders())
+    inode = (path.parent / appended[0]).stat().st_ino
+    with closing(sqlite3.connect(database_of(here))) as connection, connection:
+        # That of a version before, which the file system gave to another file since.
+        connection.execute("UPDATE syncd_versions SET inode = ? WHERE seq = 1", (inode,))
+    NewClient(here).update(key, priority="urgent")
+    for _ in range(3):
+        run_pass(here, CONFIG, Orders())
+    assert "urgent" == NewClient(here).rows()[key]["priority"]
+    assert [] == list(path.parent.glob(".syncd-*"))
     assert both_equal(here)
 
 

@@ -404,6 +404,16 @@ _METADATA = {
         {"a": 1},
         (b", b: [x]", b""),
     ),
+    "two of three in braces": (
+        b"metadata:\n  # why\n  a: {by: pm, ok: x, at: noon}  # ask\n  b: 'x'\n",
+        {"a": {"by": "pm"}, "b": "x"},
+        (b"{by: pm, ok: x, at: noon}", b"{by: pm, }"),
+    ),
+    "all in braces": (
+        b"metadata:\n  # why\n  a: {by: pm, ok: x}  # ask\n  b: 'x'\n",
+        {"a": {}, "b": "x"},
+        (b"{by: pm, ok: x}", b"{}"),
+    ),
     "an anchor": (
         b"metadata: {a: &a 1, b: *a}  # keep\n",
         {"a": 2, "b": 1},
@@ -419,6 +429,17 @@ def test_g13_an_edit_of_metadata_leaves_the_other_keys_and_the_comments(what: st
         b"metadata:\n  due: 2026-03-01  # soon\n  tags: [a, b]\n", block
     )
     assert data.replace(old, new) == edited(data, metadata=json_text(wanted))
+
+
+def test_a_pair_of_surrogates_that_json_escapes_is_one_character() -> None:
+    who = b'from_agent: "bot \\ud83e\\udd16"\n'
+    data = b"---\nid: one\n" + who + b'subject: "\\ud83d\\udcec"\nto_agent: pm\n---\n\nBody\n'
+    place = place_of(Mailbox.INBOX)
+    message = parse(data, place).message
+    assert ("bot \U0001f916", "\U0001f4ec") == (message.from_agent, message.subject)
+    assert data.replace(b"to_agent: pm", b"to_agent: qa") == edited(data, to_agent="qa")
+    with pytest.raises(MessageError, match="half a surrogate pair"):
+        parse(data.replace(b"\\udd16", b""), place)
 
 
 def test_g13_an_edit_beside_what_metadata_merge_touches_its_own_value() -> None:

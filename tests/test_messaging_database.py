@@ -165,6 +165,7 @@ def test_a_taken_id_is_an_integrity_error_and_a_missing_message_is_none(
         {"created_at": "yesterday"},
         {"metadata": {"at": LONG_AGO}},
         {"metadata": {"x": float("nan")}},
+        {"metadata": {"x": json.loads("[" * 199 + "]" * 199)}},
         {"metadata": "text"},
         {"attachments": "one.txt"},
         {"body": "half a pair: \ud800"},

@@ -57,10 +57,12 @@ class _QuickReader:
             return value
         if wanted is str and isinstance(value, str):
             return value
-        if wanted is Path:
-            return Path(value)
-        if wanted == list[Path]:
-            return [Path(one) for one in value]
+        if wanted in (Path, list[Path]):
+            texts = [value] if wanted is Path else value
+            if "" in texts:  # which `Path` takes for the current folder
+                raise typer.BadParameter("the path is empty.", ctx=ctx, param=param)
+            paths = [Path(one) for one in texts]
+            return paths[0] if wanted is Path else paths
         if get_origin(wanted) is Literal:
             if value in get_args(wanted):
                 return value

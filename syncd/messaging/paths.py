@@ -25,7 +25,7 @@ def resolve_project(path: Path | str) -> Path:
     """
     try:
         resolved = Path(path).resolve(strict=True)
-        found = resolved.is_dir()
+        found = resolved.is_dir() and path != ""  # which `Path` takes for the current folder
     except (OSError, ValueError, RuntimeError):  # missing, a null byte, a loop of links
         found = False
     if not found:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from syncd.errors import MessageError
+from syncd.message import MAX_DEPTH, nests_deeper
 from syncd.messaging.schema import MESSAGE_COLUMNS
 
 PRIORITIES = ("low", "normal", "high", "urgent")
@@ -183,12 +184,18 @@ def _encoded(message: Mapping[str, Any], key: str, kind: type[dict[Any, Any] | l
             hint=f"It is a {type(value).__name__} now.",
         )
     try:
-        return json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageError(
             f"the {key} of the message {message['id']!r} cannot be written as JSON: {error}",
             hint="Use text, numbers, true, false, null, lists and objects only.",
         ) from error
+    if nests_deeper(value, MAX_DEPTH - 1):  # as a value of a file's front matter
+        raise MessageError(
+            f"the {key} of the message {message['id']!r} nests too deeply",
+            hint=f"No file can hold more than {MAX_DEPTH - 1} levels.",
+        )
+    return text
 
 
 def _decoded(text: Any, key: str, kind: type[Any], message_id: object) -> Any:

@@ -139,6 +139,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in options.names:
         if name not in BENCHES:
             parser.error(f"there is no bench '{name}'; there are {', '.join(BENCHES)}")
+    for file in (options.json, options.plot):
+        if file and not file.resolve().parent.is_dir():
+            parser.error(f"{file}: there is no such folder")
+    if options.messages is not None and options.messages < 1:
+        parser.error("--messages: at least 1")
     if options.plot and options.names and "sizes" not in options.names:
         parser.error("--plot draws what 'sizes' measures: name that too")
     if options.readme:
