@@ -63,6 +63,8 @@ class Applier:
         self.would_conflict: list[OpenConflict] = []
         self.beside: list[Found] = []
         """Files that can be read and stand for no message, or for one that cannot take them in."""
+        self.awaited: set[str] = set()
+        """Files whose change is to be taken in before a stray can be."""
         self.taken: set[str] = set()
         """Paths at which a file is put in this pass."""
         self.own_path = in_utf8(str(project))

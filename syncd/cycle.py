@@ -155,6 +155,8 @@ class _Cycle:
         if not orders.one_way:
             for path in look.strays:
                 take_in(self.store, self.files, self.applier, path, prefer)
+            if self.applier.awaited:
+                look.paths = in_order({*look.paths, *self.applier.awaited})
         intake = Intake(look, absent, orders, self.applier, self.reader, self.copies, prefer=prefer)
         with reading_ahead(project, self.files, look.paths, self.config.max_bytes) as ahead:
             intake.take_files(look.paths, ahead)

@@ -144,6 +144,7 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
     task = _merge(store, files, applier, record, outcome_of)
     if task is None:
         applier.report.late.append(path)
+        applier.awaited.add(record.path)
         return
     applier.apply([task])
     if task.dropped:
@@ -177,6 +178,6 @@ def _merge(
     except (FileNotFoundError, StaleReplica, MessageError):
         return None
     if found.version.digest != record.digest:
-        return None  # another change comes first; the next cycle looks again
+        return None  # another change comes first, of which no event need have told
     outcome = outcome_of(record.baseline, found.state, message)
     return Task(record.id, outcome, found, row, record)

@@ -317,6 +317,18 @@ def test_g8_a_displaced_file_that_is_written_later_is_a_stray_that_is_merged(
     assert both_equal(here)
 
 
+def test_g11_a_stray_does_not_wait_for_a_change_of_which_no_event_told(tmp_path: Path) -> None:
+    here, key, stray = with_a_stray(tmp_path)
+    path = stray.parent / f"{key}.md"
+    path.write_bytes(path.read_bytes().replace(b"Hello", b"By hand"))
+    for _ in range(2):
+        run_pass(here, CONFIG, Orders(paths=frozenset({f"inbox/{stray.name}"}), wait=False))
+    row = NewClient(here).rows()[key]
+    assert ("By hand", "Late words", "urgent") == (row["subject"], row["body"], row["priority"])
+    assert not stray.exists()
+    assert both_equal(here)
+
+
 def test_g8_a_writer_to_a_version_that_was_taken_back_undoes_nothing_of_sqls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
