@@ -78,7 +78,8 @@ class Copies:
         key, _ = self.twins.get(found.path, (None, None))
         # One that was moved onto its twin took the place of that.
         is_message = record is not None and (
-            record.path == found.path or record.stamp == found.version.stamp
+            record.path == found.path
+            or (record.stamp == found.version.stamp and self._files.look(record.path) is None)
         )
         return key == found.state.message.id and not is_message
 

@@ -24,7 +24,7 @@ from syncd.errors import MessageError
 from syncd.message import REQUIRED_KEYS, normal_timestamp
 from syncd.nodes import NULL, PARSING_ERRORS, compose, inside, line_at, problem_of, yaml_error
 
-_MERGE = "tag:yaml.org,2002:merge"
+MERGE = "tag:yaml.org,2002:merge"
 
 _EPOCH_DIGITS = 11  # what is longer is a date without its marks, or counts in milliseconds
 
@@ -58,7 +58,7 @@ class FrontMatter:
     def entries(self) -> dict[str, yaml.Node]:
         """Value nodes by key; of a key that stands twice the last one, as PyYAML has it."""
         pairs = self.root.value
-        if any(key.tag == _MERGE for key, _ in pairs):
+        if any(key.tag == MERGE for key, _ in pairs):
             pairs = _flattened(self.root, self.source, self.line)
         return {key.value: node for key, node in pairs if isinstance(key, yaml.ScalarNode)}
 
@@ -118,7 +118,7 @@ class _Constructor(yaml.constructor.SafeConstructor):
         self.as_read: list[tuple[yaml.MappingNode, list[Any]]] = []
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        if any(key.tag == _MERGE for key, _ in node.value):
+        if any(key.tag == MERGE for key, _ in node.value):
             self.as_read.append((node, list(node.value)))
         super().flatten_mapping(node)
 

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 
 from syncd.chronicle import now_text
 from syncd.errors import MessageError, StaleReplica
@@ -28,7 +29,7 @@ class Rows(Queries):
     """The rows of the table ``messages``."""
 
     has_host_triggers = False
-    number_columns: Sequence[str] = ()
+    number_columns: Mapping[str, str] = MappingProxyType({})
     """Those in which SQLite makes numbers of texts that look like them (`syncd.tables`)."""
 
     resolution = ""
@@ -206,11 +207,18 @@ class Rows(Queries):
         return StaleReplica(f"the row {seen.values[0]!r} changed meanwhile")
 
     def _refuse_numbers(self, values: Iterable[object]) -> None:
-        """Raise `MessageError` where SQLite would make a number of one of a row's texts."""
+        """Raise `MessageError` where SQLite would make another text of one of a row's.
+
+        An id may be no number at all.
+        """
         if not self.number_columns:
             return
         for column, value in zip(COLUMNS, values, strict=True):
-            if column in self.number_columns and _NUMBER.fullmatch(str(value)):
+            cast = self.number_columns.get(column)
+            if cast is None or not _NUMBER.fullmatch(str(value)):
+                continue
+            kept = self._execute(f"SELECT CAST(CAST(? AS {cast}) AS TEXT)", (value,)).fetchone()
+            if column == "id" or kept[0] != value:
                 raise MessageError(
                     f"the column {column} is of a type in which SQLite makes a number of {value!r}",
                     hint=NUMBERS_HINT,
@@ -250,10 +258,13 @@ def _same(columns: Iterable[tuple[str, object]]) -> tuple[str, RowValues]:
 def _raise_unless_refused(error: sqlite3.DatabaseError | MessageError) -> None:
     """Raise an error again that is not about one row: no constraint's, nor a host's trigger's.
 
-    What goes wrong in a trigger, as a function that only its host has, is SQLite's plain error.
+    What goes wrong in a trigger, as a function that only its host has, is SQLite's plain error; in
+    one of ours it is that a table of ours went.
     """
-    is_refusal = isinstance(error, sqlite3.IntegrityError | MessageError)
-    if not is_refusal and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+    if isinstance(error, sqlite3.IntegrityError | MessageError):
+        return
+    is_plain = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    if not is_plain or "syncd_" in str(error):
         raise error
 
 

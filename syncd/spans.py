@@ -198,14 +198,17 @@ def _nested(
     What comes of it is to be read back: much may stand in there, as merged keys or anchors.
     """
     old = plain_data(MessageHandler.construct(node))
+    changed = {name for name in value if not (name in old and _is_same(value[name], old[name]))}
+    standing = [one for one in front_matter.pairs(node) if one[1].tag != front_matter.MERGE]
+    own = {name for name, _, _ in standing}
     pieces: list[tuple[int, int, str]] = []
     try:
-        for name, key_node, item_node in front_matter.pairs(node):
+        for name, key_node, item_node in standing:
             if name not in value:
                 pieces.append(_removal(text, key_node, _span(text, key_node, item_node)[1], node))
-            elif not (name in old and _is_same(value[name], old[name])):
+            elif name in changed:
                 pieces.extend(_replacement(text, name, key_node, item_node, value[name], end))
-        for name in sorted(value.keys() - old.keys(), reverse=True):
+        for name in sorted(changed - own, reverse=True):  # what is merged stands elsewhere
             pieces.append(_insertion(text, node, name, value[name], end))
     except MessageError:
         return None

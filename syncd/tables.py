@@ -259,21 +259,26 @@ def resolves_conflicts(connection: sqlite3.Connection) -> bool:
     return bool(found and re.search(r"\bON\s+CONFLICT\b", found[0], re.I))
 
 
-def number_columns(connection: sqlite3.Connection) -> list[str]:
+def number_columns(connection: sqlite3.Connection) -> dict[str, str]:
     """Return those of `COLUMNS` in which SQLite makes a number of a text that looks like one.
 
-    It goes by the declared type (https://sqlite.org/datatype3.html, 3.1): STRING is such a one.
+    With each comes the type to which it is cast then. SQLite goes by the declared type, of which
+    STRING is such a one (https://sqlite.org/datatype3.html, 3.1).
     """
     types = {
         name.lower(): kind.upper()
         for _, name, kind, *_ in connection.execute("PRAGMA table_info(messages)")
     }
-    return [column for column in COLUMNS if _makes_numbers(types.get(column, ""))]
+    casts = {column: _number_type(types.get(column, "")) for column in COLUMNS}
+    return {column: cast for column, cast in casts.items() if cast is not None}
 
 
-def _makes_numbers(kind: str) -> bool:
-    keeps = not kind or any(word in kind for word in ("CHAR", "CLOB", "TEXT", "BLOB"))
-    return "INT" in kind or not keeps
+def _number_type(kind: str) -> str | None:
+    if "INT" in kind:
+        return "NUMERIC"
+    if not kind or any(word in kind for word in ("CHAR", "CLOB", "TEXT", "BLOB")):
+        return None
+    return "REAL" if any(word in kind for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
 
 
 def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> None:

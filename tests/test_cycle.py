@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from syncd import bulk, condition, cycle, files, intake
+from syncd.cli import status as status_page
 from syncd.files import FileReplica
 from syncd.message import FIELDS, FOLDERS
 from syncd.patience import tell_of_waits
@@ -315,6 +316,7 @@ def test_g1_a_file_that_was_given_a_name_that_is_not_utf8_keeps_its_row(synced: 
     for _ in range(2):
         assert ["inbox/gr\\xf6\\xdfe.md"] == [one.path for one in synced.sync().quarantined]
         assert rows == synced.rows()
+        assert 0 == status_page.look(synced.path, []).pending
     synced.new.update(ONE, body="By SQL.")
     synced.sync()
     os.rename(odd, synced.file(AT_ONE))
@@ -995,6 +997,16 @@ def test_a_message_to_oneself_that_is_moved_onto_its_copy_is_sent(project: Proje
     project.sync()
     assert "sent" == project.row(key)["status"]
     assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_a_copy_that_becomes_a_hard_link_of_its_message_is_left_alone(project: Project) -> None:
+    key = project.old.send(project.path, "Note", "To myself.")
+    project.sync()
+    twin = project.file(f"outbox/{key}.md")
+    twin.unlink()
+    twin.hardlink_to(project.file(f"inbox/{key}.md"))
+    assert [] == project.sync().quarantined
     assert_quiet(project)
 
 

@@ -446,7 +446,15 @@ def test_g13_an_edit_beside_what_metadata_merge_touches_its_own_value() -> None:
     block = b"metadata:\n  base: &base {a: 1, b: 2}\n  job:\n    <<: *base\n    b: 3\n"
     data = b"---\nid: one\nto_agent: pm\n" + block + b"---\nBody\n"
     assert data.replace(b"to_agent: pm", b"to_agent: qa") == edited(data, to_agent="qa")
-    changed = edited(data, metadata=json_text({"base": {"a": 1, "b": 2}, "job": {"b": 4}}))
+    base = {"a": 1, "b": 2}
+    for job, written in {
+        (1, 4): b"b: 4\n",
+        (5, 3): b"a: 5\n    b: 3\n",
+        (1, 3, 6): b"b: 3\n    c: 6\n",
+    }.items():
+        metadata = json_text({"base": base, "job": dict(zip("abc", job, strict=False))})
+        assert data.replace(b"b: 3\n", written) == edited(data, metadata=metadata)
+    changed = edited(data, metadata=json_text({"base": base, "job": {"b": 4}}))
     assert data[: data.index(block)] == changed[: data.index(block)]
 
 

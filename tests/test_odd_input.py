@@ -862,7 +862,7 @@ def test_g2_a_table_that_makes_numbers_of_texts_changes_no_words(
         f"inbox/{synced.receive(11, from_agent='1e5')}.md",
         AT_ONE,
     }
-    taken = {synced.receive(20 + n) for n in range(number)}
+    taken = {synced.receive(20 + n, subject="2026") for n in range(number)}
     synced.edit(AT_ONE, "Body 1.", "-0.50")
     synced.edit(f"inbox/{TWO}.md", "Body 2.", "By hand.")
     files = {path: synced.file(path).read_bytes() for path in refused}

@@ -223,6 +223,10 @@ def _count_pending(store: Store, files: FileReplica, when_done: Seen) -> int:
     # What became of a row whose file cannot be read waits for the file.
     waiting = quarantine.keys() - set(seen.paths)
     ids -= {quarantine[path].id for path in waiting if not is_row_key(path)}
+    misnamed = {stamp.inode for stamp in seen.misnamed.values()}
+    if misnamed:
+        gone = store.records.of(seen.vanished).values()
+        ids -= {record.id for record in gone if record.stamp.inode in misnamed}
     return len(ids)
 
 
