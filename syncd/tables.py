@@ -188,16 +188,21 @@ def _altered(found: dict[str, str]) -> list[str]:
 
 
 def _make_anew(connection: sqlite3.Connection, name: str) -> None:
-    """Make one of our tables as it should be, with what it holds; of two with one key the last."""
+    """Make one of our tables as it should be, with what it holds; of two with one key the last.
+
+    What lacks a value that there has to be is left out: without it, it says nothing.
+    """
     connection.execute(f"CREATE TEMP TABLE was AS SELECT * FROM {name}")
     connection.execute(f"DROP TABLE {name}")
     connection.execute(_OUR_TABLES[name])
-    had, has = (
-        {column for _, column, *_ in connection.execute(f"PRAGMA table_info({table})")}
-        for table in ("was", name)
-    )
-    columns = ", ".join(had & has)
-    connection.execute(f"INSERT OR REPLACE INTO {name} ({columns}) SELECT {columns} FROM was")
+    had = {column for _, column, *_ in connection.execute("PRAGMA table_info(was)")}
+    wanted = connection.execute(f"PRAGMA table_info({name})").fetchall()
+    needed = {column for _, column, _, is_needed, *_ in wanted if is_needed}
+    columns = ", ".join(column for _, column, *_ in wanted if column in had)
+    if columns and needed <= had:
+        is_whole = " AND ".join(f"{column} IS NOT NULL" for column in sorted(needed)) or "1"
+        copied = f"SELECT {columns} FROM was WHERE {is_whole}"
+        connection.execute(f"INSERT OR REPLACE INTO {name} ({columns}) {copied}")
     connection.execute("DROP TABLE was")
 
 

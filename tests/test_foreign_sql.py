@@ -305,6 +305,26 @@ def test_g12_what_others_write_into_syncds_own_tables_stops_no_cycle(
     assert "By a person." == synced.row(ONE)["body"]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "SELECT id, NULL AS path, digest FROM syncd_baseline",
+        "SELECT id FROM syncd_baseline",
+        "SELECT 1 AS x",
+    ],
+)
+def test_g12_a_table_of_syncds_that_was_made_anew_without_sense_stops_no_cycle(
+    synced: Project, other: str
+) -> None:
+    with synced.connection() as connection:
+        connection.execute(f"CREATE TABLE fresh AS {other}")
+        connection.execute("DROP TABLE syncd_baseline")
+        connection.execute("ALTER TABLE fresh RENAME TO syncd_baseline")
+    assert (None, 0) == (synced.sync().error, synced.sync().counts.changes())
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
 def test_g12_a_history_whose_times_are_none_stops_no_cycle(synced: Project) -> None:
     synced.sql("INSERT INTO syncd_history (id, at) VALUES ('x', x'00')")
     assert synced.cycle().error is None
