@@ -100,16 +100,11 @@ def print_state(report: Report, *, done: bool) -> None:
 
 def call(project: Path, verb: str, message_id: str | None = None, *options: str) -> str:
     """Return a command as a person can type it where they are now."""
-    words = ["syncd", verb]
-    is_option = message_id is not None and message_id.startswith("-")
-    if message_id is not None and not is_option:
-        words.append(message_id)
-    words += options
-    if not _is_here(project):
-        words += ["--project", str(project)]
-    if message_id is not None and is_option:
-        words += ["--", message_id]
-    return joined(words)
+    words = [*options, *([] if _is_here(project) else ["--project", str(project)])]
+    if message_id is not None:
+        is_option = message_id.startswith("-")
+        words = [*words, "--", message_id] if is_option else [message_id, *words]
+    return joined(["syncd", verb, *words])
 
 
 def where_now(project: Path, ids: Iterable[str]) -> dict[str, str]:
