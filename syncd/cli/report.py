@@ -16,19 +16,11 @@ from typing import Annotated, Any
 import typer
 
 from syncd import config
-from syncd.cli import output, progress_words
+from syncd.cli import output
+from syncd.cli import progress_words as words
 from syncd.cli.findings import local_time, number_of
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.progress_words import (
-    changes,
-    counts_of,
-    explanation,
-    retire_call,
-    stage_tone,
-    stage_words,
-    whose,
-)
 from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
 from syncd.errors import ExitCode, SyncdError, UsageError
 from syncd.names import database_of
@@ -128,33 +120,33 @@ def _print(survey: Survey) -> None:
         print_table(survey)
     else:
         for one in survey.projects:
-            output.say(_line(one, survey.window), stage_tone(one))
-    output.say(progress_words.summary(survey))
+            output.say(_line(one, survey.window), words.stage_tone(one))
+    output.say(words.summary(survey))
     total = survey.total
-    output.say(changes(total.total(Side.FILE), total.total(Side.DB), survey.window))
+    output.say(words.changes(total.total(Side.FILE), total.total(Side.DB), survey.window))
     for line, tone in _writers(survey):
         output.say(line, tone)
     for one in survey.ready:
-        output.say(f"  → To retire it: {retire_call(one)}", Tone.HINT)
+        output.say(f"  → To retire it: {words.retire_call(one)}", Tone.HINT)
     for one in survey.projects:
         if one.hint:
             output.complain(f"{one.project}: {one.error}", one.hint)
 
 
 def _line(one: Progress, window: Window) -> str:
-    why = explanation(one, window)
-    parts = [f"{one.project}: {stage_words(one)}" + (f": {why}" if why else "")]
+    why = words.explanation(one, window)
+    parts = [f"{one.project}: {words.stage_words(one)}" + (f": {why}" if why else "")]
     if one.since is not None:
-        parts.append(changes(*counts_of(one), window))
+        parts.append(words.changes(*words.counts_of(one), window))
         last = one.figures.last.get(Side.FILE)
         if last is not None:
-            parts.append(f"last from a file {local_time(last.at)}, {whose(last)}")
+            parts.append(f"last from a file {local_time(last.at)}, {words.whose(last)}")
     return "; ".join(parts)
 
 
 def _writers(survey: Survey) -> Iterator[tuple[str, Tone]]:
     late = survey.file_writers
-    yield progress_words.writers(survey), Tone.ATTENTION if late else Tone.PLAIN
+    yield words.writers(survey), Tone.ATTENTION if late else Tone.PLAIN
     for one in late[:_MOST_WRITERS]:
         number = number_of(one.counts[Side.FILE], "change")
         last = local_time(one.last[Side.FILE])
@@ -188,7 +180,7 @@ def _project_as_json(one: Progress, window: Window) -> dict[str, Any]:
         "stage": str(one.stage),
         "ready": one.is_ready,
         "reasons": one.reasons,
-        "retire": retire_call(one) if one.is_ready else None,
+        "retire": words.retire_call(one) if one.is_ready else None,
         "journal_since": one.since,
         "days_without_files": one.days_without_files(window),
         **_figures_as_json(one.figures, window),

@@ -9,15 +9,9 @@ from itertools import pairwise
 from rich.table import Table
 from rich.text import Text
 
+from syncd.cli import progress_words as words
 from syncd.cli.findings import number_of
 from syncd.cli.output import BARS, STYLES, console, shown
-from syncd.cli.progress_words import (
-    day_and_age,
-    explanation,
-    stage_tone,
-    stage_words,
-    whose,
-)
 from syncd.progress import Progress, Survey
 from syncd.sides import Side
 
@@ -40,10 +34,9 @@ def print_table(survey: Survey) -> None:
 
 
 def _name(one: Progress, survey: Survey) -> Text:
-    style = STYLES[stage_tone(one)]
     text = Text(f"{shown(str(one.project))}\n")
-    text.append(stage_words(one), style=style)
-    why = explanation(one, survey.window)
+    text.append(words.stage_words(one), style=STYLES[words.stage_tone(one)])
+    why = words.explanation(one, survey.window)
     if why:
         text.append(f": {shown(why)}", style="dim")
     return text
@@ -67,7 +60,8 @@ def _last(one: Progress, survey: Survey) -> Text:
     if last is None:
         begin = f" since {one.since[:10]}" if one.since else ""
         return Text(shown(f"none known{begin}") if one.error is None else "", style="dim")
-    return Text(f"{shown(day_and_age(last.at, survey.window))}\n{shown(whose(last))}")
+    age = words.day_and_age(last.at, survey.window)
+    return Text(f"{shown(age)}\n{shown(words.whose(last))}")
 
 
 def in_parts(numbers: Sequence[int], parts: int) -> list[int]:
