@@ -32,6 +32,8 @@ from syncd.store import Store
 
 app = typer.Typer()
 
+_OF_AGENT = ("pid", "state", "since", "heartbeat", "alive")
+
 
 @dataclass(slots=True)
 class Status:
@@ -92,15 +94,7 @@ class Status:
             "pending": self.pending,
             "last_cycle": self.last_cycle,
             "last_full_compare": self.last_full_compare,
-            "agent": {
-                "pid": agent.pid,
-                "state": agent.state,
-                "since": agent.since,
-                "heartbeat": agent.heartbeat,
-                "alive": agent.alive,
-            }
-            if agent
-            else None,
+            "agent": {name: getattr(agent, name) for name in _OF_AGENT} if agent else None,
         }
 
     @property
