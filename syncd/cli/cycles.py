@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,11 +133,8 @@ def _print(report: Report, *, dry_run: bool) -> None:
 
 
 def _print_total(reports: list[Report], *, dry_run: bool) -> None:
-    total = Counts()
-    for report in reports:
-        for item in fields(Counts):
-            number = getattr(total, item.name) + getattr(report.counts, item.name)
-            setattr(total, item.name, number)
+    columns = zip(*(astuple(report.counts) for report in reports), strict=True)
+    total = Counts(*map(sum, columns))
     line = f"{number_of(len(reports), 'project')}: {deeds(total, dry_run=dry_run)}"
     output.say("; ".join([line, *_in_words(reports)]))
 

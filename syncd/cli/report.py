@@ -192,18 +192,15 @@ def _project_as_json(one: Progress, window: Window) -> dict[str, Any]:
 def _figures_as_json(figures: Figures, window: Window) -> dict[str, Any]:
     return {
         "changes": {str(origin): figures.total(origin) for origin in Side},
-        "last": {str(origin): _change_as_json(figures, origin) for origin in Side},
+        "last": dict.fromkeys(map(str, Side)) | {
+            str(origin): asdict(change) for origin, change in figures.last.items()
+        },
         "per_day": [
             {"day": day, **{str(origin): number for origin, number in counts.items()}}
             for day, counts in figures.days.items()
         ],
         "agents": [_writer_as_json(one, window) for one in figures.by_last_file()],
     }
-
-
-def _change_as_json(figures: Figures, origin: Side) -> dict[str, Any] | None:
-    change = figures.last.get(origin)
-    return asdict(change) if change is not None else None
 
 
 def _writer_as_json(one: Writer, window: Window) -> dict[str, Any]:
