@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,7 +44,6 @@ def side_by_side(projects: Sequence[Path], do: Callable[[Path], T]) -> Iterator[
 def _divided(projects: Sequence[Path], do: Callable[[Path], T]) -> Divided | None:
     if (os.cpu_count() or 1) == 1 or threading.active_count() > 1:  # whose locks a copy would lack
         return None
-    import pickle
 
     def answers(keys: Sequence[str]) -> Answers:
         return [(key, pickle.dumps(do(projects[int(key)]))) for key in keys]
@@ -71,12 +71,7 @@ def _results(
 ) -> Iterator[T]:
     for number, project in enumerate(projects):
         pickled = divided.take(str(number)) if divided is not None else None
-        if pickled is None:
-            yield do(project)
-            continue
-        import pickle
-
-        yield pickle.loads(pickled)
+        yield do(project) if pickled is None else pickle.loads(pickled)
 
 
 def _call_back(process: SecondProcess) -> None:

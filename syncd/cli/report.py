@@ -192,9 +192,8 @@ def _project_as_json(one: Progress, window: Window) -> dict[str, Any]:
 def _figures_as_json(figures: Figures, window: Window) -> dict[str, Any]:
     return {
         "changes": {str(origin): figures.total(origin) for origin in Side},
-        "last": dict.fromkeys(map(str, Side)) | {
-            str(origin): asdict(change) for origin, change in figures.last.items()
-        },
+        "last": dict.fromkeys(map(str, Side))
+        | {str(origin): asdict(change) for origin, change in figures.last.items()},
         "per_day": [
             {"day": day, **{str(origin): number for origin, number in counts.items()}}
             for day, counts in figures.days.items()
