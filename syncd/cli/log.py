@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as encoder
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -83,7 +82,7 @@ def _follow(project: Path, key: str | None, start: str, *, json: bool) -> int:
     with suppress(KeyboardInterrupt):  # the way to end it
         for entry in entries:
             if json:
-                output.say(encoder.dumps({"version": output.VERSION_OF_JSON} | _as_json(entry)))
+                output.print_object(indent=None, **_as_json(entry))
             else:
                 _print([entry])
             sys.stdout.flush()

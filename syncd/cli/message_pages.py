@@ -46,13 +46,6 @@ def rows_as_json(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return as_json(map(Message.from_row, rows))
 
 
-def print_json(**parts: Any) -> None:
-    """Print one JSON object of these parts; a value that JSON does not have becomes text."""
-    whole = {"version": output.VERSION_OF_JSON, **parts}
-    for line in json.dumps(whole, indent=2, default=str).splitlines():
-        output.say(line)
-
-
 # Messages
 
 

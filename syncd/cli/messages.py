@@ -116,7 +116,7 @@ def list_(
         else:
             messages = service.list_messages(status, agent)
     if json:
-        pages.print_json(messages=pages.as_json(messages))
+        output.print_object(messages=pages.as_json(messages))
     elif messages:
         pages.print_list(messages)
     else:
@@ -137,7 +137,7 @@ def read(message_id: MessageId, project: OfProject = None, json: Json = False) -
     if status == "unread":
         bring_in_step(where)  # before the text: a pager may be left before its end
     if json:
-        pages.print_json(messages=pages.as_json([message]))
+        output.print_object(messages=pages.as_json([message]))
     else:
         pages.print_message(message)
     return 0
@@ -158,7 +158,7 @@ def archive(message_id: MessageId, project: OfProject = None, json: Json = False
             raise no_message(message_id)
         row = service.messaging_db.get_message(key) if json else None
     if row is not None:
-        pages.print_json(messages=pages.rows_as_json([row]))
+        output.print_object(messages=pages.rows_as_json([row]))
     else:
         output.say(f"{key} archived")
     if status != "archived":
@@ -207,7 +207,7 @@ def check(project: OfProject = None, json: Json = False) -> int:
         unread = database.get_unread_count()
         pressing = database.get_high_priority_messages(None, None) if unread else []
     if json:
-        pages.print_json(unread=unread, messages=pages.rows_as_json(pressing))
+        output.print_object(unread=unread, messages=pages.rows_as_json(pressing))
         return 0
     output.say(f"{unread:,} unread message{'' if unread == 1 else 's'}")
     for row in pressing:
@@ -232,7 +232,7 @@ def sessions(
             database.cleanup_stale_sessions(check_pids=True)
             found = database.list_all_sessions() if ended else database.list_active_sessions()
     if json:
-        pages.print_json(sessions=found)
+        output.print_object(sessions=found)
     elif found:
         pages.print_sessions(found)
     else:
@@ -269,7 +269,7 @@ def _sent(service: MessageService, agent: str | None) -> list[Message]:
 
 def _tell_sent(sent: Message, *, json: bool) -> None:
     if json:
-        pages.print_json(messages=pages.as_json([sent]))
+        output.print_object(messages=pages.as_json([sent]))
     else:
         output.say(f"{sent.id} sent to {sent.to_agent} in {sent.to_project}")
 

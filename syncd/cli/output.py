@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 if TYPE_CHECKING:
     from rich.console import Console
 
-VERSION_OF_JSON = 1
 BARS = "▁▂▃▄▅▆▇█"
 
+_VERSION_OF_JSON = 1
 _Item = TypeVar("_Item")
 _began = 0.0
 
@@ -170,11 +170,14 @@ def _print(text: str, tone: Tone, stream: TextIO) -> None:
 
 def print_json(**parts: Any) -> None:
     """Print the one JSON object of a command that was asked for it, with what its work took."""
+    print_object(seconds=round(time.monotonic() - _began, 3), **parts)
+
+
+def print_object(*, indent: int | None = 2, **parts: Any) -> None:
+    """Print one JSON object; a value that JSON does not have becomes text."""
     import json
 
-    seconds = round(time.monotonic() - _began, 3)
-    whole = {"version": VERSION_OF_JSON, "seconds": seconds, **parts}
-    print(json.dumps(whole, indent=2))
+    print(json.dumps({"version": _VERSION_OF_JSON, **parts}, indent=indent, default=str))
 
 
 def console(stream: TextIO) -> Console:
