@@ -117,9 +117,3 @@ def _is_here(project: Path) -> bool:
     with suppress(UsageError, OSError):
         return project_around(current_folder()) == project
     return False
-
-
-def excerpt(text: str, width: int = 60) -> str:
-    """Return the first words of a text, on one line."""
-    line = " ".join(text[: 4 * width].split())
-    return line if len(line) <= width and len(text) <= 4 * width else f"{line[: width - 1]}…"

@@ -7,7 +7,7 @@ import json as encoder
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -21,7 +21,6 @@ from syncd.cli.acts import (
     act,
     call,
     code_of,
-    excerpt,
     opened,
     print_state,
     project_and_settings,
@@ -37,11 +36,10 @@ from syncd.store import Store
 
 app = typer.Typer()
 
-_MOST_WORDS = 1000
+_MOST_WORDS, _WIDTH = 1000, 60
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """A version in the history, with no more of what it holds than its first words."""
 
     number: int
@@ -54,15 +52,9 @@ class _Line:
     words: str
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "id": _plain(self.id),
-            "at": self.at,
-            "side": self.side,
-            "reason": self.reason,
-            "path": self.path,
-            "subject": self.subject,
-        }
+        entry = self._asdict() | {"id": _plain(self.id)}
+        del entry["words"]
+        return entry
 
 
 # history
@@ -100,11 +92,18 @@ def _line_of(kept: HistoryEntry, project: Path) -> _Line:
         subject, body = message.subject, message.body
     except MessageError:
         subject, body = "", (past.bytes_of(kept) or b"").decode("utf-8", "replace")
-    words = excerpt(f"{subject} · {body[:_MOST_WORDS]}" if subject and body else subject or body)
-    subject = subject or excerpt(body)
+    words = _excerpt(f"{subject} · {body[:_MOST_WORDS]}" if subject and body else subject or body)
+    subject = subject or _excerpt(body)
     at, side, reason = map(str, (kept.at, kept.side, kept.reason))
     path = str(kept.path) if kept.path is not None else None
     return _Line(kept.version, kept.id, at, side, reason, path, subject, words)
+
+
+def _excerpt(text: str) -> str:
+    """Return the first words of a text, on one line."""
+    line = " ".join(text[: 4 * _WIDTH].split())
+    fits = len(line) <= _WIDTH and len(text) <= 4 * _WIDTH
+    return line if fits else f"{line[: _WIDTH - 1]}…"
 
 
 def _print_lines(lines: list[_Line]) -> None:
