@@ -122,3 +122,14 @@ def os_sentence(error: OSError) -> str:
     """Return what the system said as a sentence with the path that it concerns."""
     reason = reason_of(error)
     return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def trouble_of(error: Exception, database: str) -> tuple[str, str, ExitCode]:
+    """Return as a sentence what is wrong, the way out, and the exit code.
+
+    What neither we nor the system raised is SQLite's, and of the database that is so called.
+    """
+    if isinstance(error, SyncdError):
+        return error.sentence, error.hint, error.exit_code
+    told = os_sentence(error) if isinstance(error, OSError) else f"{database}: {error}"
+    return told, "", ExitCode.ERROR

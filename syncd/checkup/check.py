@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from syncd.errors import ExitCode, SyncdError, os_sentence
+from syncd.errors import ExitCode, SyncdError, trouble_of
 
 _MOST_DETAILS = 5
 
@@ -76,8 +76,5 @@ def made(name: str, check: Callable[[], Check]) -> Check:
 
 def failed(name: str, error: SyncdError | OSError | sqlite3.Error) -> Check:
     """Return what an error makes of a check."""
-    if isinstance(error, SyncdError):
-        return Check(name, Verdict.PROBLEM, error.sentence, error.hint, code=error.exit_code)
-    if isinstance(error, OSError):
-        return Check(name, Verdict.PROBLEM, os_sentence(error), code=ExitCode.ERROR)
-    return Check(name, Verdict.PROBLEM, f"the database: {error}", code=ExitCode.ERROR)
+    found, mend, code = trouble_of(error, "the database")
+    return Check(name, Verdict.PROBLEM, found, mend, code=code)

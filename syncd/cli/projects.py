@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from syncd.errors import ExitCode, SyncdError, UsageError, os_sentence
+from syncd.errors import ExitCode, UsageError
 from syncd.find import current_folder, find_projects, named_project, project_around
 from syncd.names import CLAUDE_DIR
 
@@ -69,20 +68,6 @@ def chosen_projects(paths: list[Path] | None, *, recursive: bool) -> list[Path]:
             hint=f"A project is a folder that has a folder {CLAUDE_DIR}.",
         )
     return found
-
-
-def trouble_of(
-    project: Path, error: SyncdError | OSError | sqlite3.Error
-) -> tuple[str, str, ExitCode]:
-    """Return what is wrong with a project as a sentence, the way out, and the exit code.
-
-    One broken project never stops the rest.
-    """
-    if isinstance(error, SyncdError):
-        return error.sentence, error.hint, error.exit_code
-    if isinstance(error, OSError):
-        return os_sentence(error), "", ExitCode.ERROR
-    return f"the database of {project}: {error}", "", ExitCode.ERROR
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:

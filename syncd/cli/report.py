@@ -21,8 +21,8 @@ from syncd.cli import progress_words as words
 from syncd.cli.findings import local_time, number_of
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
-from syncd.errors import ExitCode, SyncdError, UsageError
+from syncd.cli.projects import chosen_projects, done_for_each, worst
+from syncd.errors import ExitCode, SyncdError, UsageError, trouble_of
 from syncd.names import database_of
 from syncd.progress import Figures, Progress, Survey, Window, Writer, progress_of
 from syncd.sides import Side
@@ -106,7 +106,7 @@ def _look(window: Window, project: Path) -> tuple[Progress, ExitCode]:
             return progress_of(project, store, window, settings), ExitCode.IN_SYNC
     except (SyncdError, OSError, sqlite3.Error) as error:
         result = Progress(project, Figures.empty(window))
-        result.error, result.hint, code = trouble_of(project, error)
+        result.error, result.hint, code = trouble_of(error, f"the database of {project}")
         return result, code
 
 

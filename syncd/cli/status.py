@@ -19,8 +19,8 @@ from syncd.cli import output
 from syncd.cli.findings import Line, ago, local_time, number_of, problems, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
-from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError
+from syncd.cli.projects import chosen_projects, done_for_each, worst
+from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, trouble_of
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
@@ -166,7 +166,9 @@ def look(
         if trouble is not None:
             result.found.error, result.found.hint = trouble
     except (SyncdError, OSError, sqlite3.Error) as error:
-        result.found.error, result.found.hint, result.failure = trouble_of(project, error)
+        result.found.error, result.found.hint, result.failure = trouble_of(
+            error, f"the database of {project}"
+        )
     return result
 
 

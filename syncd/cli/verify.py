@@ -17,8 +17,8 @@ from syncd.cli.acts import opened
 from syncd.cli.findings import Line, number_of, quarantined, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
-from syncd.cli.projects import chosen_projects, done_for_each, trouble_of, worst
-from syncd.errors import ExitCode, SyncdError
+from syncd.cli.projects import chosen_projects, done_for_each, worst
+from syncd.errors import ExitCode, SyncdError, trouble_of
 from syncd.heartbeat import agent_for
 from syncd.report import State
 from syncd.retirement import Retirement, retirement
@@ -104,7 +104,7 @@ def _verify(project: Path) -> _Result:
             store.check_contract()
             found = verify_project(project, store, max_bytes=settings.max_bytes, patience_s=wait_s)
     except (SyncdError, OSError, sqlite3.Error) as error:
-        return _Result(project, None, *trouble_of(project, error))
+        return _Result(project, None, *trouble_of(error, f"the database of {project}"))
     return _Result(project, found, code=ExitCode.IN_SYNC if found.is_equal else ExitCode.ATTENTION)
 
 
