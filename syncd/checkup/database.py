@@ -148,8 +148,7 @@ class DatabaseChecks:
 
     def clock(self) -> Check:
         """Compare the clock with the times that were noted."""
-        tables = ("syncd_history", "syncd_journal")
-        sql = " UNION ALL ".join(f"SELECT max(at) FROM {table}" for table in tables)
+        sql = "SELECT max(at) FROM syncd_history UNION ALL SELECT max(at) FROM syncd_journal"
         noted = [str(at) for (at,) in self._store.connection.execute(sql)]
         last = max(noted, key=seconds_ahead)
         if seconds_ahead(last) <= _SKEW_S:

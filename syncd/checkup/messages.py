@@ -109,12 +109,10 @@ class MessageChecks:
             return good("dates", "nothing is dated in the future")
         parts = [number_of(len(files), "file")] if files else []
         parts += [number_of(len(rows), "row")] if rows else []
-        path = quoted(str(self._project / CLAUDE_DIR / files[0])) if files else ""
-        mend = (
-            f"If the clock is right: touch {path}"
-            if files
-            else ("If the clock is right, set their created_at; they stand first in every list.")
-        )
+        mend = "If the clock is right, set their created_at; they stand first in every list."
+        if files:
+            path = quoted(str(self._project / CLAUDE_DIR / files[0]))
+            mend = f"If the clock is right: touch {path}"
         told = [*files, *(f"{key}: the row's created_at" for key in rows)]
         found = f"{' and '.join(parts)} dated in the future"
         return Check("dates", Verdict.NOTE, found, mend, some(told))
