@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from syncd import __version__
-from syncd.checkup.check import Check, Verdict, good
+from syncd.checkup.check import Check, good, note, problem, warning
 from syncd.folders import inodes_of_folders
 from syncd.heartbeat import AgentInfo
 from syncd.names import CLAUDE_DIR
@@ -27,9 +27,8 @@ def agent_checks(project: Path, agents: Sequence[AgentInfo]) -> Iterator[Check]:
     living = [agent for agent in covering if agent.held]
     strangers = _strangers(project, [agent.pid for agent in covering])
     if not covering and not strangers:
-        yield Check(
+        yield note(
             "agent",
-            Verdict.NOTE,
             "no agent keeps it in step",
             f"Start one: syncd run {quoted(str(project))}, or have it started: "
             f"syncd service install {quoted(str(project))}",
@@ -37,17 +36,15 @@ def agent_checks(project: Path, agents: Sequence[AgentInfo]) -> Iterator[Check]:
         return
     if len(living) + len(strangers) > 1:
         pids = [agent.pid for agent in living] + strangers
-        yield Check(
+        yield warning(
             "agent",
-            Verdict.WARNING,
             f"{len(pids)} agents work on it, pids {', '.join(map(str, pids))}: they take turns, "
             "and do each other's work again",
             f"Stop all but one: kill {' '.join(map(str, pids[1:]))}",
         )
     elif strangers:
-        yield Check(
+        yield note(
             "agent",
-            Verdict.NOTE,
             f"an agent with another state folder works on it, pid {strangers[0]}: "
             "'syncd status' does not see it",
             "Run both with the same XDG_STATE_HOME.",
@@ -61,15 +58,14 @@ def agent_checks(project: Path, agents: Sequence[AgentInfo]) -> Iterator[Check]:
             yield _other_version(agent)
         if str(project) in agent.troubles:
             sentence, hint = agent.troubles[str(project)]
-            yield Check("agent", Verdict.PROBLEM, f"the agent reports: {sentence}", hint)
+            yield problem("agent", f"the agent reports: {sentence}", hint)
     if len(living) == 1 and _FDINFO.is_dir():
         yield watches(project, living[0].pid)
 
 
 def _dead(agent: AgentInfo) -> Check:
-    return Check(
+    return problem(
         "agent",
-        Verdict.PROBLEM,
         f"the agent, pid {agent.pid}, ended without a word; it was last alive {agent.heartbeat}",
         f"Start it again: {agent.call}",
     )
@@ -78,9 +74,8 @@ def _dead(agent: AgentInfo) -> Check:
 def _at_work(agent: AgentInfo) -> Check:
     if agent.alive:
         return good("agent", f"pid {agent.pid} is at work since {agent.since}")
-    return Check(
+    return problem(
         "agent",
-        Verdict.PROBLEM,
         f"the agent, pid {agent.pid}, hangs: it runs, and last showed itself {agent.heartbeat}",
         f"kill {agent.pid} (kill -9 where that does nothing), then {agent.call}",
     )
@@ -88,9 +83,8 @@ def _at_work(agent: AgentInfo) -> Check:
 
 def _other_version(agent: AgentInfo) -> Check:
     version = f"version {agent.version}" if agent.version else "an older version"
-    return Check(
+    return warning(
         "agent-version",
-        Verdict.WARNING,
         f"the agent, pid {agent.pid}, is of {version}; this is {__version__}",
         f"Restart it: kill {agent.pid} && {agent.call} (a service: systemctl --user restart syncd)",
     )
@@ -100,15 +94,14 @@ def watches(project: Path, pid: int) -> Check:
     """Tell whether a process watches every mailbox folder of a project."""
     instances = watched_inodes(str(pid))
     if not instances:
-        return Check("watches", Verdict.NOTE, f"pid {pid} has no file events: all is polled")
+        return note("watches", f"pid {pid} has no file events: all is polled")
     watched = set[int]().union(*instances)
     there = inodes_of_folders(str(project / CLAUDE_DIR))
     deaf = [folder or CLAUDE_DIR for folder, inode in there if inode not in watched]
     if not deaf:
         return good("watches", f"pid {pid} hears of every folder")
-    return Check(
+    return warning(
         "watches",
-        Verdict.WARNING,
         f"pid {pid} does not hear of changes in {', '.join(deaf)}, and polls",
         "Raise fs.inotify.max_user_watches (see the check 'inotify'), then restart the agent.",
     )

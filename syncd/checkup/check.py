@@ -54,6 +54,21 @@ def good(name: str, found: str) -> Check:
     return Check(name, Verdict.GOOD, found)
 
 
+def note(name: str, found: str, mend: str = "", details: tuple[str, ...] = ()) -> Check:
+    """Return a check of which nobody has to do anything."""
+    return Check(name, Verdict.NOTE, found, mend, details)
+
+
+def warning(name: str, found: str, mend: str = "", details: tuple[str, ...] = ()) -> Check:
+    """Return a check that wants a person."""
+    return Check(name, Verdict.WARNING, found, mend, details)
+
+
+def problem(name: str, found: str, mend: str = "", details: tuple[str, ...] = ()) -> Check:
+    """Return a check that wants a person, and soon."""
+    return Check(name, Verdict.PROBLEM, found, mend, details)
+
+
 def worst(checks: Iterable[Check]) -> Verdict:
     """Return the worst verdict of these checks."""
     return max((check.verdict for check in checks), key=_SEVERITY.index, default=Verdict.GOOD)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from syncd import tables
-from syncd.checkup.check import Check, Verdict, good, made, some
+from syncd.checkup.check import Check, Verdict, good, made, note, problem, some, warning
 from syncd.checkup.machine import seconds_ahead
 from syncd.messaging.schema import INDEXES_DDL
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
@@ -39,7 +39,7 @@ class DatabaseChecks:
         """Make the checks of what does not come and go with the work."""
         if not (self._base / DATABASE).exists():
             mend = f"syncd migrate {self._project}"
-            yield Check("database", Verdict.NOTE, "there is none yet", mend)
+            yield note("database", "there is none yet", mend)
             return
         yield made("integrity", self.integrity)
         yield made("schema", self.schema)
@@ -77,9 +77,8 @@ class DatabaseChecks:
         found = [str(row[0]) for row in self._store.connection.execute("PRAGMA quick_check(20)")]
         if found == ["ok"]:
             return good("integrity", "SQLite finds no damage")
-        return Check(
+        return problem(
             "integrity",
-            Verdict.PROBLEM,
             f"{DATABASE} is damaged",
             "Stop all that use it, move it and its -wal file away and restore a backup; without "
             f"one, build a new one from the files: syncd migrate {self._project}",
@@ -91,14 +90,13 @@ class DatabaseChecks:
         sql = "SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'index')"
         names = {name for (name,) in self._store.connection.execute(sql)}
         if "messages" not in names:
-            return Check("schema", Verdict.NOTE, "there is no table messages yet", self._sync)
+            return note("schema", "there is no table messages yet", self._sync)
         missing = tables.missing_columns(self._store.connection)
         if missing:
             back = tables.way_back(self._store.connection, missing)
             adding = f"sqlite3 {self._database} {quoted(tables.adding(missing))}"
-            return Check(
+            return problem(
                 "schema",
-                Verdict.PROBLEM,
                 f"the table messages lacks {', '.join(missing)}: no program of the family can "
                 "use it",
                 back or adding,
@@ -106,26 +104,25 @@ class DatabaseChecks:
         odd = tables.number_columns(self._store.connection)
         if odd:
             found = f"{', '.join(odd)}: of a type in which SQLite makes numbers of texts like '007'"
-            return Check("schema", Verdict.NOTE, found, tables.NUMBERS_HINT)
+            return note("schema", found, tables.NUMBERS_HINT)
         wanted = [ddl.split("EXISTS ")[1].split()[0] for ddl in INDEXES_DDL]
         slow = [name for name in wanted if name not in names]
         if slow:
             found = f"there is no index {', '.join(slow)}: searching is slow"
             made_by = "Any program of the family makes it when it opens the database."
-            return Check("schema", Verdict.NOTE, found, made_by)
+            return note("schema", found, made_by)
         return good("schema", "the table messages is as the contract has it")
 
     def triggers(self) -> Check:
         """Compare syncd's own tables and triggers with what this version makes."""
         if self.is_new:
-            return Check("triggers", Verdict.NOTE, "no sync has been here yet", self._sync)
+            return note("triggers", "no sync has been here yet", self._sync)
         tables.is_ready(self._store.connection)  # raises when a newer syncd made them
         lacking = tables.lacking(self._store.connection)
         if not lacking:
             return good("triggers", "all stand as this version makes them")
-        return Check(
+        return warning(
             "triggers",
-            Verdict.WARNING,
             "changes by SQL are noticed late: not all is as this version makes it",
             f"{self._sync}, which makes them again",
             tuple(lacking),
@@ -137,13 +134,13 @@ class DatabaseChecks:
         if halt is not None:
             *others, last = halt.ways_out(str(self._base.parent))
             found = f"it is halted: {halt.cause}"
-            return Check("state", Verdict.PROBLEM, found, last, tuple(others))
+            return problem("state", found, last, tuple(others))
         conflicts = self._store.chronicle.conflicts()
         if conflicts:
             told = some([f"{key}, {field}" for key, field, *_ in conflicts])
             found = f"{number_of(len(conflicts), 'conflict')} without a decision"
             mend = f"syncd conflicts {self._project}, then syncd resolve ID --take file, or db"
-            return Check("state", Verdict.WARNING, found, mend, told)
+            return warning("state", found, mend, told)
         return good("state", "no halt, no conflicts")
 
     def clock(self) -> Check:
@@ -154,9 +151,8 @@ class DatabaseChecks:
         if seconds_ahead(last) <= _SKEW_S:
             return good("clock", "it is not behind what was noted")
         when = datetime.fromisoformat(last).isoformat(" ", "seconds")
-        return Check(
+        return warning(
             "clock",
-            Verdict.WARNING,
             f"the clock is behind: the last thing noted here is dated {when}",
             "Set it: sudo timedatectl set-ntp true; if it is right now, it was not then, and "
             "history and journal are kept that much longer.",
@@ -170,10 +166,9 @@ class DatabaseChecks:
         number = number_of(len({entry.id for entry in entries}), "message")
         if not self._agent_works:
             found = f"{number} changed by SQL, and yet to be taken up"
-            return Check("feed", Verdict.NOTE, found, self._sync)
-        return Check(
+            return note("feed", found, self._sync)
+        return warning(
             "feed",
-            Verdict.WARNING,
             f"{number} changed by SQL and not taken up, though an agent is at work",
             f"See what is in its way: syncd status {self._project}",
             some([str(entry.id) for entry in entries]),
@@ -211,9 +206,8 @@ class DatabaseChecks:
         """Look for what a cycle that was cut off left behind."""
         connection = self._store.connection
         if connection.execute("SELECT count(*) FROM syncd_mute").fetchone()[0]:
-            return Check(
+            return problem(
                 "leftovers",
-                Verdict.PROBLEM,
                 "the triggers are muted for good: somebody else wrote into syncd_mute",
                 f"sqlite3 {self._database} 'DELETE FROM syncd_mute'",
             )
@@ -225,9 +219,8 @@ class DatabaseChecks:
             return good("leftovers", "nothing was left by a cycle that was cut off")
         found = [number_of(len(strays), "temporary file")] if strays else []
         found += [number_of(len(intents), "unfinished write")] if intents else []
-        return Check(
+        return note(
             "leftovers",
-            Verdict.NOTE,
             f"a cycle was cut off, or a program keeps a file open: {' and '.join(found)}",
             f"{self._sync}, which takes them in",
             some([*strays, *(f"{one}: begun" for one in intents)]),
@@ -253,14 +246,13 @@ class DatabaseChecks:
             else:
                 past.append(path)
         if standing:
-            return Check(
+            return warning(
                 "quarantine",
-                Verdict.WARNING,
                 f"{number_of(len(standing), 'message')} that no cycle can carry over",
                 "Mend each as it says; the next cycle takes it up.",
                 some(standing),
             )
         if past:
             found = f"{len(past):,} noted that stand no more"
-            return Check("quarantine", Verdict.NOTE, found, f"{self._sync} drops them", some(past))
+            return note("quarantine", found, f"{self._sync} drops them", some(past))
         return good("quarantine", "every entry still stands" if found_now else "it is empty")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.attributes import command_for_rights
-from syncd.checkup.check import Check, Verdict, good, some
+from syncd.checkup.check import Check, good, note, problem, some, warning
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.shell import quoted
@@ -43,7 +43,7 @@ def disk_checks(project: Path) -> Iterator[Check]:
     try:
         text = _MOUNTINFO.read_text("utf-8", "surrogateescape")
     except OSError:
-        yield Check("file-system", Verdict.NOTE, "this system does not tell what it is")
+        yield note("file-system", "this system does not tell what it is")
     else:
         yield file_system(base, text)
     database = base / DATABASE
@@ -65,17 +65,15 @@ def file_system(folder: Path, mountinfo: str) -> Check:
     """
     kind, mount = file_system_of(folder, mountinfo)
     if kind in _NETWORK or _NETWORK_FUSE.fullmatch(kind):
-        return Check(
+        return problem(
             "file-system",
-            Verdict.PROBLEM,
             f"{mount} is a network file system ({kind}): SQLite's WAL does not work across "
             "machines there, and no events tell of changes",
             "Move the project to a local disk, and let one machine alone keep it.",
         )
     if kind in _VOLATILE:
-        return Check(
+        return note(
             "file-system",
-            Verdict.NOTE,
             f"{mount} is held in memory ({kind}): all of it is gone after a restart",
             "Move the project to a disk, if it is to last.",
         )
@@ -119,10 +117,10 @@ def space(folder: Path, room: Room, *, needed: int = 0) -> Check:
     found = f"{mib:,.0f} MiB" + ("" if room.inodes is None else f" and {room.inodes:,} inodes")
     mend = f"Free some on the file system of {quoted(str(folder))}."
     if room.bytes < _ALMOST_NONE_BYTES or room.inodes == 0:
-        return Check("space", Verdict.PROBLEM, f"hardly anything is free: {found}", mend)
+        return problem("space", f"hardly anything is free: {found}", mend)
     few = room.inodes is not None and room.inodes < _LEAST_INODES
     if room.bytes < max(_LEAST_BYTES, needed) or few:
-        return Check("space", Verdict.WARNING, f"little is free: {found}", mend)
+        return warning("space", f"little is free: {found}", mend)
     return good("space", f"{found} are free")
 
 
@@ -136,9 +134,8 @@ def permissions(project: Path) -> Check:
         return good("permissions", "all folders, files and databases can be used")
     fixes = dict.fromkeys(fix for _, fix in denied)
     more = "" if len(fixes) == 1 else f" (and the like for the other {len(fixes) - 1:,})"
-    return Check(
+    return problem(
         "permissions",
-        Verdict.PROBLEM,
         f"{len(denied):,} of them cannot be used as they have to be",
         f"{next(iter(fixes))}{more}",
         some([what for what, _ in denied]),
@@ -195,10 +192,9 @@ def journal(database: Path) -> Check:
     if mode == "wal":
         return good("journal-mode", f"{DATABASE} is in WAL mode")
     if mode.startswith("none"):
-        return Check("journal-mode", Verdict.NOTE, f"the mode of {DATABASE} is {mode}")
-    return Check(
+        return note("journal-mode", f"the mode of {DATABASE} is {mode}")
+    return warning(
         "journal-mode",
-        Verdict.WARNING,
         f"{DATABASE} is in journal mode {mode}: readers and writers wait for each other",
         f"sqlite3 {quoted(str(database))} 'PRAGMA journal_mode = WAL' (a sync sets it too)",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from syncd import config
 from syncd.checkup.agents import agent_checks
-from syncd.checkup.check import Check, Verdict, failed, good, some, worst
+from syncd.checkup.check import Check, Verdict, failed, good, note, problem, some, warning, worst
 from syncd.checkup.database import DatabaseChecks
 from syncd.checkup.disk import disk_checks
 from syncd.checkup.machine import machine_checks, settings
@@ -64,23 +64,23 @@ def retirement_check(project: Path, known: Retirement) -> Check:
         retiring = known.stage is Stage.RETIRING
         mend = f"syncd retire {quoted(str(project))}" if retiring else undo
         found = f"{known.stage} it was cut off"
-        return Check("retirement", Verdict.WARNING, found, f"Finish it: {mend}")
+        return warning("retirement", found, f"Finish it: {mend}")
     archive = project / CLAUDE_DIR / known.archive
     if not archive.exists():
         found = f"the archive {known.archive} is not here"
         mend = "Keep it where it is: it has the files, the history and the journal."
-        return Check("retirement", Verdict.NOTE, found, mend)
+        return note("retirement", found, mend)
     try:
         is_whole = digest(archive) == known.sha256
     except (SyncdError, OSError) as error:
         return failed("retirement", error)
     if not is_whole:
         found = f"the archive {known.archive} is not as it was written"
-        return Check("retirement", Verdict.PROBLEM, found, "Bring it back from a backup.")
+        return problem("retirement", found, "Bring it back from a backup.")
     left = left_files(project)
     if left:
         found = "an old client is at work still: files came after it was retired"
-        return Check("retirement", Verdict.WARNING, found, f"Bring all back: {undo}", some(left))
+        return warning("retirement", found, f"Bring all back: {undo}", some(left))
     return good("retirement", f"it was retired on {known.at[:10]}, archive {known.archive}")
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from syncd import config
-from syncd.checkup.check import Check, Verdict, good, made
+from syncd.checkup.check import Check, Verdict, good, made, note, warning
 from syncd.checkup.disk import journal_mode
 from syncd.errors import ConfigError
 from syncd.names import CLAUDE_DIR
@@ -44,9 +44,8 @@ def sqlite_version(version: tuple[int, ...]) -> Check:
     is_backport = (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
     if version >= (3, 51, 3) or is_backport:
         return good("sqlite", f"SQLite {text} is without the WAL-reset race")
-    return Check(
+    return note(
         "sqlite",
-        Verdict.NOTE,
         f"SQLite {text} has the WAL-reset race: very rarely, two programs that checkpoint at the "
         "same time damage a database; syncd never forces a checkpoint",
         "Use a Python with SQLite 3.51.3 or newer (or 3.50.7, or 3.44.6), in all programs that "
@@ -98,8 +97,8 @@ def inotify(limits: Inotify, used: Inotify, needed: Inotify) -> Check:
         )
         if wanted > limit:
             found += ": what gets none is polled, and noticed later"
-            return Check("inotify", Verdict.WARNING, found, mend)
-        return Check("inotify", Verdict.NOTE, f"{found}: that is nearly all", mend)
+            return warning("inotify", found, mend)
+        return note("inotify", f"{found}: that is nearly all", mend)
     return good("inotify", found)
 
 
@@ -127,9 +126,8 @@ def clock(now: datetime) -> Check:
     """Tell whether the clock can be right at all: it is not before syncd was made."""
     if now >= _NOT_BEFORE:
         return good("clock", f"it is {now.isoformat(' ', 'seconds')}")
-    return Check(
+    return warning(
         "clock",
-        Verdict.WARNING,
         f"the clock says {now.isoformat(' ', 'seconds')}, which is long past",
         "Set it: sudo timedatectl set-ntp true",
     )
@@ -157,7 +155,7 @@ def settings(project: Path | None) -> Check:
     number = f"{changed} of {len(sources)} settings are not the default"
     if told:
         mend = "Their meaning and where they come from: syncd config show"
-        return Check("settings", Verdict.NOTE, f"{number}; unwise among them", mend, told)
+        return note("settings", f"{number}; unwise among them", mend, told)
     return good("settings", number)
 
 
@@ -165,9 +163,8 @@ def _registry(path: Path) -> Check:
     mode = journal_mode(path)
     if mode == "wal":
         return good("registry", f"{path} is in WAL mode")
-    return Check(
+    return note(
         "registry",
-        Verdict.NOTE,
         f"{path} is in journal mode {mode}: readers and writers wait for each other",
         f"sqlite3 {quoted(str(path))} 'PRAGMA journal_mode = WAL'",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from syncd.checkup.check import Check, Verdict, good, made, some
+from syncd.checkup.check import Check, good, made, note, some, warning
 from syncd.checkup.machine import seconds_ahead
 from syncd.chronicle import QuarantineEntry
 from syncd.files import FileReplica
@@ -49,7 +49,7 @@ class MessageChecks:
         told = [f"{one.id}: {one.what}" for one in found.differences]
         number = number_of(len({one.id for one in found.differences}), "message")
         mend = f"{found.differences[0].hint} (all of them: syncd verify {self._quoted})"
-        return Check("sides", Verdict.WARNING, f"{number} not the same on both", mend, some(told))
+        return warning("sides", f"{number} not the same on both", mend, some(told))
 
     def files(self) -> Check:
         """Tell of files in which no message can be read."""
@@ -85,9 +85,7 @@ class MessageChecks:
             for one in found
         ]
         what = f"{number_of(len(found), 'file')} not readable by the old client"
-        return Check(
-            "old-client", Verdict.WARNING, what, f"syncd repair {self._quoted}", some(told)
-        )
+        return warning("old-client", what, f"syncd repair {self._quoted}", some(told))
 
     def dates(self) -> Check:
         """Tell of files and rows that are dated in the future."""
@@ -115,7 +113,7 @@ class MessageChecks:
             mend = f"If the clock is right: touch {path}"
         told = [*files, *(f"{key}: the row's created_at" for key in rows)]
         found = f"{' and '.join(parts)} dated in the future"
-        return Check("dates", Verdict.NOTE, found, mend, some(told))
+        return note("dates", found, mend, some(told))
 
 
 def _entries(name: str, noun: str, what: str, entries: Sequence[QuarantineEntry]) -> Check:
@@ -127,4 +125,4 @@ def _entries(name: str, noun: str, what: str, entries: Sequence[QuarantineEntry]
     mend = f"{first.path}: {first.problem.hint}" if first.problem.hint else "Mend or delete it."
     if len(entries) > 1:
         mend += f" (and so for the other {len(entries) - 1:,}: syncd verify)"
-    return Check(name, Verdict.WARNING, f"{number_of(len(entries), noun)} {what}", mend, some(told))
+    return warning(name, f"{number_of(len(entries), noun)} {what}", mend, some(told))
