@@ -63,12 +63,17 @@ class TaskInjector:
         is replaced, with the state that it had: see `task_exists`.
         """
         project_name = Path(from_project).name or from_project
+        shell_id = shlex.quote(message_id)
         task = {
             "id": f"msg-{message_id}",
             "title": f"Message from {project_name}: {subject}",
-            "description": _description(
-                message_id, from_project, from_agent, message_type, priority, subject, body
-            ),
+            "description": f"From: {from_agent} in {from_project}\n"
+            f"Type: {message_type}\n"
+            f"Priority: {priority}\n"
+            f"Subject: {subject}\n"
+            f"\n{body}\n\n"
+            f"Read it: syncd message read {shell_id}\n"
+            f"Reply when done: syncd message reply {shell_id}\n",
             "status": "pending",
             "priority": PRIORITY_MAP.get(priority, "medium"),
             "created_at": now_text(),
@@ -130,27 +135,6 @@ class TaskInjector:
                     yield path, task
 
 
-def _description(
-    message_id: str,
-    from_project: str,
-    from_agent: str,
-    message_type: str,
-    priority: str,
-    subject: str,
-    body: str,
-) -> str:
-    shell_id = shlex.quote(message_id)
-    return (
-        f"From: {from_agent} in {from_project}\n"
-        f"Type: {message_type}\n"
-        f"Priority: {priority}\n"
-        f"Subject: {subject}\n"
-        f"\n{body}\n\n"
-        f"Read it: syncd message read {shell_id}\n"
-        f"Reply when done: syncd message reply {shell_id}\n"
-    )
-
-
 def _write_whole(path: Path, data: bytes) -> None:
     descriptor, name = tempfile.mkstemp(prefix=".msg-", suffix=".tmp", dir=path.parent)
     try:
@@ -178,13 +162,12 @@ def _read(path: Path) -> dict[str, Any] | None:
         if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_TASK_BYTES:
             raise ValueError("it is no file, or too large a one")
         task = json.loads(path.read_bytes())
+        if not isinstance(task, dict):
+            raise ValueError("it holds no JSON object")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         _log.warning("%s is no task: %s", path, error)
-        return None
-    if not isinstance(task, dict):
-        _log.warning("%s is no task: it holds no JSON object", path)
         return None
     return task
 
