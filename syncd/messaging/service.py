@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
@@ -48,22 +48,10 @@ class Message:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Message:
         """Make a message of what `MessagingDatabase` returns; any row can become one."""
-        return cls(
-            id=row["id"],
-            from_project=row["from_project"],
-            from_agent=row["from_agent"],
-            to_project=row["to_project"],
-            to_agent=row["to_agent"],
-            type=row["type"],
-            priority=row["priority"],
-            created_at=instant_of(row["created_at"], row["id"]),
-            status=row["status"],
-            reply_to=row["reply_to"],
-            subject=row["subject"],
-            body=row["body"],
-            attachments=[str(item) for item in row["attachments"]],
-            metadata=row["metadata"],
-        )
+        values = {one.name: row[one.name] for one in fields(cls)}
+        values["created_at"] = instant_of(row["created_at"], row["id"])
+        values["attachments"] = [str(item) for item in row["attachments"]]
+        return cls(**values)
 
 
 class MessageService:
