@@ -27,20 +27,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from syncd.errors import StaleReplica, UsageError
-from syncd.messaging.connection import BUSY_TIMEOUT_S, Connection, connect, identity
+from syncd.messaging.connection import Connection, connect, identity
 
 _OPEN_ATTEMPTS = 5
 
 
 class ConnectionPool:
-    """One connection per thread to the database at ``path``.
+    """One connection per thread to the database at ``path``, as `connect` makes them."""
 
-    Every connection is in WAL mode and waits ``busy_timeout_s`` for a lock. Python begins a write
-    transaction on it with BEGIN IMMEDIATE, so that the wait is honoured: a read transaction that
-    becomes a write fails at once instead.
-    """
-
-    def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
         self.path = path
         self.busy_timeout_s = busy_timeout_s
         self._start_afresh()
