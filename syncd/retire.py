@@ -275,11 +275,10 @@ def _sync(project: Path) -> str:
 def _free_name(base: Path) -> str:
     """Return a name for the archive that nothing has yet."""
     day = datetime.now(UTC).date().isoformat()
-    for number in count(1):
-        name = f"syncd-archive-{day}{f'-{number}' if number > 1 else ''}{SUFFIX}"
-        if look(base / name) is None:
-            return name
-    raise AssertionError
+    names = (
+        f"syncd-archive-{day}{f'-{number}' if number > 1 else ''}{SUFFIX}" for number in count(1)
+    )
+    return next(name for name in names if look(base / name) is None)
 
 
 def _manifest(project: Path, nodes: dict[str, Node], rows: IO[bytes]) -> Manifest:
