@@ -22,6 +22,7 @@ from syncd.syscalls import is_being_written, is_open_nowhere_else, rename_new
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENOENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         fd = os.open(path, READ)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):
+        if error.errno in _NO_FILE:
             raise StaleReplica(f"{path} is gone, or no regular file any more") from error
         raise
     with open(fd, "rb") as file:
@@ -116,23 +117,18 @@ def digest_of_stream(read: Callable[[int], bytes]) -> str:
     return summed.hexdigest()
 
 
-def unlink_if(path: Path, wanted: str) -> bool:
-    """Unlink a file that has this SHA-256 and is open nowhere else; tell whether it is gone."""
+def unlink_if(path: Path, wanted: str) -> None:
+    """Unlink a file that has this SHA-256 and is open nowhere else."""
     try:
         fd = os.open(path, READ)
-    except FileNotFoundError:
-        return True
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            return False
+        if error.errno in _NO_FILE:
+            return
         raise
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or not is_open_nowhere_else(fd):
-            return False
-        if digest_of_stream(file.read) != wanted:
-            return False
-        os.unlink(path)
-    return True
+        is_idle = stat.S_ISREG(os.fstat(fd).st_mode) and is_open_nowhere_else(fd)
+        if is_idle and digest_of_stream(file.read) == wanted:
+            os.unlink(path)
 
 
 def merge(source: Path, target: Path) -> list[Path]:
