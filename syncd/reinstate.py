@@ -10,11 +10,12 @@ changed in the rows since, and brings it to the files.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd import dump, tables
-from syncd.archive import Manifest, checked, dress_folders, tables_of, unpack
+from syncd.archive import Entry, Manifest, checked, dress_folders, tables_of, unpack
 from syncd.config import Config
 from syncd.database import is_set_up, translated
 from syncd.errors import ReplicaError, StaleReplica, UsageError
@@ -71,35 +72,22 @@ def reinstate(
         if known is None and is_set_up(database_of(project)):
             result.was_undone = True
             return result
-        is_placing = known is not None and known.stage is Stage.RESTORING
-        if known is not None and is_placing and known.sha256 != summed:
-            raise UsageError(
-                f"{project} is being restored from {known.archive}",
-                hint=f"Finish that first: {undoing(project, known)}",
-            )
-        if known is not None and not is_placing and known.sha256 != summed:
-            raise UsageError(
-                f"{project} was retired into {known.archive}, and {archive} is another archive",
-                hint=f"Bring back what it was retired with: {undoing(project, known)}",
-            )
-        is_here = archive.parent == project / CLAUDE_DIR
-        if known is None and not is_here and _is_of_another(project, manifest):
-            raise UsageError(
-                f"{archive} is of {manifest.project}, and {project} has other messages",
-                hint="Name the project that it is of: syncd retire PROJECT --undo ARCHIVE",
-            )
-        if known is not None and known.stage is Stage.RETIRING and not dry_run:
+        if known is None:
+            _refuse_of_another(project, archive, manifest)
+        elif known.sha256 != summed:
+            raise _other_archive(project, archive, known)
+        elif known.stage is Stage.RETIRING and not dry_run:
             finish(project, known)
-        if known is None or not is_placing:
+        is_placing = known is not None and known.stage is Stage.RESTORING
+        if not is_placing:
             result.reasons = _in_the_way(project, manifest)
         if result.reasons or dry_run:
             return result
-        if known is None or not is_placing:
+        if not is_placing:
             _unpack_aside(project, archive, manifest)
-            known = known or Retirement(manifest.at, archive.name, summed)
-            known = known._replace(archive=archive.name, sha256=summed, stage=Stage.RESTORING)
+            at = manifest.at if known is None else known.at
             with changing("write", project / CLAUDE_DIR):
-                save(project, known)
+                save(project, Retirement(at, archive.name, summed, Stage.RESTORING))
         _place(project, manifest)
         _restore_tables(project, archive)
         with changing("write", project / CLAUDE_DIR):
@@ -107,40 +95,58 @@ def reinstate(
         return result
 
 
-def _is_of_another(project: Path, manifest: Manifest) -> bool:
-    """Tell whether an archive is another project's: its path is, and so are all its messages."""
+def _refuse_of_another(project: Path, archive: Path, manifest: Manifest) -> None:
+    """Raise `UsageError` for another project's archive: its path is, and so are all messages."""
     path = database_of(project)
-    if manifest.project == in_utf8(str(project)) or not path.exists():
-        return False
+    is_here = archive.parent == project / CLAUDE_DIR
+    if is_here or manifest.project == in_utf8(str(project)) or not path.exists():
+        return
+    ids = [entry.id for entry in manifest.files if entry.id is not None]
     with Store.open_readonly(path) as store, translated(path):
-        ids = [entry.id for entry in manifest.files if entry.id is not None]
-        return store.rows.count() > 0 and not store.rows.of(ids)
+        if store.rows.count() > 0 and not store.rows.of(ids):
+            raise UsageError(
+                f"{archive} is of {manifest.project}, and {project} has other messages",
+                hint="Name the project that it is of: syncd retire PROJECT --undo ARCHIVE",
+            )
+
+
+def _other_archive(project: Path, archive: Path, known: Retirement) -> UsageError:
+    """Return what is said where the project belongs to another archive than is given."""
+    if known.stage is Stage.RESTORING:
+        return UsageError(
+            f"{project} is being restored from {known.archive}",
+            hint=f"Finish that first: {undoing(project, known)}",
+        )
+    return UsageError(
+        f"{project} was retired into {known.archive}, and {archive} is another archive",
+        hint=f"Bring back what it was retired with: {undoing(project, known)}",
+    )
 
 
 def _in_the_way(project: Path, manifest: Manifest) -> list[Reason]:
     """Return what stands where something is to come back, and is something else."""
     base = project / CLAUDE_DIR
-    found = []
-    for entry in manifest.entries:
-        there = look(base / entry.path)
-        if there is None:
-            continue
-        if entry.folder and there.is_folder:
-            continue
-        if not entry.folder and there.is_file and there.size == entry.size:
-            try:
-                if digest(base / entry.path) == entry.sha256:
-                    continue
-            except StaleReplica:
-                pass
-        found.append(
-            Reason(
-                f"{in_utf8(entry.path)} is in the way, and is not what the archive has",
-                "Move it away, and when all is back, over what came back: the next sync takes it "
-                "as an edit.",
-            )
+    return [
+        Reason(
+            f"{in_utf8(entry.path)} is in the way, and is not what the archive has",
+            "Move it away, and when all is back, over what came back: the next sync takes it "
+            "as an edit.",
         )
-    return found
+        for entry in manifest.entries
+        if _is_in_the_way(base / entry.path, entry)
+    ]
+
+
+def _is_in_the_way(path: Path, entry: Entry) -> bool:
+    there = look(path)
+    if there is None:
+        return False
+    if entry.folder:
+        return not there.is_folder
+    if there.is_file and there.size == entry.size:
+        with suppress(StaleReplica):
+            return digest(path) != entry.sha256
+    return True
 
 
 def _unpack_aside(project: Path, archive: Path, manifest: Manifest) -> None:
