@@ -76,7 +76,8 @@ def service_for(
     kept = {
         name: value
         for name, value in sorted(environment.items())
-        if value and (name.startswith(ENVIRONMENT_PREFIX) or _is_passed_on(name, value))
+        if (name.startswith(ENVIRONMENT_PREFIX) and value)
+        or (name in _PASSED_ON and os.path.isabs(value))
     }
     for word in (*command, *kept.values()):
         _refuse_unwritable(word)
@@ -199,10 +200,6 @@ def path_of(kind: Kind) -> Path:
     if kind is Kind.LAUNCHD:
         return Path.home() / "Library" / "LaunchAgents" / f"{NAME}.plist"
     return base_folder(os.environ, "XDG_CONFIG_HOME", ".config") / f"systemd/user/{NAME}.service"
-
-
-def _is_passed_on(name: str, value: str) -> bool:
-    return name in _PASSED_ON and os.path.isabs(value)
 
 
 def installed_text(path: Path) -> str | None:
