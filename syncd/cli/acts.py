@@ -37,12 +37,10 @@ AnyMessageId = Annotated[
         metavar="ID",
         help="A message's id, or its beginning; it need not stand any more. "
         "Without one: all messages.",
-        show_default=False,
     ),
 ]
 VersionNumber = Annotated[
-    int | None,
-    typer.Option("--version", metavar="N", help="A version's number.", show_default=False),
+    int | None, typer.Option("--version", metavar="N", help="A version's number.")
 ]
 
 

@@ -175,7 +175,6 @@ def resolve(
             "--take",
             metavar="file|db|current",
             help="The side whose values are taken; current keeps what stands now.",
-            show_default=False,
         ),
     ],
     message_id: Annotated[
@@ -183,7 +182,6 @@ def resolve(
         typer.Argument(
             metavar="ID",
             help="A message's id, or as much of its beginning as no other conflict has.",
-            show_default=False,
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Settle all open conflicts.")] = False,

@@ -62,8 +62,7 @@ def resume(
         typer.Option("--accept-deletes", help="Delete on the other side too what is gone on one."),
     ] = False,
     restore: Annotated[
-        bool,
-        typer.Option("--restore", help="Bring back what is gone on one side from the other."),
+        bool, typer.Option("--restore", help="Bring back what is gone on one side from the other.")
     ] = False,
     dry_run: DryRun = False,
     json: Json = False,

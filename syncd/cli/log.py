@@ -38,7 +38,6 @@ def log(
             metavar="WHEN",
             help="Only what was done since then: 2026-02-20, 2026-02-20T20:15, 90m, 2h, 3d, 1w, "
             "today, yesterday.",
-            show_default=False,
         ),
     ] = None,
     follow: Annotated[

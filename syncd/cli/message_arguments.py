@@ -16,17 +16,14 @@ if TYPE_CHECKING:
 
 _MOST_CANDIDATES = 8
 
-Subject = Annotated[str, typer.Option("--subject", help="The subject.", show_default=False)]
-Body = Annotated[
-    str | None, typer.Option("--body", help="The text of the message.", show_default=False)
-]
+Subject = Annotated[str, typer.Option("--subject", help="The subject.")]
+Body = Annotated[str | None, typer.Option("--body", help="The text of the message.")]
 BodyFile = Annotated[
     Path | None,
     typer.Option(
         "--body-file",
         metavar="F|-",
         help="A file with the text of the message; - is standard input.",
-        show_default=False,
     ),
 ]
 Attach = Annotated[
@@ -35,7 +32,6 @@ Attach = Annotated[
         "--attach",
         metavar="F",
         help="A file that the message names, by its full path; repeat it for several.",
-        show_default=False,
     ),
 ]
 Kind = Annotated[

@@ -98,12 +98,9 @@ def list_(
             "--status",
             help="Only those: unread, read, archived, any other status; or sent, for what the "
             "project sent itself.",
-            show_default=False,
         ),
     ] = None,
-    agent: Annotated[
-        str | None, typer.Option("--agent", help="Only those to this agent.", show_default=False)
-    ] = None,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only those to this agent.")] = None,
     project: OfProject = None,
     json: Json = False,
 ) -> int:

@@ -78,15 +78,12 @@ Paths = Annotated[
         metavar="PATH",
         help="Projects; with --recursive, folders of projects. "
         "Without one: the project around the current folder.",
-        show_default=False,
     ),
 ]
 OnePath = Annotated[
     Path | None,
     typer.Argument(
-        metavar="PATH",
-        help="A project. Without one: the project around the current folder.",
-        show_default=False,
+        metavar="PATH", help="A project. Without one: the project around the current folder."
     ),
 ]
 OfProject = Annotated[
@@ -95,7 +92,6 @@ OfProject = Annotated[
         "--project",
         metavar="PATH",
         help="The project. Without it: the project around the current folder.",
-        show_default=False,
     ),
 ]
 MessageId = Annotated[
@@ -115,8 +111,7 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Change nothing; tell what would be done.")
 ]
 Poll = Annotated[
-    bool,
-    typer.Option("--poll", help="Look at the folders at intervals, where events do not work."),
+    bool, typer.Option("--poll", help="Look at the folders at intervals, where events do not work.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Prefer = Annotated[
@@ -125,6 +120,5 @@ Prefer = Annotated[
         "--prefer",
         metavar="file|db",
         help="The side that wins a conflict, in place of the setting.",
-        show_default=False,
     ),
 ]

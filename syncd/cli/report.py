@@ -55,7 +55,6 @@ def report(
             "--html",
             metavar="FILE",
             help="Also write a page with plots, which needs nothing beside it.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

@@ -37,7 +37,6 @@ def retire(
             "--undo",
             metavar="ARCHIVE",
             help="Bring the folders back from this archive, and syncd with them.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

@@ -117,7 +117,6 @@ def show(
             "--for",
             metavar="systemd|launchd",
             help="Whose service. Without it: that of this system.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,

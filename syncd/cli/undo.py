@@ -131,7 +131,6 @@ def show(
             metavar="ID",
             help="A message's id, or as much of its beginning as no other has; not needed for a "
             "version.",
-            show_default=False,
         ),
     ] = None,
     version: VersionNumber = None,
