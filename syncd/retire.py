@@ -179,15 +179,27 @@ def _try(project: Path, config: Config, result: Retiring, *, dry_run: bool) -> N
         result.manifest = _manifest(project, nodes, rows)
         if dry_run:
             return
-        with _written(base / _TEMPORARY, like=database) as into:
-            rows.seek(0)
-            pack(base, result.manifest, rows, into)
-        if checked(base / _TEMPORARY) != result.manifest:
-            raise ReplicaError(f"{base / _TEMPORARY} does not read back as it was written")
-        known = Retirement(
-            result.manifest.at, result.archive, digest(base / _TEMPORARY), Stage.RETIRING
-        )
-    with Store.open(database, create=False) as store:
+        known = _packed(base, result.manifest, rows, result.archive)
+    _mark(project, known, nodes, seen)
+
+
+def _packed(base: Path, manifest: Manifest, rows: IO[bytes], name: str) -> Retirement:
+    """Write an archive and read it back; return what the marker is to say of it."""
+    path = base / _TEMPORARY
+    with _written(path, like=base / DATABASE) as into:
+        rows.seek(0)
+        pack(base, manifest, rows, into)
+    if checked(path) != manifest:
+        raise ReplicaError(f"{path} does not read back as it was written")
+    return Retirement(manifest.at, name, digest(path), Stage.RETIRING)
+
+
+def _mark(
+    project: Path, known: Retirement, nodes: dict[str, Node], seen: tuple[object, ...]
+) -> None:
+    """Remove the triggers and write the marker, if files and rows are as they were packed."""
+    base = project / CLAUDE_DIR
+    with Store.open(base / DATABASE, create=False) as store:
         try:
             with store.transaction():
                 if dump.marks(store) != seen:
