@@ -271,23 +271,20 @@ class _Told:
             for path in copies.seconds
         ]
         path = copies.main
-        if row is not None and message is None:
-            return
-        if message is None or path is None:
-            if message is not None or path is not None:
-                hint = self._hint(key, path, row)
-                self.differences.append(
-                    Difference(key, None, None, None, path, row is not None, hint, is_moving)
-                )
-            return
-        found = self._files.parsed_at(path)
-        if isinstance(found, ParsedFile):
-            differing = list(_differing(found, message))
-            unsaid = [name for name, *_ in differing if name in _OF_FOLDER - found.said]
-            hint = self._hint(key, path, row, unsaid) if differing else ""
-            self.differences += [
-                Difference(key, *values, path, True, hint, is_moving) for values in differing
-            ]
+        if message is not None and path is not None:
+            file = self._files.parsed_at(path)
+            if isinstance(file, ParsedFile):
+                differing = list(_differing(file, message))
+                unsaid = [name for name, *_ in differing if name in _OF_FOLDER - file.said]
+                hint = self._hint(key, path, row, unsaid) if differing else ""
+                self.differences += [
+                    Difference(key, *values, path, True, hint, is_moving) for values in differing
+                ]
+        elif message is not None or (path is not None and row is None):
+            hint = self._hint(key, path, row)
+            self.differences.append(
+                Difference(key, None, None, None, path, row is not None, hint, is_moving)
+            )
 
     def tell_odd_ids(self) -> None:
         """Tell of the rows whose id is no text."""
