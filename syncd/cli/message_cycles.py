@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from syncd.cli import output
 from syncd.cli.output import Tone
+from syncd.cli.projects import chosen_project
 from syncd.errors import BusyError, ReplicaError, SyncdError
 from syncd.names import CLAUDE_DIR, database_of
 
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
 _WAYS_OUT = "'syncd status' tells the ways out."
 
 
-def take_in(project: Path) -> None:
-    """Import what old clients wrote, where no agent does it; raises what stands in the way.
+def taken_in(path: Path | None) -> Path:
+    """Return the project that a call means, with what old clients wrote imported.
 
-    A project that was never synced is imported at once, also when an agent is about to do it. The
-    engine is imported only when there is something for it to look at.
+    Where an agent runs, that is left to it, except in a project that was never synced. Raises what
+    stands in the way. The engine is imported only when there is something for it to look at.
     """
+    project = chosen_project(path)
     if _has_agent(project):
         from syncd.database import is_set_up
 
         if is_set_up(database_of(project)):
-            return
+            return project
     from syncd.message import FOLDERS
 
     if any((project / CLAUDE_DIR / folder).is_dir() for folder in FOLDERS):
@@ -37,6 +39,7 @@ def take_in(project: Path) -> None:
         if halt is not None:
             what = f"what old clients write in {project} is not imported"
             output.complain(f"syncd: {what}: {halt.cause}", _WAYS_OUT, Tone.ATTENTION)
+    return project
 
 
 def bring_in_step(*projects: Path) -> None:

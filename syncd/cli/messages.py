@@ -32,7 +32,7 @@ from syncd.cli.message_arguments import (
     meant,
     no_message,
 )
-from syncd.cli.message_cycles import bring_in_step, take_in
+from syncd.cli.message_cycles import bring_in_step, taken_in
 from syncd.cli.options import Command, Group, Json, MessageId, OfProject
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_project
@@ -105,8 +105,7 @@ def list_(
     json: Json = False,
 ) -> int:
     """List the messages that the project received, the newest first."""
-    where = chosen_project(project)
-    take_in(where)
+    where = taken_in(project)
     with _service(where) as service:
         if status == "sent":
             messages = _sent(service, agent)
@@ -124,8 +123,7 @@ def list_(
 @_commands.command(cls=Command, epilog="Example: syncd message read msg-20260220-0102")
 def read(message_id: MessageId, project: OfProject = None, json: Json = False) -> int:
     """Show a message. If it was unread, it is read from now on."""
-    where = chosen_project(project)
-    take_in(where)
+    where = taken_in(project)
     with _service(where) as service:
         key, status = meant(service, message_id)
         message = service.read_message(key)
@@ -143,8 +141,7 @@ def read(message_id: MessageId, project: OfProject = None, json: Json = False) -
 @_commands.command(cls=Command, epilog="Example: syncd message archive msg-20260220-0102")
 def archive(message_id: MessageId, project: OfProject = None, json: Json = False) -> int:
     """Archive a message that the project received."""
-    where = chosen_project(project)
-    take_in(where)
+    where = taken_in(project)
     with _service(where) as service:
         key, status = meant(service, message_id)
         if status == "sent":
@@ -180,8 +177,7 @@ def reply(
     text = body_text(body, body_file)
     if not text.strip():
         raise UsageError("a reply needs a body", hint="Add --body or --body-file.")
-    where = chosen_project(project)
-    take_in(where)
+    where = taken_in(project)
     with _service(where) as service:
         key, _ = meant(service, message_id)
         sent = service.reply_to_message(key, subject, text, from_agent)
@@ -198,8 +194,7 @@ def check(project: OfProject = None, json: Json = False) -> int:
     # Not by a service: its session in the registry would cost more than the answer.
     from syncd.messaging.database import MessagingDatabase
 
-    where = chosen_project(project)
-    take_in(where)
+    where = taken_in(project)
     with closing(MessagingDatabase(database_of(where))) as database:
         unread = database.get_unread_count()
         pressing = database.get_high_priority_messages(None, None) if unread else []
