@@ -101,7 +101,7 @@ def choose(text: str, ids: Iterable[str], *, none: str, hint: str) -> str:
     )
 
 
-def each_version(store: Store, message_id: str | None = None) -> Iterator[HistoryEntry]:
+def each_version(store: Store, message_id: str | None) -> Iterator[HistoryEntry]:
     """Yield the versions of one message or of all, oldest first, with one at a time in memory."""
     sql = "SELECT version FROM syncd_history WHERE :id IS NULL OR id = :id ORDER BY version"
     for (number,) in store.connection.execute(sql, {"id": message_id}).fetchall():
