@@ -85,17 +85,12 @@ def _insert(
     connection: sqlite3.Connection, table: str, row: dict[str, Marked], known: set[str]
 ) -> None:
     """Insert one row; a table or column that this version does not know is passed over."""
-    names, marks, values = [], [], []
-    for name, (mark, value) in row.items():
-        if name in known:
-            names.append(f'"{name}"')
-            marks.append(mark)
-            values.append(value)
-    if names:
-        connection.execute(
-            f'INSERT OR REPLACE INTO "{table}" ({", ".join(names)}) VALUES ({", ".join(marks)})',
-            values,
-        )
+    taken = {name: marked for name, marked in row.items() if name in known}
+    if taken:
+        names = ", ".join(f'"{name}"' for name in taken)
+        marks = ", ".join(mark for mark, _ in taken.values())
+        sql = f'INSERT OR REPLACE INTO "{table}" ({names}) VALUES ({marks})'
+        connection.execute(sql, [value for _, value in taken.values()])
 
 
 def _encoded(value: object) -> object:
