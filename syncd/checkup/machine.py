@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,17 +110,12 @@ def _count_folders(project: Path) -> int:
 
 def _inotify_in_use() -> Inotify:
     """Count what this user's processes have, as far as the system shows them."""
-    watches = instances = 0
+    instances: list[set[int]] = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if process.stat().st_uid != os.geteuid():
-                continue
-        except OSError:
-            continue
-        for inodes in watched_inodes(process.name):
-            instances += 1
-            watches += len(inodes)
-    return Inotify(watches, instances)
+        with suppress(OSError):
+            if process.stat().st_uid == os.geteuid():
+                instances += watched_inodes(process.name)
+    return Inotify(sum(map(len, instances)), len(instances))
 
 
 def clock(now: datetime) -> Check:
