@@ -20,9 +20,11 @@ from syncd.cli.findings import Line, ago, number_of
 from syncd.cli.log import line_of
 from syncd.cli.output import BARS, STYLES, Tone
 from syncd.cli.status import TONES, Status, agent_in_words, needs
-from syncd.cli.watching import EVERY_S, MINUTES, SEVERITY, Watch, Watched
+from syncd.cli.watching import EVERY_S, MINUTES, Watch, Watched
+from syncd.report import State
 
 _LEAST_TABLE = 2
+_WORST_FIRST = [State.ERROR, State.HALTED, State.ATTENTION, State.IN_SYNC, State.RETIRED]
 
 
 def redraw(watch: Watch) -> None:
@@ -56,7 +58,8 @@ def frame(watch: Watch, *, width: int, height: int) -> RenderableType:
     statuses = watch.statuses()
     head = list(_head(watch, statuses))
     room = height - 1 - len(head) - _LEAST_TABLE
-    calls = _some([line for one in _worst_first(statuses) for line in _told(one)], room // 2 - 1)
+    worst_first = sorted(statuses, key=lambda one: _WORST_FIRST.index(one.state))
+    calls = _some([line for one in worst_first for line in _told(one)], room // 2 - 1)
     room -= len(calls) + 1 if calls else 0
     latest = list(watch.latest)[::-1][: max(0, min(room - 2, height // 4))]
     room -= len(latest) + 2 if latest else 0
@@ -155,11 +158,7 @@ def _bars(numbers: list[int]) -> str:
 def _importance(watched: Watched) -> tuple[int, float]:
     one = watched.status
     assert one is not None
-    return SEVERITY.index(one.state), -sum(watched.per_minute())
-
-
-def _worst_first(statuses: list[Status]) -> list[Status]:
-    return sorted(statuses, key=lambda one: SEVERITY.index(one.state))
+    return _WORST_FIRST.index(one.state), -sum(watched.per_minute())
 
 
 def _told(one: Status) -> list[Line]:

@@ -25,7 +25,6 @@ from syncd.errors import ExitCode, UsageError
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.journal import JournalEntry
 from syncd.names import DATABASE, database_of
-from syncd.report import State
 from syncd.retirement import MARKER
 from syncd.store import Store
 
@@ -201,6 +200,3 @@ def _standing(status: Status) -> tuple[object, ...]:
         tuple((conflict.id, conflict.field) for conflict in found.conflicts),
         (agent.pid, agent.state) if agent else None,
     )
-
-
-SEVERITY = [State.ERROR, State.HALTED, State.ATTENTION, State.IN_SYNC, State.RETIRED]
