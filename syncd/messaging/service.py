@@ -215,9 +215,8 @@ class MessageService:
     def get_high_priority_messages(self) -> list[Message]:
         """Return the unread messages that are urgent or high, urgent ones first."""
         self._keep_session()
-        return [
-            Message.from_row(r) for r in self.messaging_db.get_high_priority_messages(None, None)
-        ]
+        rows = self.messaging_db.get_high_priority_messages(None, None)
+        return list(map(Message.from_row, rows))
 
     def inject_tasks(
         self, min_priority: str = "high", *, injector: TaskInjector | None = None
