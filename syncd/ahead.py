@@ -53,11 +53,7 @@ class Ahead(Divided):
     """What two processes make of these paths or ids."""
 
     def __init__(
-        self,
-        work: Work,
-        keys: Sequence[str],
-        here: Answering,
-        waiting: SecondProcess | None = None,
+        self, work: Work, keys: Sequence[str], here: Answering, waiting: SecondProcess | None = None
     ) -> None:
         portions = in_portions(keys, _AT_ONCE)
         told, lots = (work, portions), len(portions)

@@ -30,10 +30,7 @@ _WORST_FIRST = [State.ERROR, State.HALTED, State.ATTENTION, State.IN_SYNC, State
 def redraw(watch: Watch) -> None:
     """Draw frame after frame until interrupted; the last one stays on the terminal."""
     console = Console(
-        file=sys.stdout,
-        no_color=not output.in_colour(sys.stdout),
-        markup=False,
-        highlight=False,
+        file=sys.stdout, no_color=not output.in_colour(sys.stdout), markup=False, highlight=False
     )
     picture: RenderableType = ""
     try:

@@ -117,11 +117,7 @@ def _direction(entry: JournalEntry) -> str:
 
 
 _OTHER: dict[str, Side] = {Side.DB: Side.FILE, Side.FILE: Side.DB}
-_DONE: dict[str, str] = {
-    Step.CREATE: "created",
-    Step.UPDATE: "updated",
-    Step.DELETE: "deleted",
-}
+_DONE: dict[str, str] = {Step.CREATE: "created", Step.UPDATE: "updated", Step.DELETE: "deleted"}
 _NOTED: dict[str, Tone] = {
     QUARANTINED: Tone.ATTENTION,
     RELEASED: Tone.GOOD,

@@ -21,11 +21,7 @@ STAGES = {
 }
 READY = "ready to retire"
 
-_TONES = {
-    Stage.FILES: Tone.ATTENTION,
-    Stage.ERROR: Tone.BAD,
-    Stage.NEVER_SYNCED: Tone.ATTENTION,
-}
+_TONES = {Stage.FILES: Tone.ATTENTION, Stage.ERROR: Tone.BAD, Stage.NEVER_SYNCED: Tone.ATTENTION}
 
 
 def stage_words(one: Progress) -> str:

@@ -16,13 +16,7 @@ T = TypeVar("T")
 FEWEST_SHARED = 16
 """How many projects are worth a second process."""
 
-_WORST_FIRST = (
-    ExitCode.ERROR,
-    ExitCode.CONFIG,
-    ExitCode.HALTED,
-    ExitCode.ATTENTION,
-    ExitCode.BUSY,
-)
+_WORST_FIRST = (ExitCode.ERROR, ExitCode.CONFIG, ExitCode.HALTED, ExitCode.ATTENTION, ExitCode.BUSY)
 
 
 def chosen_project(path: Path | None) -> Path:

@@ -20,10 +20,7 @@ from syncd.shell import joined
 _commands = typer.Typer()
 app = typer.Typer()
 app.add_typer(
-    _commands,
-    name="service",
-    cls=Group,
-    epilog="Example: syncd service install ~/work --recursive",
+    _commands, name="service", cls=Group, epilog="Example: syncd service install ~/work --recursive"
 )
 
 

@@ -62,9 +62,7 @@ class _Line(NamedTuple):
 
 @app.command(cls=Command, epilog="Example: syncd history msg-20260220-201500")
 def history(
-    message_id: AnyMessageId = None,
-    of_project: OfProject = None,
-    json: Json = False,
+    message_id: AnyMessageId = None, of_project: OfProject = None, json: Json = False
 ) -> int:
     """List the versions that the history keeps, the newest last."""
     project, settings = project_and_settings(of_project)

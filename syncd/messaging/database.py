@@ -46,11 +46,7 @@ class MessagingDatabase:
     """
 
     def __init__(
-        self,
-        db_path: Path | str,
-        *,
-        busy_timeout_s: float = BUSY_TIMEOUT_S,
-        lazily: bool = False,
+        self, db_path: Path | str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, lazily: bool = False
     ) -> None:
         self.db_path = Path(os.path.abspath(db_path))
         try:
