@@ -47,12 +47,7 @@ def drop_decision(store: Store) -> None:
 
 
 def record_condition(
-    store: Store,
-    files: FileReplica,
-    report: Report,
-    orders: Orders,
-    look: Look,
-    lost: Set[str],
+    store: Store, files: FileReplica, report: Report, orders: Orders, look: Look, lost: Set[str]
 ) -> None:
     """Record the halt, the folders' identities and the time, where any of them changed.
 

@@ -407,10 +407,7 @@ def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
     if name.startswith("SQLITE_READONLY"):
         return _unwritable(path)
     if name.startswith("SQLITE_CANTOPEN") and _are_too_many_open(path.parent):
-        return ReplicaError(
-            f"{path} cannot be opened: too many files are open",
-            hint=LIMIT_HINT,
-        )
+        return ReplicaError(f"{path} cannot be opened: too many files are open", hint=LIMIT_HINT)
     for prefix, (sentence, hint) in _PROBLEMS.items():
         if name.startswith(prefix):
             return ReplicaError(f"{path} {sentence}", hint=hint)

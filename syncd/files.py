@@ -18,13 +18,7 @@ from syncd.errors import MessageError, StaleReplica
 from syncd.folders import MAX_BYTES, READ, Folders, replica_error, split_path
 from syncd.names import temporary_name
 from syncd.snapshot import NO_STAMP, Stamp, Version, stamp_of
-from syncd.syscalls import (
-    exchange,
-    is_open_nowhere_else,
-    rename_new,
-    sync_file_system,
-    sync_names,
-)
+from syncd.syscalls import exchange, is_open_nowhere_else, rename_new, sync_file_system, sync_names
 
 _WORTH_STAGING = 8
 _UNKNOWN = b""  # the digest of no version

@@ -45,11 +45,7 @@ def follow(
 
 
 def _entries(
-    store: Store,
-    message_id: str | None,
-    since: str,
-    after: int,
-    pause: Callable[[float], None],
+    store: Store, message_id: str | None, since: str, after: int, pause: Callable[[float], None]
 ) -> Iterator[JournalEntry]:
     """Yield entries for as long as this is the database that stands at its path."""
     # For tables that are missing, temporary ones stand in, which would hide those that somebody

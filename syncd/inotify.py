@@ -163,11 +163,7 @@ class _Watch(WatchCallback):
     """
 
     def __init__(
-        self,
-        reader: _Reader,
-        project: Path,
-        on_wake: WakeCallback,
-        on_loss: Callable[[], None],
+        self, reader: _Reader, project: Path, on_wake: WakeCallback, on_loss: Callable[[], None]
     ) -> None:
         self._reader = reader
         self._project = project

@@ -15,14 +15,7 @@ from syncd import canonical
 from syncd.canonical import Canonical
 from syncd.digest import digest_of_values
 from syncd.errors import MessageError
-from syncd.markdown import (
-    BREAK,
-    SECTION_HEADING,
-    TEXT_KEYS,
-    attachments_value,
-    decode,
-    rendition,
-)
+from syncd.markdown import BREAK, SECTION_HEADING, TEXT_KEYS, attachments_value, decode, rendition
 from syncd.message import REQUIRED_KEYS, Message, normal_timestamp
 
 if TYPE_CHECKING:

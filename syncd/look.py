@@ -171,10 +171,7 @@ def _note_rows(look: Look, ids: Iterable[object]) -> None:
 
 
 def losses(
-    store: Store,
-    look: Look,
-    gone_files: dict[str, str],
-    state_of: Callable[[str], FolderState],
+    store: Store, look: Look, gone_files: dict[str, str], state_of: Callable[[str], FolderState]
 ) -> list[Gone]:
     """Return per folder and side how many messages of the baseline are gone, for the guard.
 

@@ -23,13 +23,7 @@ class Reader:
     """
 
     def __init__(
-        self,
-        files: FileReplica,
-        project: str,
-        unsettled: set[str],
-        *,
-        retry_s: float,
-        wait: bool,
+        self, files: FileReplica, project: str, unsettled: set[str], *, retry_s: float, wait: bool
     ) -> None:
         self._files = files
         self._project = project

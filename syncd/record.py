@@ -10,14 +10,7 @@ from typing import Any, NamedTuple
 
 from syncd.digest import digest_of_values
 from syncd.errors import DamagedBaseline, MessageError
-from syncd.message import (
-    FIELDS,
-    Fingerprints,
-    Message,
-    fingerprints,
-    mailbox_at,
-    message_from_row,
-)
+from syncd.message import FIELDS, Fingerprints, Message, fingerprints, mailbox_at, message_from_row
 from syncd.sides import Baseline
 from syncd.snapshot import Stamp
 

@@ -18,14 +18,7 @@ from syncd.files import FileReplica
 from syncd.found import Found, as_found
 from syncd.journal import LATE_REWRITE
 from syncd.legacy import legacy_view
-from syncd.message import (
-    FIELDS,
-    Fingerprints,
-    Mailbox,
-    Message,
-    fingerprints,
-    mailbox_at,
-)
+from syncd.message import FIELDS, Fingerprints, Mailbox, Message, fingerprints, mailbox_at
 from syncd.reconcile import FileState, Outcome, reconcile_late
 from syncd.record import Record
 from syncd.sides import Baseline, Side

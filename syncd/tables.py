@@ -16,12 +16,7 @@ from pathlib import Path
 
 from syncd.errors import ReplicaError
 from syncd.message import FIELDS
-from syncd.messaging.schema import (
-    MESSAGE_COLUMNS,
-    MESSAGES_DDL,
-    column_definition,
-    create_contract,
-)
+from syncd.messaging.schema import MESSAGE_COLUMNS, MESSAGES_DDL, column_definition, create_contract
 
 VERSION = 1
 NUMBERS_HINT = "Make the table messages anew, with TEXT as that column's type."
