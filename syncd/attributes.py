@@ -88,5 +88,5 @@ def command_for_rights(letters: str, path: Path) -> str:
     with suppress(OSError):
         owner = os.stat(path, follow_symlinks=False).st_uid
     if owner != user:
-        return f"sudo chown {user} {quoted(str(path))}"
-    return f"chmod u+{letters} {quoted(str(path))}"
+        return f"sudo chown {user} {quoted(path)}"
+    return f"chmod u+{letters} {quoted(path)}"

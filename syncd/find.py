@@ -65,7 +65,7 @@ def named_project(path: Path, *, of_many: bool = False) -> Path:
     if not is_project(path):
         from syncd.shell import quoted  # nearly all name a project
 
-        made = quoted(str(path / CLAUDE_DIR))
+        made = quoted(path / CLAUDE_DIR)
         raise UsageError(
             f"{path} is no project: it has no folder {CLAUDE_DIR}",
             hint=f"Add --recursive for projects below it, or begin one: mkdir {made}"

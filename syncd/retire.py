@@ -270,7 +270,7 @@ def _reasons_of_report(project: Path, report: Report) -> Iterator[Reason]:
     for conflict in report.conflicts:
         yield Reason(
             f"there is a conflict in {conflict.id}, {conflict.field}",
-            f"See both values, and the ways to settle it: syncd conflicts {quoted(str(project))}",
+            f"See both values, and the ways to settle it: syncd conflicts {quoted(project)}",
         )
     yield from _reasons_of_entries(report.quarantined)
 
@@ -281,7 +281,7 @@ def _reasons_of_entries(entries: Iterable[QuarantineEntry]) -> Iterator[Reason]:
 
 
 def _sync(project: Path) -> str:
-    return f"Bring both sides in step: syncd sync {quoted(str(project))}"
+    return f"Bring both sides in step: syncd sync {quoted(project)}"
 
 
 def _free_name(base: Path) -> str:

@@ -115,15 +115,15 @@ def undoing(project: Path, known: Retirement) -> str:
 
     archive = project / CLAUDE_DIR / known.archive
     if archive.exists():
-        return f"syncd retire --undo {quoted(str(archive))}"
+        return f"syncd retire --undo {quoted(archive)}"
     # It was moved away, and may be undone from there.
-    return f"syncd retire {quoted(str(project))} --undo FOLDER/{quoted(known.archive)}"
+    return f"syncd retire {quoted(project)} --undo FOLDER/{quoted(known.archive)}"
 
 
 def _damaged(path: Path, reason: str) -> ReplicaError:
     from syncd.shell import quoted
 
-    marker, project = quoted(str(path)), quoted(str(path.parent.parent))
+    marker, project = quoted(path), quoted(path.parent.parent)
     return ReplicaError(
         f"{path} cannot be read: {reason}",
         hint="It says that the project is retired. To bring back all that is in its archive, "

@@ -216,7 +216,7 @@ def installed_text(path: Path) -> str | None:
     if _MARK not in text:
         raise UsageError(
             f"{path} was not written by syncd, and is left as it is",
-            hint=f"Move it away if nothing needs it: mv {quoted(str(path))} /tmp/",
+            hint=f"Move it away if nothing needs it: mv {quoted(path)} /tmp/",
         )
     return text
 

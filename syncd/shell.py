@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Iterable
 
 
-def quoted(text: str) -> str:
-    """Return a text as one word of a command, also where it holds what cannot be seen.
+def quoted(word: object) -> str:
+    """Return a text or path as one word of a command, also where it holds what cannot be seen.
 
     Such a word is quoted as bash, zsh, ksh and POSIX 2024 know it: ``$'…'``.
     """
+    text = str(word)
     if text.isprintable():
         return shlex.quote(text)
     return f"$'{''.join(map(_escaped, text))}'"

@@ -317,7 +317,7 @@ def _project_of(connection: sqlite3.Connection) -> str:
     """Return the folder of the project whose database is open, as a shell reads it."""
     from syncd.shell import quoted  # needed by few
 
-    return quoted(str(Path(connection.execute("PRAGMA database_list").fetchone()[2]).parents[1]))
+    return quoted(Path(connection.execute("PRAGMA database_list").fetchone()[2]).parents[1])
 
 
 def create(connection: sqlite3.Connection, *, anew: bool = False) -> None:

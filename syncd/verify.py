@@ -249,7 +249,7 @@ class _Told:
         self._store = store
         self._files = files
         self._base = project / CLAUDE_DIR
-        self._quoted = quoted(str(project))
+        self._quoted = quoted(project)
         self._quarantine = store.chronicle.quarantine()
         self._is_halted = store.halt() is not None
         self.differences: list[Difference] = []
@@ -330,7 +330,7 @@ class _Told:
         if record is not None and row is not None and path == record.path:
             stamp = self._files.scan.stamps.get(path)
             if (record.row_digest, record.stamp) == (row.digest, stamp):
-                path = quoted(str(self._base / path))
+                path = quoted(self._base / path)
                 return f"{_unnoticed(unsaid)}: touch {path} && syncd sync {self._quoted}"
         return (
             f"See what a cycle would do: syncd sync {self._quoted} --dry-run; "

@@ -30,8 +30,8 @@ def agent_checks(project: Path, agents: Sequence[AgentInfo]) -> Iterator[Check]:
         yield note(
             "agent",
             "no agent keeps it in step",
-            f"Start one: syncd run {quoted(str(project))}, or have it started: "
-            f"syncd service install {quoted(str(project))}",
+            f"Start one: syncd run {quoted(project)}, or have it started: "
+            f"syncd service install {quoted(project)}",
         )
         return
     if len(living) + len(strangers) > 1:

@@ -31,8 +31,8 @@ class DatabaseChecks:
         self._store = store
         self._agent_works = agent_works
         self._base = project / CLAUDE_DIR
-        self._project = quoted(str(project))
-        self._database = quoted(str(self._base / DATABASE))
+        self._project = quoted(project)
+        self._database = quoted(self._base / DATABASE)
         self._sync = f"syncd sync {self._project}"
 
     def lasting(self) -> Iterator[Check]:

@@ -115,7 +115,7 @@ def space(folder: Path, room: Room, *, needed: int = 0) -> Check:
     """Tell whether there is room for what comes: as much again as the database has, at least."""
     mib = room.bytes / 2**20
     found = f"{mib:,.0f} MiB" + ("" if room.inodes is None else f" and {room.inodes:,} inodes")
-    mend = f"Free some on the file system of {quoted(str(folder))}."
+    mend = f"Free some on the file system of {quoted(folder)}."
     if room.bytes < _ALMOST_NONE_BYTES or room.inodes == 0:
         return problem("space", f"hardly anything is free: {found}", mend)
     few = room.inodes is not None and room.inodes < _LEAST_INODES
@@ -177,7 +177,7 @@ def _lacking(path: Path, name: str, modes: int) -> Iterator[tuple[str, str]]:
     found = os.stat(path, follow_symlinks=False)
     may_by_mode = found.st_uid == os.geteuid() and found.st_mode & 0o200
     if may_by_mode and lacking == [words[_WRITE]]:
-        fix = f"Mount the file system of {quoted(str(path))} so that it can be written."
+        fix = f"Mount the file system of {quoted(path)} so that it can be written."
     else:
         fix = command_for_rights("".join(letter for _, letter in lacking), path)
     yield f"{name or CLAUDE_DIR} cannot be {what}", fix
@@ -196,7 +196,7 @@ def journal(database: Path) -> Check:
     return warning(
         "journal-mode",
         f"{DATABASE} is in journal mode {mode}: readers and writers wait for each other",
-        f"sqlite3 {quoted(str(database))} 'PRAGMA journal_mode = WAL' (a sync sets it too)",
+        f"sqlite3 {quoted(database)} 'PRAGMA journal_mode = WAL' (a sync sets it too)",
     )
 
 

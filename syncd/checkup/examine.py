@@ -62,7 +62,7 @@ def retirement_check(project: Path, known: Retirement) -> Check:
     undo = undoing(project, known)
     if not known.is_done:
         retiring = known.stage is Stage.RETIRING
-        mend = f"syncd retire {quoted(str(project))}" if retiring else undo
+        mend = f"syncd retire {quoted(project)}" if retiring else undo
         found = f"{known.stage} it was cut off"
         return warning("retirement", found, f"Finish it: {mend}")
     archive = project / CLAUDE_DIR / known.archive

@@ -162,7 +162,7 @@ def _registry(path: Path) -> Check:
     return note(
         "registry",
         f"{path} is in journal mode {mode}: readers and writers wait for each other",
-        f"sqlite3 {quoted(str(path))} 'PRAGMA journal_mode = WAL'",
+        f"sqlite3 {quoted(path)} 'PRAGMA journal_mode = WAL'",
     )
 
 

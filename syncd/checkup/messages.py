@@ -31,7 +31,7 @@ class MessageChecks:
         self._store = store
         self._files = files
         self._found = found
-        self._quoted = quoted(str(project))
+        self._quoted = quoted(project)
 
     def all(self) -> Iterator[Check]:
         yield self.sides()
@@ -109,7 +109,7 @@ class MessageChecks:
         parts += [number_of(len(rows), "row")] if rows else []
         mend = "If the clock is right, set their created_at; they stand first in every list."
         if files:
-            path = quoted(str(self._project / CLAUDE_DIR / files[0]))
+            path = quoted(self._project / CLAUDE_DIR / files[0])
             mend = f"If the clock is right: touch {path}"
         told = [*files, *(f"{key}: the row's created_at" for key in rows)]
         found = f"{' and '.join(parts)} dated in the future"

@@ -296,7 +296,7 @@ def _calls(one: Status) -> Iterator[Line]:
     from syncd.shell import quoted  # nearly every status ends above
 
     agent = one.agent
-    project = quoted(str(one.project))
+    project = quoted(one.project)
     if agent is not None and not agent.alive:
         what = "hangs" if agent.held else "died"
         kill = f"kill -9 {agent.pid}; " if agent.held else ""
