@@ -23,6 +23,11 @@ def database_of(project: Path) -> Path:
     return project / CLAUDE_DIR / DATABASE
 
 
+def registry_of(home: Path) -> Path:
+    """Return where the sessions of a user's programs are registered."""
+    return home / CLAUDE_DIR / "session-registry.db"
+
+
 def is_message_name(name: str) -> bool:
     """Tell whether a file of that name in a mailbox folder can be a message."""
     return name.endswith(".md")
