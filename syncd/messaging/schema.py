@@ -51,24 +51,7 @@ INDEXES_DDL = (
 
 CONTRACT_DDL = (MESSAGES_DDL, SESSIONS_DDL, *INDEXES_DDL)
 
-MESSAGE_COLUMNS = (
-    "id",
-    "from_project",
-    "from_agent",
-    "to_project",
-    "to_agent",
-    "message_type",
-    "priority",
-    "subject",
-    "body",
-    "status",
-    "created_at",
-    "read_at",
-    "replied_to",
-    "task_injected",
-    "metadata",
-    "attachments",
-)
+MESSAGE_COLUMNS = tuple(line.split()[0] for line in MESSAGES_DDL.splitlines()[1:-1])
 
 
 def column_definition(name: str) -> str:
