@@ -28,11 +28,9 @@ _KEYS = (
 )
 """The keys of a message, in the order of what `row_values` returns."""
 
-INSERT = (
-    "INSERT INTO messages (id, from_project, from_agent, to_project, to_agent, message_type,"
-    " priority, subject, body, status, created_at, replied_to, metadata, attachments)"
-    f" VALUES ({', '.join('?' * 14)})"
-)
+_COLUMNS = [{"type": "message_type", "reply_to": "replied_to"}.get(key, key) for key in _KEYS]
+
+INSERT = f"INSERT INTO messages ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_KEYS))})"
 """Takes what `row_values` returns."""
 
 SELECT = f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM messages"
