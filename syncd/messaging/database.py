@@ -90,10 +90,7 @@ class MessagingDatabase:
         created_at reply_to metadata attachments``; others are ignored. Raises
         `sqlite3.IntegrityError` when the id is taken and `MessageError` for what is no message.
         """
-        values = row_values(message)
-        with self._write() as connection:
-            connection.execute(INSERT, values)
-        return str(values[0])
+        return self.insert_messages([message])[0]
 
     def insert_messages(self, messages: Iterable[Mapping[str, Any]]) -> list[str]:
         """Insert many messages in one transaction, all or none, and return their ids in order.
