@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json as encoder
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -296,9 +295,12 @@ def restore(
 
 def _held(store: Store, key: str, version: int | None) -> HistoryEntry | None:
     """Return the version that a person named, or else the latest, which there may not be yet."""
-    with suppress(UsageError) if version is None else nullcontext():
+    try:
         return past.version_of(store, key, version)
-    return None
+    except UsageError:
+        if version is not None:
+            raise
+        return None
 
 
 def _print_restored(project: Path, done: Restored, undo: str | None) -> None:
