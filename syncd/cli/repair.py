@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -17,6 +18,7 @@ from syncd.files import FileReplica
 from syncd.orders import Orders
 from syncd.project import run_pass
 from syncd.repair import Repair, repair_files
+from syncd.report import Counts
 from syncd.store import Store
 
 app = typer.Typer()
@@ -48,26 +50,28 @@ def repair(path: OnePath = None, dry_run: DryRun = False, json: Json = False) ->
         )
     else:
         for one in found:
-            _print(one, dry_run=dry_run)
-        mended = number_of(len(found) - len(failed), "file")
-        verb = "would repair" if dry_run else "repaired"
-        words = [f"{verb} {mended}"] if len(found) > len(failed) else []
-        words += [f"{number_of(len(failed), 'file')} cannot be repaired"] if failed else []
-        words += [] if found else ["nothing to repair"]
-        words += [deeds(report.counts, dry_run=dry_run)] if report.counts.changes() else []
+            stays = f"; it stays: {one.failure}" if one.failure else ""
+            tone = Tone.ATTENTION if one.failure else Tone.PLAIN
+            output.say(f"  {one.path}: {one.problem}{stays}", tone)
         if report.error is None and report.halt is None:
-            output.say(f"{project}: {', '.join(words)}", Tone.ATTENTION if failed else Tone.GOOD)
+            words = ", ".join(_words(found, len(failed), report.counts, dry_run=dry_run))
+            output.say(f"{project}: {words}", Tone.ATTENTION if failed else Tone.GOOD)
         print_state(report, done=report.halt is None)
     code = code_of(report)
     return ExitCode.ATTENTION if failed and code == ExitCode.IN_SYNC else code
 
 
+def _words(found: list[Repair], failed: int, counts: Counts, *, dry_run: bool) -> Iterator[str]:
+    if len(found) > failed:
+        verb = "would repair" if dry_run else "repaired"
+        yield f"{verb} {number_of(len(found) - failed, 'file')}"
+    if failed:
+        yield f"{number_of(failed, 'file')} cannot be repaired"
+    if not found:
+        yield "nothing to repair"
+    if counts.changes():
+        yield deeds(counts, dry_run=dry_run)
+
+
 def _as_json(one: Repair) -> dict[str, Any]:
     return {"path": one.path, "problem": one.problem, "failure": one.failure or None}
-
-
-def _print(one: Repair, *, dry_run: bool) -> None:
-    if one.failure:
-        output.say(f"  {one.path}: {one.problem}; it stays: {one.failure}", Tone.ATTENTION)
-    else:
-        output.say(f"  {one.path}: {one.problem}")
