@@ -316,13 +316,12 @@ class Agent:
             job.close()
 
     def _run_cycles(self, job: Job) -> None:
-        now = time.monotonic()
-        orders = job.schedule.take(now)
-        while orders is not None:
+        occasion = job.schedule.take(time.monotonic())
+        while occasion is not None:
             trouble = job.trouble
-            report = job.cycle(orders)
+            report = job.cycle(occasion)
             if report is not None:
-                job.heed(orders, report)
+                job.heed(occasion, report)
                 if job.schedule.is_deaf:
                     self._roster.suspect(job)
                     self._poke()
@@ -334,7 +333,7 @@ class Agent:
             job.listen_on()
             if self._stopping:
                 return
-            orders = job.schedule.take(time.monotonic())
+            occasion = job.schedule.take(time.monotonic())
 
 
 def _most_open() -> int:

@@ -22,7 +22,7 @@ from syncd.orders import Orders
 from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
 from syncd.retirement import ROOTS
-from syncd.schedule import LONGEST_RETRY_S, Schedule
+from syncd.schedule import LONGEST_RETRY_S, Occasion, Reason, Schedule
 from syncd.store import Store
 from syncd.wakes import Kind, Wake
 
@@ -146,33 +146,33 @@ class Job:
 
     def has_news(self) -> bool:
         """Tell whether anybody else committed since our last cycle (our own commits ring too)."""
-        if self.versions is None:
-            return True
-        if self.store is None:
-            # While it only listens on, it is not opened again for what can be told without that.
-            return not self.schedule.only_listening or self.closed_as != state_of(self._database)
-        if not self.store.is_current():
+        if self.store is None or self.versions is None or not self.store.is_current():
             return True
         try:
             return self.versions != (self.store.data_version(), self.store.schema_version())
         except SyncdError:
             return True
 
-    def cycle(self, orders: Orders) -> Report | None:
+    def has_reason(self, reason: Reason) -> bool:
+        """Tell whether there is a reason for a cycle; what can be told without it opens nothing."""
+        if reason is Reason.WORK:
+            return True
+        if reason is Reason.LISTENING and self.store is None and self.versions is not None:
+            return self.closed_as != state_of(self._database)
+        return self.has_news()
+
+    def cycle(self, occasion: Occasion) -> Report | None:
         """Run one cycle, in full where the database is another than before; report, never raise.
 
         None where only a commit was a reason for it, and there was none, or where the database was
         replaced meanwhile: it is looked at anew.
         """
-        schedule, is_early = self.schedule, False
-        has_reason = orders.paths is None or orders.paths or orders.gone or schedule.is_again
-        if not has_reason:
-            # A commit is heard of before it can be seen. All is made ready meanwhile.
-            is_early = schedule.listened == 0 and None not in (self.store, self.versions)
-            if not is_early and not self.has_news():
-                return None
+        # A commit is heard of before it can be seen. All is made ready meanwhile.
+        is_early = occasion.reason is Reason.BELL and None not in (self.store, self.versions)
+        if not is_early and not self.has_reason(occasion.reason):
+            return None
         used, self.used = self.used, time.monotonic()
-        report = Report(str(self.project))
+        report, orders = Report(str(self.project)), occasion.orders
         try:
             if not self.is_configured:
                 self.configure()
@@ -184,14 +184,13 @@ class Job:
                 self.is_retired = False
                 orders = Orders(gone=orders.gone, wait=False)
             if self._database_is_just_gone():
-                schedule.want_full_in(self.config.gone_s)
                 return report
             if self.store is not None and not self.store.is_current():
                 self._make_way()
                 return None
             self._refuse_emptied()
             if self.store is None:
-                self._open()
+                self.store = self._opened()
             if self.store is None:
                 return report
             done = self._pass(self.store, orders, is_early=is_early)
@@ -205,15 +204,15 @@ class Job:
             self.used = used
         return done
 
-    def _open(self) -> None:
-        """Open the database; not where one that is known vanished just now."""
+    def _opened(self) -> Store | None:
+        """Open the database; None where one that is known vanished just now."""
         is_known = self.versions is not None and self.database_gone_at is None
         try:
-            self.store = Store.open(Path(self._database), create=not is_known)
+            return Store.open(Path(self._database), create=not is_known)
         except SyncdError:
             if not (is_known and self._database_is_just_gone()):
                 raise
-            self.schedule.want_full_in(self.config.gone_s)
+            return None
 
     def _pass(self, store: Store, orders: Orders, *, is_early: bool) -> Report | None:
         """Run a pass with the open database; None where no commit came, or another database did.
@@ -223,22 +222,13 @@ class Job:
         schema = store.schema_version()
         if self.versions is not None and self.versions[1] != schema:
             orders = orders._replace(paths=None)
-        # Read before the look: a commit during the cycle must count as news afterwards.
-        data = store.data_version()
         if is_early and orders.paths is not None:
-            came = False
-
-            def has_news() -> bool:
-                nonlocal data, came
-                came = self._await_news(store, schema)
-                data = store.data_version()
-                return came
-
-            hasty = self.config._replace(busy_wait_s=0.0)
-            report = run_pass(self.project, hasty, orders, store=store, has_news=has_news)
-            if not came and (report.error is None or report.busy):
+            report, data = self._pass_at_bell(store, orders, schema)
+            if report is None:
                 return None
         else:
+            # Read before the look: a commit during the cycle must count as news afterwards.
+            data = store.data_version()
             report = run_pass(self.project, self.config, orders, store=store)
         if report.retired is not None:
             self._leave_alone()
@@ -256,6 +246,24 @@ class Job:
             self.compared = datetime.now(UTC).isoformat(timespec="seconds")
             self.schedule.note_compared()
         return report
+
+    def _pass_at_bell(self, store: Store, orders: Orders, schema: int) -> tuple[Report | None, int]:
+        """Run a pass that awaits a commit once all is ready; None where none came.
+
+        Returns also the ``data_version`` that it looked at.
+        """
+        data, came = store.data_version(), False
+
+        def has_news() -> bool:
+            nonlocal data, came
+            came = self._await_news(store, schema)
+            data = store.data_version()
+            return came
+
+        hasty = self.config._replace(busy_wait_s=0.0)
+        report = run_pass(self.project, hasty, orders, store=store, has_news=has_news)
+        has_come = came or (report.error is not None and not report.busy)
+        return (report if has_come else None), data
 
     def _make_way(self) -> None:
         """Close a database in whose place another one is being put, which takes several steps.
@@ -276,7 +284,7 @@ class Job:
     def _database_is_just_gone(self) -> bool:
         """Tell whether the database vanished so lately that it may be on its way back.
 
-        Nor is a new one made in a folder that somebody is about to remove.
+        Nor is a new one made in a folder that somebody is about to remove. It is come back to.
         """
         known = self.versions is not None or self.database_gone_at is not None
         if not known or os.path.exists(self._database):
@@ -286,8 +294,10 @@ class Job:
         now = time.monotonic()
         if self.database_gone_at is None:
             self.database_gone_at = now
-        is_early = now - self.database_gone_at < self.config.gone_s
-        return is_early or not os.path.lexists(self.folder)
+        if now - self.database_gone_at >= self.config.gone_s and os.path.lexists(self.folder):
+            return False
+        self.schedule.want_full_in(self.config.gone_s)
+        return True
 
     def _refuse_emptied(self) -> None:
         """Raise `ReplicaError` where the database is gone and the mailboxes with it.
@@ -304,14 +314,14 @@ class Job:
                 "'inbox' in it.",
             )
 
-    def heed(self, orders: Orders, report: Report) -> None:
+    def heed(self, occasion: Occasion, report: Report) -> None:
         """Log what a cycle did, and arrange for what it left for later."""
         if report.counts.changes():
             log.info("%s: %s", self.project, report.counts)
-        self._log_state(orders, report)
+        self._log_state(occasion.orders, report)
         if report.error is not None:
             self._give_up()
-        self.schedule.heed(orders, report, self.used, in_trouble=self.trouble is not None)
+        self.schedule.heed(occasion, report, self.used, in_trouble=self.trouble is not None)
 
     def note_defect(self) -> None:
         """Note that a cycle ended with a defect: all is to be compared after a while."""

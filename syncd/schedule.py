@@ -10,7 +10,10 @@ import math
 import random
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NamedTuple
 
 from syncd.config import Config
 from syncd.names import is_row_key
@@ -27,6 +30,31 @@ _LATE_S = 0.05
 _LONGEST_LATE_S = 5.0
 
 
+class Reason(Enum):
+    """Why it is time for a cycle.
+
+    There is ``WORK``: something is to be looked at. All else is about commits of others: the
+    ``BELL`` has just told of one, which may not be seen yet; there may be ``NEWS``; or it is only
+    ``LISTENING`` on, for which a closed database is not opened.
+    """
+
+    WORK = auto()
+    BELL = auto()
+    NEWS = auto()
+    LISTENING = auto()
+
+
+class Occasion(NamedTuple):
+    """The orders for a cycle, and why it is time for one.
+
+    One that ``is_periodic`` no wake asked for: what it finds, the watch is deaf to.
+    """
+
+    orders: Orders
+    reason: Reason = Reason.WORK
+    is_periodic: bool = False
+
+
 @dataclass(slots=True)
 class Schedule:
     """What is to be looked at, and when. Times are of the monotonic clock.
@@ -34,17 +62,15 @@ class Schedule:
     ``paths`` are to be looked at now, ``quiet_at`` when nobody has written to them until then,
     ``vanished`` a second time (since when they are gone), ``fresh`` at the next full compare in any
     case. ``late`` has strays that somebody has open, and how long they are left to that. ``full``
-    tells that all is to be compared now, ``full_due`` when that is next (0: not at all), and
-    ``periodic`` that no wake asked for the compare at hand: what that finds, the watch is deaf to,
-    which ``is_deaf`` then tells.
+    tells that all is to be compared now, and ``full_due`` when that is next (0: not at all).
+    ``is_deaf`` tells that a compare found what the watch had not told of.
 
     ``bell`` tells that somebody may have committed; from then on, until ``listen_until``, it is
     looked for news again when that is ``due``, at longer and longer intervals (``listened`` times
-    so far, and ``is_listening`` up to the last). A cycle that is ``only_listening`` has no other
-    reason. Rows that a cycle left, and folders that went, are come back to at ``again_at``, by one
-    that ``is_again``. After an error, and while another project may be on its way to its place,
-    there is rest until ``rest_until``, longer after each of ``retries``. Where there are no file
-    events the project is ``polled``.
+    so far, and ``is_listening`` up to the last). Rows that a cycle left, and folders that went, are
+    come back to at ``again_at``. After an error, and while another project may be on its way to its
+    place, there is rest until ``rest_until``, longer after each of ``retries``. Where there are no
+    file events the project is ``polled``.
 
     ``lock`` guards all of it: wakes come from other threads than cycles.
     """
@@ -60,16 +86,13 @@ class Schedule:
     listen_until: float = 0.0
     listened: int = 0
     is_listening: bool = False
-    only_listening: bool = False
     full: bool = True
     due: float | None = None
     again_at: float | None = None
-    is_again: bool = False
     full_due: float = 0.0
     retries: int = 0
     rest_until: float = 0.0
     polled: bool = False
-    periodic: bool = False
     is_deaf: bool = False
 
     # Wakes
@@ -158,7 +181,7 @@ class Schedule:
                 if not is_open:
                     self.due = now
 
-    # Orders
+    # Occasions
 
     def next_due(self, now: float) -> float | None:
         """Return when there is something to do; None when nothing is known to come."""
@@ -177,38 +200,55 @@ class Schedule:
         wait = self.config.gone_s
         return min(max(self.vanished.values()) + wait, min(self.vanished.values()) + 5 * wait)
 
-    def take(self, now: float) -> Orders | None:
-        """Return the orders for the next cycle and clear what they cover; None for nothing."""
+    def take(self, now: float) -> Occasion | None:
+        """Return the next occasion and clear what it covers; None while there is nothing to do."""
         with self.lock:
             if now < self.rest_until:
                 return None
-            paths, gone = set(self.paths), frozenset[str]()
-            self.paths.clear()
-            for path, due in list(self.quiet_at.items()):
-                if due <= now:
-                    del self.quiet_at[path]
-                    paths.add(path)
-            if self.vanished and self._gone_due() <= now:
-                gone = frozenset(self.vanished)
-                self.vanished.clear()
-            full = self.full or (self.full_due != 0 and self.full_due <= now)
-            due = self.due is not None and self.due <= now
-            self.is_again = self.again_at is not None and self.again_at <= now
-            if not (paths or gone or full or self.bell or due or self.is_again):
-                return None
             # A full compare that no wake asked for must find nothing that a wake would have told.
-            told = self.full or paths or gone or self._has_heard()
-            self.periodic = full and not (told or self.polled)
-            self.only_listening = due and self.is_listening and not (paths or gone or self.bell)
-            self.bell = self.full = False
-            if due:
-                self.due = None
-            if self.is_again:
+            is_told = self.full or self._has_heard()
+            full = self.full or 0 < self.full_due <= now
+            paths, gone = self._take_paths(now), self._take_vanished(now)
+            is_again = self.again_at is not None and self.again_at <= now
+            if is_again:
                 self.again_at = None
+            reason = self._take_news(now)
+            if paths or gone or full or is_again:
+                reason = Reason.WORK
+            elif reason is None:
+                return None
             if full:
-                return Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
+                self.full = False
+                orders = Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
+                return Occasion(orders, is_periodic=not (is_told or self.polled))
             paths |= {path for path in gone if not is_row_key(path)}
-            return Orders(paths=frozenset(paths), gone=gone, wait=False)
+            return Occasion(Orders(paths=frozenset(paths), gone=gone, wait=False), reason)
+
+    def _take_paths(self, now: float) -> set[str]:
+        quiet = {path for path, due in self.quiet_at.items() if due <= now}
+        for path in quiet:
+            del self.quiet_at[path]
+        paths, self.paths = self.paths | quiet, set()
+        return paths
+
+    def _take_vanished(self, now: float) -> frozenset[str]:
+        if not self.vanished or now < self._gone_due():
+            return frozenset()
+        gone = frozenset(self.vanished)
+        self.vanished.clear()
+        return gone
+
+    def _take_news(self, now: float) -> Reason | None:
+        """Return why there may be news from the database; None where there is no reason to look."""
+        rang, self.bell = self.bell, False
+        is_due = self.due is not None and self.due <= now
+        if is_due:
+            self.due = None
+        if rang:
+            return Reason.BELL if self.listened == 0 else Reason.NEWS
+        if is_due:  # the last time it looks in any case (see `listen_on`)
+            return Reason.LISTENING if self.is_listening else Reason.NEWS
+        return None
 
     def _has_heard(self) -> bool:
         """Tell whether wakes wait; a stray that somebody has open is looked at without one."""
@@ -227,13 +267,13 @@ class Schedule:
         # Projects that began together are not compared at the same time forever.
         self.want_full_in(self.config.full_compare_s * random.uniform(0.9, 1.1))
 
-    def heed(self, orders: Orders, report: Report, began: float, *, in_trouble: bool) -> None:
+    def heed(self, occasion: Occasion, report: Report, began: float, *, in_trouble: bool) -> None:
         """Arrange for what a cycle left for later.
 
         It ``began`` then. ``in_trouble`` tells that an error of an earlier cycle stands: only a
         full one that goes well ends that.
         """
-        now = time.monotonic()
+        orders, now = occasion.orders, time.monotonic()
         with self.lock:
             heard = self._has_heard()  # while it ran
             if orders.paths is None:
@@ -254,24 +294,33 @@ class Schedule:
                 return
             if in_trouble and orders.paths is not None:
                 return
-            self.is_deaf = self.periodic and report.counts.changes() > 0 and not heard
-            if report.unsettled:
-                self.retries = min(self.retries + 1, 10)
-                later = now + min(0.05 * 2**self.retries, 1.0)
-                for path in report.unsettled:
-                    if is_row_key(path):
-                        self.again_at = later
-                    else:
-                        self.quiet_at.setdefault(path, later)
-            else:
-                self.retries = 0
+            self.is_deaf = occasion.is_periodic and report.counts.changes() > 0 and not heard
+            self._retry(report.unsettled, now)
             if report.halt is not None:
                 self.full_due = now + _HALT_LOOK_S
-            looked_at = self.late.keys() if orders.paths is None else orders.paths
-            for path in looked_at - set(report.late):
-                self.late.pop(path, None)
-            for path in report.late:
-                wait = self.late[path] = min(2 * self.late.get(path, _LATE_S / 2), _LONGEST_LATE_S)
-                self.quiet_at[path] = now + wait
+            self._leave_open(orders.paths, report.late, now)
             if self.polled:
                 self.full_due = now + self.config.poll_s
+
+    def _retry(self, unsettled: Collection[str], now: float) -> None:
+        """Come back to what a cycle could not settle, the later the more often it could not."""
+        if not unsettled:
+            self.retries = 0
+            return
+        self.retries = min(self.retries + 1, 10)
+        later = now + min(0.05 * 2**self.retries, 1.0)
+        for path in unsettled:
+            if is_row_key(path):
+                self.again_at = later
+            else:
+                self.quiet_at.setdefault(path, later)
+
+    def _leave_open(
+        self, looked_at: Collection[str] | None, late: Collection[str], now: float
+    ) -> None:
+        """Come back to strays that somebody has open, each ever less often."""
+        for path in set(self.late if looked_at is None else looked_at) - set(late):
+            self.late.pop(path, None)
+        for path in late:
+            wait = self.late[path] = min(2 * self.late.get(path, _LATE_S / 2), _LONGEST_LATE_S)
+            self.quiet_at[path] = now + wait

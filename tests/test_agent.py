@@ -37,7 +37,7 @@ from syncd.orders import Orders
 from syncd.project import run_pass, turn
 from syncd.report import Report
 from syncd.roster import Roster
-from syncd.schedule import Schedule
+from syncd.schedule import Occasion, Reason, Schedule
 from syncd.snapshot import Stamp
 from syncd.store import Store
 from syncd.tables import COLUMNS
@@ -384,14 +384,14 @@ def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path:
     (path,) = (here / ".claude-mpm/inbox").glob("*.md")
     name = f"inbox/{path.name}"
     job = Job(here, Schedule(load(here, flags={"gone_s": 0.0})))
-    heeded(job, Orders(wait=False))
+    heeded(job, Occasion(Orders(wait=False)))
     job.hear(Wake(Kind.GONE, name))
     job.hear(Wake(Kind.FULL))
-    orders = job.schedule.take(time.monotonic() + 10)
-    assert orders is not None
-    assert frozenset() == orders.gone
+    occasion = job.schedule.take(time.monotonic() + 10)
+    assert occasion is not None
+    assert frozenset() == occasion.orders.gone
     job.hear(Wake(Kind.GONE, name))
-    heeded(job, Orders(wait=False))  # which sees that it stands
+    heeded(job, Occasion(Orders(wait=False)))  # which sees that it stands
     assert {} == job.schedule.vanished
     job.close()
 
@@ -400,9 +400,9 @@ def test_a_folder_that_went_is_no_reason_to_open_the_database_at_once(tmp_path: 
     """Who removes the whole project would meet a -wal that was made while he did."""
     here = project(tmp_path / "p")
     job = Job(here, Schedule(load(here, flags={"gone_s": 5.0})))
-    orders = job.schedule.take(time.monotonic())
-    assert orders is not None
-    heeded(job, orders)
+    occasion = job.schedule.take(time.monotonic())
+    assert occasion is not None
+    heeded(job, occasion)
     due = job.hear(Wake(Kind.FOLDER_GONE))
     assert due is not None
     assert due - time.monotonic() > 4
@@ -416,7 +416,7 @@ def test_a_database_that_goes_while_it_is_opened_is_not_made_anew(
 ) -> None:
     here = project(tmp_path / "p")
     job = Job(here, Schedule(load(here, flags={"gone_s": 0.0})))
-    heeded(job, Orders(wait=False))
+    heeded(job, Occasion(Orders(wait=False)))
     job.close()
     database = here / ".claude-mpm/messaging.db"
     opened = Store.open
@@ -427,10 +427,10 @@ def test_a_database_that_goes_while_it_is_opened_is_not_made_anew(
 
     with monkeypatch.context() as patched:
         patched.setattr(Store, "open", open_what_goes)
-        job.cycle(Orders(wait=False))
+        job.cycle(Occasion(Orders(wait=False)))
     assert not database.exists()
     (here / ".claude-mpm/inbox").mkdir(exist_ok=True)
-    report = job.cycle(Orders(wait=False))  # it is gone for good, and its files are not
+    report = job.cycle(Occasion(Orders(wait=False)))  # it is gone for good, and its files are not
     assert (None, True) == (report and report.error, database.exists())
     job.close()
 
@@ -441,7 +441,7 @@ def test_a_database_that_was_replaced_while_it_was_closed_is_given_time(tmp_path
     job = Job(here, Schedule(load(here, flags={"gone_s": 5.0})))
     for folder in (other, here):
         assert run_pass(folder, job.config, Orders()).error is None
-    heeded(job, Orders(wait=False))
+    heeded(job, Occasion(Orders(wait=False)))
     job.close()
     job.schedule.cancel()
     job.hear(Wake(Kind.DATABASE_CAME))  # of our own, late
@@ -451,9 +451,9 @@ def test_a_database_that_was_replaced_while_it_was_closed_is_given_time(tmp_path
     shutil.copy(other / ".claude-mpm/messaging.db", database)
     job.hear(Wake(Kind.DATABASE_CAME))
     assert job.schedule.take(time.monotonic()) is None
-    orders = job.schedule.take(time.monotonic() + 6)
-    assert orders is not None
-    assert heeded(job, orders).error is None
+    occasion = job.schedule.take(time.monotonic() + 6)
+    assert occasion is not None
+    assert heeded(job, occasion).error is None
     job.close()
 
 
@@ -464,18 +464,18 @@ def test_a_change_that_is_heard_of_as_it_is_found_makes_no_watch_deaf(
 ) -> None:
     here = project(tmp_path / "p")
     job = Job(here, Schedule(load(here, flags={"quiet_s": 60.0, "gone_s": 60.0})))
-    orders = job.schedule.take(time.monotonic())
-    assert orders is not None
-    heeded(job, orders)
+    occasion = job.schedule.take(time.monotonic())
+    assert occasion is not None
+    heeded(job, occasion)
     wake = Wake(kind, "" if kind is Kind.BELL else "inbox/a.md")
     if when == "before":
         job.hear(wake)
-    orders = job.schedule.take(time.monotonic() + 1_000)
-    assert orders is not None
+    occasion = job.schedule.take(time.monotonic() + 1_000)
+    assert occasion is not None
     if when == "meanwhile":
         job.hear(wake)
     OldClient(tmp_path / "q").send(here, "Subject", "Body")
-    assert 1 == heeded(job, orders).counts.rows_inserted
+    assert 1 == heeded(job, occasion).counts.rows_inserted
     assert not job.schedule.is_deaf
     job.close()
 
@@ -483,42 +483,42 @@ def test_a_change_that_is_heard_of_as_it_is_found_makes_no_watch_deaf(
 def test_a_watch_is_deaf_also_while_somebody_keeps_a_stray_open(tmp_path: Path) -> None:
     here = project(tmp_path / "p")
     job = Job(here, Schedule(load(here)))
-    orders = job.schedule.take(time.monotonic())
-    assert orders is not None
-    heeded(job, orders)
+    occasion = job.schedule.take(time.monotonic())
+    assert occasion is not None
+    heeded(job, occasion)
     job.schedule.quiet_at["inbox/.syncd-1.tmp"] = math.inf
     job.schedule.late = {"inbox/.syncd-1.tmp": 5.0}
     OldClient(tmp_path / "q").send(here, "Subject", "Body")
-    orders = job.schedule.take(time.monotonic() + 1_000)
-    assert orders is not None
-    heeded(job, orders)
+    occasion = job.schedule.take(time.monotonic() + 1_000)
+    assert occasion is not None
+    heeded(job, occasion)
     assert job.schedule.is_deaf
     job.close()
 
 
-def heeded(job: Job, orders: Orders) -> Report:
+def heeded(job: Job, occasion: Occasion) -> Report:
     """Run a job's cycle and have it heed what that left; return the report."""
-    report = job.cycle(orders)
+    report = job.cycle(occasion)
     assert report is not None
-    job.heed(orders, report)
+    job.heed(occasion, report)
     return report
 
 
 def next_report(job: Job, after_s: float = 0.0) -> Report:
     """Run the cycle over all that a job has planned for ``after_s`` from now; return its report."""
-    orders = job.schedule.take(time.monotonic() + after_s)
-    assert orders is not None
-    return heeded(job, orders)
+    occasion = job.schedule.take(time.monotonic() + after_s)
+    assert occasion is not None
+    return heeded(job, occasion)
 
 
-def rung_job(here: Path) -> tuple[Job, Orders]:
-    """Return a job that has had its first cycle and heard of a commit, and its orders."""
+def rung_job(here: Path) -> tuple[Job, Occasion]:
+    """Return a job that has had its first cycle and heard of a commit, and the next occasion."""
     job = Job(here, Schedule(load(here, environment={})))
     next_report(job)
     job.hear(Wake(Kind.BELL))
-    orders = job.schedule.take(time.monotonic())
-    assert orders == Orders(paths=frozenset(), wait=False)
-    return job, orders
+    occasion = job.schedule.take(time.monotonic())
+    assert occasion == Occasion(Orders(paths=frozenset(), wait=False), Reason.BELL)
+    return job, occasion
 
 
 def test_a_displaced_file_that_somebody_keeps_open_is_come_back_to_ever_less_often(
@@ -535,9 +535,9 @@ def test_a_displaced_file_that_somebody_keeps_open_is_come_back_to_ever_less_oft
         for _ in range(9):
             waits.append(job.schedule.late[stray])
             assert job.schedule.quiet_at.pop(stray) <= time.monotonic() + waits[-1]
-            heeded(job, Orders(paths=frozenset({stray}), wait=False))
+            heeded(job, Occasion(Orders(paths=frozenset({stray}), wait=False)))
     assert [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0] == waits
-    heeded(job, Orders(paths=frozenset({stray}), wait=False))
+    heeded(job, Occasion(Orders(paths=frozenset({stray}), wait=False)))
     assert {} == job.schedule.late
     job.close()
 
@@ -560,13 +560,13 @@ def test_a_commit_that_is_heard_of_before_it_can_be_seen_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = project(tmp_path / "p")
-    job, orders = rung_job(here)
-    assert job.cycle(orders) is None, "the bell alone is no reason for a cycle"
+    job, occasion = rung_job(here)
+    assert job.cycle(occasion) is None, "the bell alone is no reason for a cycle"
     at_second_look(monkeypatch, lambda: NewClient(here).send(tmp_path / "q", "Late", "Words"))
-    report = job.cycle(orders)
+    report = job.cycle(occasion)
     assert report is not None
     assert 1 == report.counts.files_created
-    assert job.cycle(orders) is None
+    assert job.cycle(occasion) is None
     job.close()
 
 
@@ -574,16 +574,16 @@ def test_a_changed_schema_that_was_waited_for_leads_to_a_cycle_over_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = project(tmp_path / "p")
-    job, orders = rung_job(here)
+    job, occasion = rung_job(here)
 
     def drop_a_trigger() -> None:
         with closing(sqlite3.connect(here / ".claude-mpm" / "messaging.db")) as host:
             host.execute("DROP TRIGGER syncd_insert")
 
     at_second_look(monkeypatch, drop_a_trigger)
-    assert job.cycle(orders) is None
+    assert job.cycle(occasion) is None
     again = job.schedule.take(time.monotonic())
-    assert again == Orders(wait=False)
+    assert again == Occasion(Orders(wait=False))
     heeded(job, again)
     assert not job.has_news()
     job.close()
@@ -591,9 +591,9 @@ def test_a_changed_schema_that_was_waited_for_leads_to_a_cycle_over_all(
 
 def test_a_bell_in_another_pass_s_turn_is_no_trouble(tmp_path: Path) -> None:
     here = project(tmp_path / "p")
-    job, orders = rung_job(here)
+    job, occasion = rung_job(here)
     with turn(here, 0.0):
-        assert job.cycle(orders) is None
+        assert job.cycle(occasion) is None
     assert job.trouble is None
     job.close()
 
@@ -609,10 +609,10 @@ def test_g18_after_a_defect_all_is_compared_once_it_rested_and_not_before(tmp_pa
     assert due is not None
     assert due > now + 1.0
 
-    orders = job.schedule.take(due + 0.1)
-    assert orders is not None
-    assert orders.paths is None
-    heeded(job, orders)
+    occasion = job.schedule.take(due + 0.1)
+    assert occasion is not None
+    assert occasion.orders.paths is None
+    heeded(job, occasion)
     assert (None, True) == (job.trouble, bool(job.compared))
     job.close()
 
@@ -631,10 +631,10 @@ def test_a_row_whose_file_could_not_be_written_is_come_back_to(
         job.hear(Wake(Kind.BELL))
 
     def step() -> int:
-        orders = job.schedule.take(time.monotonic())
-        report = job.cycle(orders) if orders is not None else None
-        if orders is not None and report is not None:
-            job.heed(orders, report)
+        occasion = job.schedule.take(time.monotonic())
+        report = job.cycle(occasion) if occasion is not None else None
+        if occasion is not None and report is not None:
+            job.heed(occasion, report)
         job.listen_on()
         return report.counts.files_created if report is not None else 0
 
@@ -669,7 +669,7 @@ def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
 
     with monkeypatch.context() as patched:
         patched.setattr("syncd.job.run_pass", replace_and_run)
-        assert job.cycle(Orders(wait=False)) is None
+        assert job.cycle(Occasion(Orders(wait=False))) is None
     assert [(True, True)] == [(one.busy, "Try again" in one.hint) for one in reports]
     job.hear(Wake(Kind.CLOSED, "inbox/edited.md"))
     job.hear(Wake(Kind.BELL))
@@ -688,7 +688,7 @@ def test_a_locked_project_rests_less_long_than_one_with_another_error(
     for _ in range(10):
         report = Report("/p", error="it cannot be used", busy=busy)
         before = time.monotonic()
-        schedule.heed(Orders(wait=False), report, before, in_trouble=True)
+        schedule.heed(Occasion(Orders(wait=False)), report, before, in_trouble=True)
     rest = schedule.rest_until - before
     assert longest <= rest < longest + 1.0
 
@@ -821,7 +821,7 @@ def test_g18_what_is_mended_and_broken_again_is_named_again(
     for data in (b"no front matter", b"no front matter, still", whole, b"no front matter"):
         file.write_bytes(data)
         caplog.clear()
-        heeded(job, Orders(paths=frozenset({f"inbox/{key}.md"}), wait=False))
+        heeded(job, Occasion(Orders(paths=frozenset({f"inbox/{key}.md"}), wait=False)))
         if data != whole:
             next_report(job, 2 * job.config.full_compare_s)
         named.append([one.getMessage().split(":")[1].strip() for one in caplog.records])
@@ -845,7 +845,7 @@ def test_a_rest_after_an_error_ends_early_where_somebody_changed_the_database(
         return due - time.monotonic()
 
     for _ in range(2):
-        assert heeded(job, Orders(wait=False)).error is not None
+        assert heeded(job, Occasion(Orders(wait=False))).error is not None
         assert rest_s(Wake(Kind.BELL)) > 20, "its own tries ring the bell too"
     rebuild(here, "ALTER TABLE away RENAME TO messages")
     assert rest_s(Wake(Kind.RELEASED)) > 20
@@ -859,8 +859,8 @@ def test_g12_a_table_made_anew_during_a_cycle_is_compared_in_full(
 ) -> None:
     here = project(tmp_path / "p")
     OldClient(tmp_path / "q").send(here, "Subject", "Words")
-    job, orders = rung_job(here)
-    job.schedule.listened = 1  # so that it does not wait for news once more before it looks
+    job, occasion = rung_job(here)
+    occasion = occasion._replace(reason=Reason.NEWS)  # so that it does not wait for more of them
     NewClient(here).send(tmp_path / "q", "From SQL", "Words")
 
     def run_and_rebuild(*arguments: Any, **options: Any) -> Report:
@@ -873,7 +873,7 @@ def test_g12_a_table_made_anew_during_a_cycle_is_compared_in_full(
 
     with monkeypatch.context() as patched:
         patched.setattr("syncd.job.run_pass", run_and_rebuild)
-        assert heeded(job, orders).halt is None
+        assert heeded(job, occasion).halt is None
     job.hear(Wake(Kind.BELL))
     assert next_report(job).vanished, "rows that are gone get a second look"
     job.close()
@@ -885,29 +885,29 @@ def test_a_closed_database_is_not_opened_again_to_listen_but_once_at_the_end(
     here = project(tmp_path / "p")
     OldClient(tmp_path / "q").send(here, "Subject", "Body")
     job = Job(here, Schedule(load(here, environment={})))
-    job.cycle(Orders(wait=False))
+    job.cycle(Occasion(Orders(wait=False)))
     job.close()
 
-    def has_news_when_due() -> bool:
-        assert job.schedule.due is not None
-        assert job.schedule.take(job.schedule.due) is not None
-        return job.has_news()
+    def has_reason(now: float | None) -> bool:
+        assert now is not None
+        occasion = job.schedule.take(now)
+        assert occasion is not None
+        return job.has_reason(occasion.reason)
 
     job.hear(Wake(Kind.BELL))
-    assert job.schedule.take(time.monotonic()) is not None
-    assert job.has_news()  # what rang may have been anybody
+    assert has_reason(time.monotonic())  # what rang may have been anybody
     job.listen_on()
-    assert not has_news_when_due()
+    assert not has_reason(job.schedule.due)
     NewClient(here).send(tmp_path / "q", "From SQL", "Words")
     job.listen_on()
-    assert has_news_when_due()
-    job.cycle(Orders(wait=False))
+    assert has_reason(job.schedule.due)
+    job.cycle(Occasion(Orders(wait=False)))
     job.close()
     job.listen_on()
-    assert not has_news_when_due()
+    assert not has_reason(job.schedule.due)
     job.schedule.listen_until = 0.0
     job.listen_on()
-    assert has_news_when_due()
+    assert has_reason(job.schedule.due)
     job.listen_on()
     assert job.schedule.due is None
 
@@ -929,11 +929,8 @@ def test_g6_what_vanishes_piece_by_piece_is_taken_together_but_not_put_off_for_e
     schedule.cancel()
     schedule.vanished = {"inbox/a.md": 100.0, "inbox/b.md": 101.5}
     assert (103.5, None) == (schedule.next_due(102.0), schedule.take(103.4))
-    assert Orders(
-        paths=frozenset({"inbox/a.md", "inbox/b.md"}),
-        gone=frozenset({"inbox/a.md", "inbox/b.md"}),
-        wait=False,
-    ) == schedule.take(103.5)
+    gone = frozenset({"inbox/a.md", "inbox/b.md"})
+    assert Occasion(Orders(paths=gone, gone=gone, wait=False)) == schedule.take(103.5)
     schedule.vanished = {"inbox/a.md": 200.0, "inbox/b.md": 209.9}
     assert 210.0 == schedule.next_due(209.9)
 
@@ -1179,7 +1176,7 @@ def test_a_file_system_that_fails_is_an_error_and_no_defect(
     here = project(tmp_path / "p")
     job = Job(here, Schedule(load(here, environment={})))
     monkeypatch.setattr(Store, "open", fail)
-    report = job.cycle(Orders(wait=False))
+    report = job.cycle(Occasion(Orders(wait=False)))
     assert report is not None
     assert "messaging.db: stale file handle" == report.error
 
