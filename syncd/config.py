@@ -30,7 +30,7 @@ _WHAT = {
     "retry_s": "seconds that a file which does not parse is given to settle",
     "quiet_s": "seconds without a change before a file that is being written is looked at",
     "full_compare_s": "seconds between full compares of a running agent",
-    "poll_s": "seconds between looks where file events do not work",
+    "poll_s": "seconds between looks where file events do not work, at least twice what these take",
     "discover_s": "seconds between searches for new projects, at least 400 times what one takes",
     "idle_close_s": "seconds after which an unused connection is closed",
     "busy_wait_s": "seconds that a command waits for another pass to finish",

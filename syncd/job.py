@@ -29,6 +29,7 @@ from syncd.wakes import Kind, Wake
 log = logging.getLogger("syncd.agent")
 
 _COMMIT_S, _COMMIT_LOOKS = 0.0001, 15
+_POLLING_SHARE = 0.5
 _DEFECT_HINT = "The agent's log has the whole of it; the project is tried again by itself."
 
 
@@ -36,14 +37,16 @@ _DEFECT_HINT = "The agent's log has the whole of it; the project is tried again 
 class Job:
     """One project: its schedule, its open database, and how its last cycle went.
 
-    ``planned`` is when the agent comes to it next. All but that and ``running`` is for the thread
-    that claimed the project; others only read whether the database is open, and the trouble. One
-    that ``is_dropped`` is no project of the agent any more.
+    ``planned`` is when the agent comes to it next. ``costs`` has what a look at each of the agent's
+    projects that are polled takes of a processor, in seconds. All but these and ``running`` is for
+    the thread that claimed the project; others only read whether the database is open, and the
+    trouble. One that ``is_dropped`` is no project of the agent any more.
     """
 
     project: Path
     schedule: Schedule
     flags: Mapping[str, Any] = field(default_factory=dict)
+    costs: dict[Path, float] = field(default_factory=dict)
     is_configured: bool = True
     folder: str = field(init=False)
     running: bool = False
@@ -57,6 +60,7 @@ class Job:
     versions: tuple[int, int | None] | None = None
     closed_as: tuple[object, ...] = ()
     used: float = 0.0
+    worked: float = 0.0
     last_state: str = ""
     set_aside: dict[str, str] = field(default_factory=dict)
     compared: str = ""
@@ -172,6 +176,7 @@ class Job:
         if not is_early and not self.has_reason(occasion.reason):
             return None
         used, self.used = self.used, time.monotonic()
+        self.worked = time.thread_time()
         report, orders = Report(str(self.project)), occasion.orders
         try:
             if not self.is_configured:
@@ -322,6 +327,15 @@ class Job:
         if report.error is not None:
             self._give_up()
         self.schedule.heed(occasion, report, self.used, in_trouble=self.trouble is not None)
+        if self.schedule.polled and report.error is None:
+            self._poll_again(report)
+
+    def _poll_again(self, report: Report) -> None:
+        """Arrange for the next look; with those at all other projects they leave time for more."""
+        if not report.counts.changes():
+            self.costs[self.project] = time.thread_time() - self.worked
+        round_s = sum(tuple(self.costs.values())) / _POLLING_SHARE
+        self.schedule.want_full_in(max(self.config.poll_s, round_s))
 
     def note_defect(self) -> None:
         """Note that a cycle ended with a defect: all is to be compared after a while."""

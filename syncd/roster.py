@@ -52,6 +52,7 @@ class Roster:
         self._suspects: deque[Job] = deque()
         self._next_search = self._soonest_search = 0.0
         self._ways: dict[str, Path] = {}
+        self._costs: dict[Path, float] = {}
         self._has_searched = False
 
     # Finding
@@ -88,7 +89,7 @@ class Roster:
 
     def _add(self, project: Path) -> None:
         # Its settings are read in its first cycle, which tells of a wrong one, as any other does.
-        job = Job(project, Schedule(self.config), self._flags, is_configured=False)
+        job = Job(project, Schedule(self.config), self._flags, self._costs, is_configured=False)
         job.identity = identity_of(job.folder)
         self.jobs[project] = job
         self._watch(job)
@@ -190,6 +191,7 @@ class Roster:
             log.warning("%s is gone", job.project)
             job.is_dropped = True
             del self.jobs[job.project]
+            self._costs.pop(job.project, None)
             self._next_search = self._soonest_search  # it may have another name now
 
     # Watching
@@ -201,6 +203,7 @@ class Roster:
             try:
                 self.watcher.add(job.project)
                 job.schedule.polled = False
+                self._costs.pop(job.project, None)
             except OSError as error:
                 reason = error.strerror or error
                 log.warning("%s cannot be watched (%s): it is polled", job.project, reason)

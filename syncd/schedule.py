@@ -299,8 +299,6 @@ class Schedule:
             if report.halt is not None:
                 self.full_due = now + _HALT_LOOK_S
             self._leave_open(orders.paths, report.late, now)
-            if self.polled:
-                self.full_due = now + self.config.poll_s
 
     def _retry(self, unsettled: Collection[str], now: float) -> None:
         """Come back to what a cycle could not settle, the later the more often it could not."""

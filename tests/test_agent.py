@@ -521,6 +521,21 @@ def rung_job(here: Path) -> tuple[Job, Occasion]:
     return job, occasion
 
 
+def test_looks_at_projects_that_are_polled_take_half_of_a_processor_at_most(tmp_path: Path) -> None:
+    here = project(tmp_path / "p")
+    job = Job(here, Schedule(load(here, environment={})), costs={tmp_path / "q": 30.0})
+    job.schedule.polled = True
+    OldClient(tmp_path / "q").send(here, "Subject", "Words")
+    assert 1 == next_report(job).counts.rows_inserted
+    assert [tmp_path / "q"] == list(job.costs), "an import says nothing of what a look takes"
+    next_report(job, 61.0)
+    due = job.next_due(time.monotonic())
+    assert due is not None
+    assert 60.0 < due - time.monotonic() < 70.0
+    assert 0.0 < job.costs[here] < 5.0
+    job.close()
+
+
 def test_a_displaced_file_that_somebody_keeps_open_is_come_back_to_ever_less_often(
     tmp_path: Path,
 ) -> None:
