@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -183,24 +183,16 @@ def read(text: str) -> FrontMatter:
     `MessageError`, with a line, for a file without front matter or with YAML that cannot be read.
     """
     legacy: FrontMatter | None = None
-    legacy_error: MessageError | None = None
     marks = _legacy_marks(text)
-    span = None
     if marks is not None:
-        span = (marks[0].end(), marks[1].start(), marks[1].end())
-        try:
-            legacy = _read_span(text, span)
+        with suppress(MessageError):
+            legacy = _read_span(text, (marks[0].end(), marks[1].start(), marks[1].end()))
             if legacy.entries.keys() >= REQUIRED_KEYS:
                 return legacy
-        except MessageError as error:
-            legacy_error = error
-    strict = _standard_span(text)
-    if strict == span:
-        if legacy_error is not None:
-            raise legacy_error
-        if legacy is not None:
-            return legacy
-    return _read_span(text, strict)
+    span = _standard_span(text)
+    if legacy is not None and span == (legacy.start, legacy.end, legacy.text_start):
+        return legacy
+    return _read_span(text, span)
 
 
 def _legacy_marks(text: str) -> tuple[re.Match[str], re.Match[str]] | None:
