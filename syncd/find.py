@@ -62,6 +62,11 @@ def named_project(path: Path, *, of_many: bool = False) -> Path:
         raise UsageError(f"{path} does not exist")
     if not os.path.isdir(path):
         raise UsageError(f"{path} is not a folder", hint="Name the folder of a project.")
+    if (path / CLAUDE_DIR).is_symlink() and not is_project(path):
+        raise UsageError(
+            f"{path / CLAUDE_DIR} is a link to nothing, and links are not followed",
+            hint="Move the folder that it led to into its place.",
+        )
     if not is_project(path):
         from syncd.shell import quoted  # nearly all name a project
 
@@ -79,12 +84,14 @@ def find_projects(root: Path) -> Iterator[Path]:
     """Yield every project at or below ``root``, in order of path.
 
     Links are not followed, and `SKIPPED` folders not entered. The home folder counts only when it
-    is ``root`` itself. Folders that may not be read are passed over.
+    is ``root`` itself. Folders that may not be read are passed over. A project's folder that is a
+    link to nothing makes one too: what it led to may not be mounted now.
     """
     root = root.resolve()
     apart = home()
-    for folder, names, _ in os.walk(root):
+    for folder, names, others in os.walk(root):
         here = Path(folder)
-        if CLAUDE_DIR in names and (here != apart or here == root):
+        is_one = CLAUDE_DIR in names or (CLAUDE_DIR in others and (here / CLAUDE_DIR).is_symlink())
+        if is_one and (here != apart or here == root):
             yield here
         names[:] = sorted(name for name in names if name not in SKIPPED)

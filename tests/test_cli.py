@@ -286,6 +286,22 @@ def test_what_can_be_no_project_is_said_so_and_a_folder_that_is_gone_too(tmp_pat
     assert (2, True) == (done.returncode, "the current folder was deleted\n  → " in done.stderr)
 
 
+def test_a_project_whose_folder_is_a_link_to_nothing_is_told_of(
+    syncd: Call, world: Path, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    (world / "apex" / ".claude-mpm").rename(away)
+    (world / "apex" / ".claude-mpm").symlink_to(tmp_path / "not-mounted")
+    found = syncd("sync", "--recursive", str(world))
+    assert 1 == found.code
+    assert f"{world / 'apex'}/.claude-mpm is a symbolic link" in found.err
+    named = syncd("sync", str(world / "apex"))
+    assert (2, True) == (named.code, "is a link to nothing" in named.err)
+    (world / "apex" / ".claude-mpm").unlink()
+    away.rename(world / "apex" / ".claude-mpm")
+    assert 0 == syncd("sync", str(world / "apex")).code
+
+
 def test_a_wrong_call_of_the_process_ends_with_2_and_no_traceback() -> None:
     result = run("sync", "--json", "/no/such/place")
 
