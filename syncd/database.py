@@ -447,7 +447,10 @@ _PROBLEMS = {
         "is not a SQLite database",
         "Move it away; 'syncd migrate' builds a new one from the files.",
     ),
-    "SQLITE_FULL": ("cannot grow: the disk is full", "Free some space; syncd goes on by itself."),
+    "SQLITE_FULL": (
+        "cannot grow: the disk is full",
+        "Free some space, and try again; an agent does by itself.",
+    ),
     "SQLITE_CANTOPEN": ("cannot be opened", "Look whether it exists and who may read it."),
     "SQLITE_IOERR": ("cannot be read or written", "Look at the disk and its free space."),
 }

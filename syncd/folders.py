@@ -164,7 +164,7 @@ class Folders:
             if error.errno in _OWN_LIMITS:
                 raise replica_error(error, "read", self._base / path) from error
             # Whatever is wrong with one file, also a bad sector, must not hold up the others.
-            hint = "See to the disk that it is on; syncd goes on by itself."
+            hint = "See to the disk that it is on; an agent tries again by itself."
             if error.errno in (errno.EACCES, errno.EPERM):
                 hint = command_for_rights("r", self._base / path)
             said = f"it cannot be read: {reason_of(error)}"
@@ -291,8 +291,8 @@ def _not_a_file(mode: int) -> MessageError:
 def replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
     """Return the system's error as ours, with the path that it concerns and a way out."""
     hints = {
-        errno.ENOSPC: "Free some space; syncd goes on by itself.",
-        errno.EDQUOT: "Free some space; syncd goes on by itself.",
+        errno.ENOSPC: "Free some space, and try again; an agent does by itself.",
+        errno.EDQUOT: "Free some space, and try again; an agent does by itself.",
         errno.EROFS: "The file system is read-only; mount it writable.",
         errno.EACCES: "Give syncd's user the right to write there (chmod, chown).",
         errno.EPERM: "Let syncd's user change it: see its owner and attributes (ls -l, lsattr).",

@@ -161,7 +161,9 @@ def is_of_one_file(error: OSError) -> bool:
 def odd_file(reason: str) -> Quarantined:
     """Return what is said of an entry that is named like a message and cannot be one."""
     if reason == UNSEEN:
-        return Quarantined(reason, hint="See to the disk that it is on; syncd goes on by itself.")
+        return Quarantined(
+            reason, hint="See to the disk that it is on; an agent tries again by itself."
+        )
     return Quarantined(reason, hint="Put a plain file with a plain name there.")
 
 
