@@ -49,7 +49,7 @@ keeps the arrows so.
     records         baselines of messages, versions of files written lately, twins
     chronicle       what is kept for people: history, conflicts, quarantine, journal
     queries         what the parts of a database share: many values at once, in portions
-    database        a project's database as a file: opening, transactions, errors
+    database        a project's database as a file: opening, transactions
     tables          syncd's own tables and triggers
     departure       what becomes of a message that is new in a row
     found           a file read as a message, and what becomes of a new one
@@ -58,10 +58,11 @@ keeps the arrows so.
     files           the replica of files: safe writes
     folders         the mailbox folders: listing, looking, stable reads
     snapshot        what a look at the files holds
+    sqlite_errors   what keeps a database from being used, as sentences with a way out
     attributes      what a file has beside its bytes: permissions, owner, access lists
     syscalls        leases, renames and watches, which Python lacks
     find            finding projects
-    patience        waiting for a lock that somebody else holds
+    patience        waiting for a lock that somebody else holds, and leaving it free for others
     config          TOML, environment and flags → a frozen Config
     messaging       the new clients' API, with the contract's schema
     journal         PURE: what a cycle does, told as entries of the journal

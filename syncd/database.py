@@ -1,4 +1,4 @@
-"""A project's database as a file: opening it, transactions, and SQLite's errors as sentences."""
+"""A project's database as a file: opening it, and transactions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from typing import Self
 
 from syncd import tables
 from syncd.attributes import give_to_owner_of
-from syncd.errors import LIMIT_HINT, BusyError, ReplicaError, StaleReplica, limit_hint
-from syncd.patience import patience
+from syncd.errors import ReplicaError, StaleReplica
+from syncd.patience import Courtesy, patience
+from syncd.sqlite_errors import BUSY_TIMEOUT_S, refuse_link, translated, unwritable
 from syncd.syscalls import no_checkpoint
 
-BUSY_TIMEOUT_S = 5.0
 DROPPED_AT_ONCE = 2000
 DROPPING_S = 0.02
-_SHORTEST_REST_S = 0.001
-_SERIES_S = 0.1
-_FILES_OF_ONE = 4  # itself, -wal, -shm, and one to spare
 _LOOK_S = 0.001  # some 15 µs are spent on a look
 
 
@@ -38,16 +35,12 @@ class Database:
         self.connection = connection
         self.identity = identity_of(path)
         self._beside: tuple[object, object] | None = None
-        self._seen_version: int | None = None
         self.ready_schema: int | None = None
         """SQLite's counter of schema changes when tables and triggers were ready (`prepare`)."""
         self.has_host_triggers = False
         self.fed_before = 0
         """How far the feed went before the transaction, where hosts have triggers."""
-        self._free_at = 0.0
-        self._held_s = 0.0
-        self._series_began = 0.0
-        self._series_held_s = 0.0
+        self._courtesy = Courtesy()
         connection.text_factory = _decode
 
     @classmethod
@@ -62,7 +55,7 @@ class Database:
         if path.exists() and not os.access(path, os.W_OK):
             # Opened all the same, SQLite would make its -wal and -shm as unwritable as the file
             # is, and leave them so.
-            raise _unwritable(path)
+            raise unwritable(path)
         if create and os.geteuid() == 0:
             _create_for_owner(path)
         with translated(path):
@@ -198,7 +191,7 @@ class Database:
         with translated(self.path):
             if not self.is_current():
                 raise self._replaced()
-            self._give_way()
+            self._courtesy.give_way(self.data_version())
             if not durable:
                 self.connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -209,9 +202,7 @@ class Database:
                     yield
                     if mute:
                         self.connection.execute("DELETE FROM syncd_mute")
-                self._free_at = time.monotonic()
-                self._held_s = self._free_at - began
-                self._series_held_s += self._held_s
+                self._courtesy.note_held(time.monotonic() - began)
             finally:
                 if not durable:
                     self.connection.execute("PRAGMA synchronous = FULL")
@@ -228,29 +219,6 @@ class Database:
             f"{self.path} was replaced meanwhile",
             hint="Try again: the next pass works with the new one.",
         )
-
-    def _give_way(self) -> None:
-        """Leave the lock free for twice as long as it was held last, where others write too.
-
-        Who waits for a lock looks for it now and then, at most ten times a second: it has to be
-        free more often than not. Of who never got it nothing shows, so in a long series of
-        transactions it is left free for a third of the time in any case.
-        """
-        version, now = self.data_version(), time.monotonic()
-        if version != self._seen_version:
-            rest_s = self._free_at + 2 * self._held_s - now
-        elif self._series_held_s > _SERIES_S:
-            rest_s = self._series_began + 1.5 * self._series_held_s - now
-        else:
-            rest_s = 0.0
-        if rest_s > _SHORTEST_REST_S:
-            time.sleep(rest_s)
-        now = time.monotonic()
-        if version != self._seen_version or now - self._free_at > _SERIES_S:
-            self._series_began, self._series_held_s = now, 0.0
-        # Where it was free for long, that is no credit for later.
-        self._series_began = max(self._series_began, now - 1.5 * self._series_held_s - _SERIES_S)
-        self._seen_version = version
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -301,15 +269,6 @@ def is_set_up(path: Path) -> bool:
     """Tell whether our tables and triggers stand in the database at ``path``, and all of them."""
     with translated(path), Database.open_readonly(path) as database:
         return tables.is_ready(database.connection)
-
-
-def refuse_link(folder: Path) -> None:
-    """Raise `ReplicaError` where a project's folder is a link: it may lead anywhere."""
-    if folder.is_symlink():
-        raise ReplicaError(
-            f"{folder} is a symbolic link, and links are not followed",
-            hint="Move the folder that it leads to into its place.",
-        )
 
 
 def identity_of(path: Path | str) -> tuple[int, int] | None:
@@ -386,71 +345,3 @@ def _patiently(connection: sqlite3.Connection, do: Callable[[], object]) -> None
                         raise
     finally:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, with the database's path and a way out."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _error_for(path, error) from error
-
-
-def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return BusyError(
-            f"another program holds the lock of {path} for more than {BUSY_TIMEOUT_S:.0f} s",
-            hint="Try again when it has finished.",
-        )
-    if name.startswith("SQLITE_READONLY"):
-        return _unwritable(path)
-    if name.startswith("SQLITE_CANTOPEN") and _are_too_many_open(path.parent):
-        return ReplicaError(f"{path} cannot be opened: too many files are open", hint=LIMIT_HINT)
-    for prefix, (sentence, hint) in _PROBLEMS.items():
-        if name.startswith(prefix):
-            return ReplicaError(f"{path} {sentence}", hint=hint)
-    return ReplicaError(f"{path}: {error}")
-
-
-def _are_too_many_open(folder: Path) -> bool:
-    """Tell whether this process may not open what a database takes; SQLite does not say that."""
-    opened = []
-    try:
-        for _ in range(_FILES_OF_ONE):
-            opened.append(os.open(folder, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        return limit_hint(error) is not None
-    finally:
-        for fd in opened:
-            os.close(fd)
-    return False
-
-
-def _unwritable(path: Path) -> ReplicaError:
-    hint = "Give syncd's user the right to write it and its folder."
-    with suppress(OSError):
-        if os.statvfs(path).f_flag & os.ST_RDONLY:
-            hint = "The file system is read-only; mount it writable."
-    return ReplicaError(f"{path} cannot be written", hint=hint)
-
-
-_PROBLEMS = {
-    "SQLITE_CORRUPT": (
-        "is damaged",
-        "If it was just put in another's place, remove the -wal and -shm, which are still the "
-        "other's. Else move it and its -wal file away and restore a backup; without one, "
-        "'syncd migrate' builds a new database from the files.",
-    ),
-    "SQLITE_NOTADB": (
-        "is not a SQLite database",
-        "Move it away; 'syncd migrate' builds a new one from the files.",
-    ),
-    "SQLITE_FULL": (
-        "cannot grow: the disk is full",
-        "Free some space, and try again; an agent does by itself.",
-    ),
-    "SQLITE_CANTOPEN": ("cannot be opened", "Look whether it exists and who may read it."),
-    "SQLITE_IOERR": ("cannot be read or written", "Look at the disk and its free space."),
-}

@@ -14,8 +14,9 @@ from itertools import islice
 from typing import IO, Any
 
 from syncd import tables
-from syncd.database import Database, translated
+from syncd.database import Database
 from syncd.names import is_utf8
+from syncd.sqlite_errors import translated
 
 _LEFT_OUT = {"syncd_mute"}
 _AT_ONCE = 500

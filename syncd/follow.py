@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from syncd.database import translated
 from syncd.errors import SyncdError
 from syncd.journal import JournalEntry
+from syncd.sqlite_errors import translated
 from syncd.store import Store
 
 POLL_S = 0.2

@@ -1,4 +1,4 @@
-"""Waiting for a lock that somebody else holds: how often to look, and who is told of it.
+"""Taking turns: waiting for a lock that somebody else holds, and leaving it free for others.
 
 A thread that waits does nothing. Who has few threads for much work, as the agent has, is told when
 one of them waits, and may begin something else meanwhile.
@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 _MOMENT_S = 0.05
 _OFTEN_S = 1.0
+_SHORTEST_REST_S = 0.001
+_SERIES_S = 0.1
 _here = threading.local()
 
 
@@ -47,3 +49,44 @@ def patience(longest_s: float, look_s: float) -> Iterator[Callable[[], bool]]:
 def tell_of_waits(tell: Callable[[bool], None]) -> None:
     """Have this thread ``tell`` when it begins to wait (True), and when that is over."""
     _here.tell = tell
+
+
+class Courtesy:
+    """How one connection's transactions follow each other."""
+
+    def __init__(self) -> None:
+        self._seen_version: int | None = None
+        self._free_at = 0.0
+        self._held_s = 0.0
+        self._series_began = 0.0
+        self._series_held_s = 0.0
+
+    def note_held(self, held_s: float) -> None:
+        """Note that the lock, which is free now, was held so long."""
+        self._free_at = time.monotonic()
+        self._held_s = held_s
+        self._series_held_s += held_s
+
+    def give_way(self, version: int) -> None:
+        """Leave the lock free for twice as long as it was held last, where others write too.
+
+        That shows in the ``version`` of the data, which only their commits move. Who waits for a
+        lock looks for it now and then, at most ten times a second: it has to be free more often
+        than not. Of who never got it nothing shows, so in a long series of transactions it is left
+        free for a third of the time in any case.
+        """
+        now = time.monotonic()
+        if version != self._seen_version:
+            rest_s = self._free_at + 2 * self._held_s - now
+        elif self._series_held_s > _SERIES_S:
+            rest_s = self._series_began + 1.5 * self._series_held_s - now
+        else:
+            rest_s = 0.0
+        if rest_s > _SHORTEST_REST_S:
+            time.sleep(rest_s)
+        now = time.monotonic()
+        if version != self._seen_version or now - self._free_at > _SERIES_S:
+            self._series_began, self._series_held_s = now, 0.0
+        # Where it was free for long, that is no credit for later.
+        self._series_began = max(self._series_began, now - 1.5 * self._series_held_s - _SERIES_S)
+        self._seen_version = version

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from syncd import cycle
 from syncd.config import Config
-from syncd.database import refuse_link, translated
 from syncd.errors import (
     BusyError,
     DamagedBaseline,
@@ -28,6 +27,7 @@ from syncd.patience import patience
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
 from syncd.seen import Seen
+from syncd.sqlite_errors import refuse_link, translated
 from syncd.store import Store
 
 _LOOK_S = 0.01

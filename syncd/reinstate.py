@@ -17,7 +17,7 @@ from pathlib import Path
 from syncd import dump, tables
 from syncd.archive import Entry, Manifest, checked, dress_folders, tables_of, unpack
 from syncd.config import Config
-from syncd.database import is_set_up, translated
+from syncd.database import is_set_up
 from syncd.errors import ReplicaError, StaleReplica, UsageError
 from syncd.files import FileReplica
 from syncd.folders import changing
@@ -35,6 +35,7 @@ from syncd.retirement import (
     sync_folder,
     undoing,
 )
+from syncd.sqlite_errors import translated
 from syncd.store import Store
 from syncd.trees import digest, look, merge
 

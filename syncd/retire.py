@@ -34,7 +34,7 @@ from syncd.archive import SUFFIX, Entry, Manifest, checked, manifest_of, pack, s
 from syncd.attributes import command_for_rights
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
-from syncd.database import Database, translated
+from syncd.database import Database
 from syncd.errors import BusyError, ReplicaError, StaleReplica, UsageError
 from syncd.folders import changing
 from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, database_of, in_utf8
@@ -53,6 +53,7 @@ from syncd.retirement import (
     undoing,
 )
 from syncd.shell import quoted
+from syncd.sqlite_errors import translated
 from syncd.store import Store
 from syncd.trees import Node, digest, digest_of_stream, listing, look, merge, unlink_if
 from syncd.verify import verify

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd import tables
 from syncd.chronicle import PRUNED_UNTIL, Chronicle, now_text
-from syncd.database import DROPPED_AT_ONCE, Database, translated
+from syncd.database import DROPPED_AT_ONCE, Database
 from syncd.errors import LostTransaction, MessageError, ReplicaError
 from syncd.find import home
 from syncd.records import Records, TwinRecords, Versions
 from syncd.rows import Rows
 from syncd.sides import Side
+from syncd.sqlite_errors import translated
 
 if TYPE_CHECKING:
     from syncd.guard import Halt

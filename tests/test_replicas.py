@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from syncd import database, syscalls
+from syncd import database, patience, syscalls
 from syncd.errors import ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.message import FIELDS, fingerprint, message_from_row
@@ -288,6 +288,7 @@ def test_g9_a_series_of_transactions_leaves_the_lock_free_also_for_who_never_got
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
     with Store.open(project.new.database) as store:
         monkeypatch.setattr(database, "time", clock)
+        monkeypatch.setattr(patience, "time", clock)
         for _ in range(100):
             with store.writing(mute=False):
                 now[0] += 0.001
@@ -313,6 +314,7 @@ def test_g9_where_others_write_too_the_lock_is_left_free_for_twice_as_long_as_it
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
     with Store.open(project.new.database) as store:
         monkeypatch.setattr(database, "time", clock)
+        monkeypatch.setattr(patience, "time", clock)
         for number in range(4):
             with store.writing(mute=False):
                 now[0] += 0.02
