@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from syncd.errors import ClosedFolder, ConfigError, reason_of
+from syncd.names import user_home
 from syncd.sides import Side
 
 PROJECT_FILE = Path(".claude-mpm") / "syncd.toml"
@@ -82,7 +83,7 @@ def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
 def base_folder(environment: Mapping[str, str], name: str, usual: str) -> Path:
     """Return a base folder of the XDG specification, which has relative ones ignored."""
     base = environment.get(name, "")
-    return Path(base) if os.path.isabs(base) else Path.home() / usual
+    return Path(base) if os.path.isabs(base) else user_home() / usual
 
 
 def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -155,7 +156,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
                 f"{path} cannot be read: it has more than {_MOST_BYTES:,} bytes", hint=_PLAIN
             )
         text = data.decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         if isinstance(error, PermissionError) and not os.access(path.parent, os.X_OK):

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from syncd.errors import ClosedFolder, UsageError
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, user_home
 
 SKIPPED = frozenset({".git", "node_modules", ".venv", "__pycache__", CLAUDE_DIR})
 
 
 def home() -> Path:
     """Return the home folder as projects are named: by its own path, also where HOME is a link."""
-    return Path(os.path.realpath(os.path.expanduser("~")))
+    return Path(os.path.realpath(user_home()))
 
 
 def is_project(folder: Path) -> bool:

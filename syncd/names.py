@@ -5,27 +5,41 @@ from __future__ import annotations
 import os
 from functools import cache
 from itertools import count
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 CLAUDE_DIR = ".claude-mpm"
 DATABASE = "messaging.db"
 TEMP_PREFIX = ".syncd-"
 TEMP_SUFFIX = ".tmp"
+_NO_HOME = "/dev/null"  # which is there, so that not even root makes a folder below it
 _ROW, _ODD_ROW = f"{DATABASE}#", f"{DATABASE}["
 _numbers = count()
+
+
+def user_home() -> Path:
+    """Return the home folder; for who has none, one that cannot be one.
+
+    An empty HOME counts as none, where `Path.home` has "/" for it.
+    """
+    found = os.environ.get("HOME")
+    if not found:
+        from pwd import getpwuid  # nearly all have one
+
+        try:
+            found = getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            found = _NO_HOME
+    return Path(found)
+
+
+def session_registry() -> Path:
+    """Return where the new clients' registry of sessions stands."""
+    return user_home() / CLAUDE_DIR / "session-registry.db"
 
 
 def database_of(project: Path) -> Path:
     """Return where a project's database stands."""
     return project / CLAUDE_DIR / DATABASE
-
-
-def registry_of(home: Path) -> Path:
-    """Return where the sessions of a user's programs are registered."""
-    return home / CLAUDE_DIR / "session-registry.db"
 
 
 def is_message_name(name: str) -> bool:

@@ -20,7 +20,7 @@ from syncd.database import identity_of
 from syncd.errors import ConfigError
 from syncd.find import find_projects, home, is_project, named_project
 from syncd.job import Job
-from syncd.names import registry_of
+from syncd.names import session_registry
 from syncd.schedule import Schedule
 from syncd.watch import Watcher
 
@@ -242,7 +242,7 @@ def _is_below_missing(project: Path) -> bool:
 
 def _registered_projects() -> list[str]:
     """Return the projects that sessions were registered for; none when there is no registry."""
-    path = registry_of(Path.home())
+    path = session_registry()
     if not os.path.isfile(path):
         return []
     try:

@@ -23,7 +23,7 @@ from pathlib import Path
 from syncd.config import ENVIRONMENT_PREFIX, base_folder
 from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, reason_of
 from syncd.heartbeat import BEAT_S, STALE_S
-from syncd.names import temporary_name
+from syncd.names import temporary_name, user_home
 from syncd.shell import joined, quoted
 
 NAME = "syncd"
@@ -173,7 +173,7 @@ def _quoted(word: str) -> str:
 
 
 def _property_list(service: Service) -> str:
-    log = str(Path.home() / "Library" / "Logs" / f"{NAME}.log")
+    log = str(user_home() / "Library" / "Logs" / f"{NAME}.log")
     content: dict[str, object] = {
         "Label": NAME,
         "ProgramArguments": list(service.command),
@@ -198,7 +198,7 @@ def _property_list(service: Service) -> str:
 def path_of(kind: Kind) -> Path:
     """Return where the service manager looks for the user's services."""
     if kind is Kind.LAUNCHD:
-        return Path.home() / "Library" / "LaunchAgents" / f"{NAME}.plist"
+        return user_home() / "Library" / "LaunchAgents" / f"{NAME}.plist"
     return base_folder(os.environ, "XDG_CONFIG_HOME", ".config") / f"systemd/user/{NAME}.service"
 
 

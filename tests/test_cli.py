@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import pwd
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from syncd.cli.projects import worst
 from syncd.cli.status import Status
 from syncd.errors import ExitCode
 from syncd.heartbeat import AgentInfo
+from syncd.names import user_home
 from syncd.project import turn
 from syncd.report import Report
 from tests.clients import NewClient
@@ -453,7 +455,32 @@ def test_an_empty_home_is_not_the_root_folder(
 ) -> None:
     monkeypatch.setenv("HOME", "")
     assert 0 == syncd("sync", project.path).code
-    assert "HOME" not in os.environ
+    assert Path(pwd.getpwuid(os.getuid()).pw_dir) == user_home()
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_who_has_no_home_folder_is_served_all_the_same(
+    syncd: Call, project: Project, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    """So it is in a container that runs as a user of whom its system knows nothing."""
+
+    def unknown(number: int) -> pwd.struct_passwd:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    project.receive()
+    for command in ("migrate", "sync", "status", "verify", "report", "doctor"):
+        result = syncd(command, project.path)
+        assert 0 == result.code, result.err
+    send = ["message", "send", project.path, "--project", project.path]
+    sent = syncd(*send, "--type", "task", "--subject", "Hello", "--body", "Words")
+    assert (0, True) == (sent.code, "the session cannot be noted" in sent.err)
+    run = syncd("run", project.path)
+    assert (1, True) == (run.code, "Set XDG_STATE_HOME" in run.err)
 
 
 def test_nothing_is_exported_from_a_database_that_projects_share(

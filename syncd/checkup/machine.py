@@ -15,7 +15,7 @@ from syncd import config
 from syncd.checkup.check import Check, Verdict, good, made, note, warning
 from syncd.checkup.disk import journal_mode
 from syncd.errors import ConfigError
-from syncd.names import CLAUDE_DIR, registry_of
+from syncd.names import CLAUDE_DIR, session_registry
 from syncd.shell import quoted
 from syncd.syscalls import watched_inodes
 
@@ -33,7 +33,7 @@ def machine_checks(projects: Iterable[Path], *, agent_works: bool) -> list[Check
         clock(datetime.now(UTC)),
         settings(None),
     ]
-    registry = registry_of(Path.home())
+    registry = session_registry()
     if registry.is_file():
         checks.append(made("registry", lambda: _registry(registry)))
     return checks

@@ -37,7 +37,6 @@ values together is a `NamedTuple`, which is defined in a seventh of the time of 
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Sequence
 
@@ -57,8 +56,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     # A start makes thousands of objects that live to the end, and no garbage. Looking for some is a
     # tenth of the time of a short command; `Command` turns it on again.
     gc.disable()
-    if os.environ.get("HOME") == "":
-        del os.environ["HOME"]  # else "/" would be the home folder
     from syncd.cli import output
     from syncd.errors import ExitCode, SyncdError, os_sentence
 

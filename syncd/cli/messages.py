@@ -38,7 +38,7 @@ from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_project
 from syncd.errors import SyncdError, UsageError
 from syncd.find import is_project
-from syncd.names import database_of, registry_of
+from syncd.names import database_of, session_registry
 
 if TYPE_CHECKING:
     from syncd.messaging.service import Message, MessageService
@@ -217,7 +217,7 @@ def sessions(
     """List the programs that use the messaging API, in all projects, the last active first."""
     from syncd.messaging.database import MessagingDatabase
 
-    registry = registry_of(Path.home())
+    registry = session_registry()
     found = []
     if registry.exists():
         with closing(MessagingDatabase(registry)) as database:

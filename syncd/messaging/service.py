@@ -17,7 +17,7 @@ from syncd.messaging.paths import resolve_project
 from syncd.messaging.rows import PRIORITIES, instant_of, rank
 from syncd.messaging.session import Session
 from syncd.messaging.tasks import TaskInjector
-from syncd.names import database_of, registry_of
+from syncd.names import database_of, session_registry
 
 REGISTRY_TIMEOUT_S = 1.0
 """How long the session registry is waited for: no message depends on it."""
@@ -82,7 +82,7 @@ class MessageService:
         self.project_root = resolve_project(project_root)
         self.messaging_db = MessagingDatabase(messaging_db_path or database_of(self.project_root))
         self.global_registry = MessagingDatabase(
-            registry_path or registry_of(Path.home()),
+            registry_path or session_registry(),
             busy_timeout_s=REGISTRY_TIMEOUT_S,
             lazily=True,
         )

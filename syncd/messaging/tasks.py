@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from syncd.errors import ReplicaError, reason_of
 from syncd.messaging.rows import now_text
+from syncd.names import user_home
 
 PRIORITY_MAP = {"urgent": "high", "high": "high", "normal": "medium", "low": "low"}
 """A task's priority for each of a message's; any other word becomes medium."""
@@ -42,7 +43,7 @@ class TaskInjector:
     """
 
     def __init__(self, tasks_dir: Path | str | None = None) -> None:
-        chosen = Path.home() / ".claude" / "tasks" if tasks_dir is None else tasks_dir
+        chosen = user_home() / ".claude" / "tasks" if tasks_dir is None else tasks_dir
         self.tasks_dir = Path(os.path.abspath(chosen))
         with _explained(self.tasks_dir):
             self.tasks_dir.mkdir(parents=True, exist_ok=True)
