@@ -570,6 +570,32 @@ print([(m["id"], m["subject"]) for m in database.list_messages()])
     assert (0, "[('before', 'parent')]", "") == finish(start(FORK + script, path))
 
 
+def test_a_fork_waits_for_what_other_threads_are_at(path: Path) -> None:
+    """SQLite's library is a lock in the child for ever, where a thread was in it at that moment."""
+    script = """
+def query():
+    with database.get_connection() as connection:
+        is_at_it.set()
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
+            "SELECT max(i) FROM n"
+        ).fetchone()
+for n in range(3):
+    is_at_it = threading.Event()
+    thread = threading.Thread(target=query)
+    thread.start()
+    is_at_it.wait()
+    child = os.fork()
+    if child == 0:
+        insert(f"child {n}")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
+print(database.get_unread_count())
+"""
+    assert (0, "4", "") == finish(start(FORK + script, path))
+
+
 def test_a_lock_that_stays_held_is_a_busy_error(path: Path) -> None:
     database = MessagingDatabase(path, busy_timeout_s=0.05)
     holder = sqlite3.connect(path, isolation_level=None)

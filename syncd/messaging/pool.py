@@ -7,8 +7,9 @@ What can go wrong with a kept connection is dealt with here and nowhere else:
   (device, inode) is compared at every lease, and once more after every commit;
 - the process forks: SQLite's library in the child would believe that it holds the locks of the
   connections that it inherited, and new connections would rely on them (SQLite, "How To Corrupt An
-  SQLite Database File", 2.6). So idle connections are closed before the fork, and a file that was
-  in use just then is refused in the child;
+  SQLite Database File", 2.6), and a call into the library that another thread was in would hold
+  its mutexes there for ever. So a fork waits for the leases of other threads, up to a second, idle
+  connections are closed before it, and a file that is in use all the same is refused in the child;
 - its thread ended: the connection is closed with the thread;
 - a cursor was left half read: its open read transaction would show old rows to later leases
   and fail their writes, so the cursors of a lease are closed with it.
@@ -21,15 +22,18 @@ import ctypes
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 
 from syncd.errors import StaleReplica, UsageError
 from syncd.messaging.connection import Connection, connect, identity
 
 _OPEN_ATTEMPTS = 5
+_FORK_WAIT_S, _FORK_LOOK_S = 1.0, 0.0005
 
 
 class ConnectionPool:
@@ -85,6 +89,7 @@ class ConnectionPool:
             _dispose_idle(self._slots)
 
     def _enter(self) -> _Slot:
+        _let_fork()
         with self._lock:
             if self._closed:
                 raise UsageError(
@@ -95,11 +100,16 @@ class ConnectionPool:
             if slot is not None and (slot.depth > 0 or slot.is_current()):
                 slot.depth += 1
                 return slot
-        slot = self._open()
-        slot.depth = 1
-        with self._lock:
-            self._slots.add(slot)
+            self._opening.add(get_ident())
+        try:
+            slot = self._open()
+            slot.depth = 1
+            with self._lock:
+                self._slots.add(slot)
+        finally:
+            self._opening.discard(get_ident())
         self._local.slot = slot  # the one that it replaces, if any, is closed by that
+        _here.slots.add(slot)
         return slot
 
     def _leave(self, slot: _Slot) -> None:
@@ -136,15 +146,23 @@ class ConnectionPool:
         self._lock = threading.RLock()
         self._local = threading.local()
         self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        self._opening: set[int] = set()
+        """Threads that are opening the file."""
         # At exit, Python may take the classes apart before it deletes what is left of them.
         self._ending = weakref.finalize(self, _dispose_idle, self._slots)
 
-    def _before_fork(self) -> None:
-        self._lock.acquire()  # until after the fork: no lease may begin in between
-        _dispose_idle(self._slots)
+    def _hold(self) -> bool:
+        """Let no lease begin or end; tell whether another thread has one."""
+        self._lock.acquire()
+        me = get_ident()
+        is_leased = any(slot.depth > 0 and slot.thread != me for slot in list(self._slots))
+        return is_leased or bool(self._opening - {me})
 
-    def _after_fork_in_parent(self) -> None:
+    def _let_go(self) -> None:
         self._lock.release()
+
+    def _before_fork(self) -> None:
+        _dispose_idle(self._slots)
 
     def _after_fork_in_child(self) -> None:
         for slot in list(self._slots):
@@ -157,13 +175,14 @@ class ConnectionPool:
 class _Slot:
     """One thread's connection; only that thread's local storage holds it, so it ends with it."""
 
-    __slots__ = ("__weakref__", "abandoned", "connection", "depth", "identity", "path")
+    __slots__ = ("__weakref__", "abandoned", "connection", "depth", "identity", "path", "thread")
 
     def __init__(self, path: Path, connection: Connection, found: tuple[int, int] | None) -> None:
         self.path = path
         self.connection = connection
         self.identity = found
         self.depth = 0
+        self.thread = get_ident()
         self.abandoned = False
 
     def is_current(self) -> bool:
@@ -206,23 +225,37 @@ class _Slot:
                 self.connection.rollback()
 
     def abandon(self) -> None:
-        """Let go of a connection that belongs to the parent process, without closing it.
-
-        A reference that is never given back keeps it from being closed by the garbage collector.
-        """
+        """Let go of a connection that belongs to the parent process, without closing it."""
         self.abandoned = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
-        if self.identity is not None:
-            _inherited.add(self.identity)
+        _leave_to_parent(self.connection, self.identity)
 
     def dispose(self) -> None:
         """Close the connection. SQLite leaves the -wal alone if the file has lost its name."""
-        if not self.abandoned:
-            with contextlib.suppress(sqlite3.Error):
-                self.connection.close()
+        if self.abandoned:
+            return
+        me = get_ident()
+        _closing.add(me)
+        try:
+            if _forker in (None, me):
+                with contextlib.suppress(sqlite3.Error):
+                    self.connection.close()
+            else:
+                _unclosed.append((self.connection, self.identity))
+        finally:
+            _closing.discard(me)
 
     def __del__(self) -> None:
         self.dispose()
+
+
+def _leave_to_parent(connection: Connection, found: tuple[int, int] | None) -> None:
+    """Keep a connection to the file that was ``found`` from being closed, and its file from use.
+
+    A reference that is never given back keeps it from being closed by the garbage collector.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    if found is not None:
+        _inherited.add(found)
 
 
 def _dispose_idle(slots: weakref.WeakSet[_Slot]) -> None:
@@ -231,26 +264,82 @@ def _dispose_idle(slots: weakref.WeakSet[_Slot]) -> None:
             slot.dispose()
 
 
+class _Here(threading.local):
+    """This thread's connections."""
+
+    def __init__(self) -> None:
+        self.slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+
+
+_here = _Here()
 _pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
-_forking: list[ConnectionPool] = []
 _inherited: set[tuple[int, int]] = set()
 """The files that the parent process was using when this one was forked from it."""
+_fork_lock = threading.Lock()
+_forker: int | None = None
+"""The thread that is about to fork."""
+_held: list[ConnectionPool] = []
+_closing: set[int] = set()
+"""Threads that are closing a connection."""
+_unclosed: list[tuple[Connection, tuple[int, int] | None]] = []
+"""Connections that were to be closed while another thread forked."""
+
+
+def _let_fork() -> None:
+    """Wait while another thread forks; but not in a lease, as the fork waits for its end."""
+    while _forker not in (None, get_ident()) and not any(slot.depth for slot in _here.slots):
+        time.sleep(_FORK_LOOK_S)
 
 
 def _before_fork() -> None:
-    _forking[:] = _pools
-    for pool in _forking:
+    global _forker
+    _fork_lock.acquire()
+    _forker = get_ident()
+    until = time.monotonic() + _FORK_WAIT_S
+    # A pool that is not among these is one whose first lease waits.
+    while _hold_all() and time.monotonic() < until:
+        _let_all_go()
+        time.sleep(_FORK_LOOK_S)
+    for pool in _held:
         pool._before_fork()
+    _close_left()
+
+
+def _close_left() -> None:
+    while _unclosed:
+        with contextlib.suppress(sqlite3.Error):
+            _unclosed.pop()[0].close()
+
+
+def _hold_all() -> bool:
+    """Let no lease begin or end; tell whether another thread has one, or closes a connection."""
+    _held[:] = _pools
+    are_leased = [pool._hold() for pool in _held]
+    return any(are_leased) or bool(_closing - {get_ident()})
+
+
+def _let_all_go() -> None:
+    while _held:
+        _held.pop()._let_go()
 
 
 def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_parent()
+    global _forker
+    _let_all_go()
+    _forker = None
+    _close_left()
+    _fork_lock.release()
 
 
 def _after_fork_in_child() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_child()
+    global _forker, _fork_lock
+    while _held:
+        _held.pop()._after_fork_in_child()
+    for connection, found in _unclosed:
+        _leave_to_parent(connection, found)
+    _unclosed.clear()
+    _closing.clear()
+    _forker, _fork_lock = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
