@@ -209,10 +209,10 @@ class Applier:
         changes_rows = any(task.changes_both for task in first)
         with self.store.writing(durable=bool(first), mute=changes_rows):
             for task in first:
-                if self._kept_file(task):
-                    self._keep(task, Side.FILE)
                 if task.changes_both:
                     self._change_row(task)
+                else:
+                    self._keep(task, Side.FILE)
             for task in writes:
                 if task.dropped:
                     continue  # its row never held this, so no rewrite may be measured by it
@@ -228,6 +228,7 @@ class Applier:
                 self.store.versions.save(intended, intent=True)
             if changes_rows:
                 self._note_rows(task for task in first if task.changes_both)
+            self.store.end_if_vain()
 
     def _kept_file(self, task: Task) -> bool:
         return task.found is not None and any(keep.side is Side.FILE for keep in task.outcome.kept)
@@ -253,6 +254,8 @@ class Applier:
         outcome = task.outcome
         try:
             with self.store.all_or_nothing():
+                if task.changes_both:
+                    self._keep(task, Side.FILE)
                 if outcome.row is Step.CREATE:
                     assert outcome.message is not None
                     task.written_row = self.store.rows.insert(outcome.message)
@@ -351,6 +354,7 @@ class Applier:
             self.store.chronicle.add_to_journal(self._told(done))
             if changes_rows:
                 self._note_rows(task for task in done if not task.changes_both)
+            self.store.end_if_vain()
 
     def _told(self, tasks: Iterable[Task]) -> Iterator[JournalEntry]:
         """Yield what was done to these messages as entries of the journal."""

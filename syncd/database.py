@@ -13,7 +13,7 @@ from typing import Self
 
 from syncd import tables
 from syncd.attributes import give_to_owner_of
-from syncd.errors import ReplicaError, StaleReplica
+from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica
 from syncd.patience import Courtesy, patience
 from syncd.sqlite_errors import BUSY_TIMEOUT_S, refuse_link, translated, unwritable
 from syncd.syscalls import no_checkpoint
@@ -41,6 +41,8 @@ class Database:
         self.fed_before = 0
         """How far the feed went before the transaction, where hosts have triggers."""
         self._courtesy = Courtesy()
+        self._vain = 0
+        """How many changes there were before the transaction, and were taken back within it."""
         connection.text_factory = _decode
 
     @classmethod
@@ -199,8 +201,9 @@ class Database:
                     if mute:
                         self._mute()
                     began = time.monotonic()
+                    self._vain = self.connection.total_changes
                     yield
-                    if mute:
+                    if mute and self.connection.in_transaction:
                         self.connection.execute("DELETE FROM syncd_mute")
                 self._courtesy.note_held(time.monotonic() - began)
             finally:
@@ -219,6 +222,35 @@ class Database:
             f"{self.path} was replaced meanwhile",
             hint="Try again: the next pass works with the new one.",
         )
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Undo what was written inside, within the transaction, when it raises.
+
+        Raises `LostTransaction` when a host's trigger has rolled back the transaction itself.
+        """
+        execute, before = self.connection.execute, self.connection.total_changes
+        execute("SAVEPOINT message")
+        try:
+            yield
+        except BaseException as error:
+            if self.connection.in_transaction:
+                execute("ROLLBACK TO message")
+                self._vain += self.connection.total_changes - before
+            elif isinstance(error, MessageError):
+                raise LostTransaction(error.sentence, hint=error.hint) from error
+            raise
+        finally:
+            if self.connection.in_transaction:
+                execute("RELEASE message")
+
+    def end_if_vain(self) -> None:
+        """End the transaction of `writing` without a commit where nothing stands of its changes.
+
+        Nothing may be written in it afterwards. Others would look for what such a commit brings.
+        """
+        if self.connection.total_changes == self._vain:
+            self.connection.execute("ROLLBACK")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -262,7 +294,8 @@ class Database:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
-        self.connection.execute("COMMIT")
+        if self.connection.in_transaction:
+            self.connection.execute("COMMIT")
 
 
 def is_set_up(path: Path) -> bool:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from syncd import tables
 from syncd.chronicle import PRUNED_UNTIL, Chronicle, now_text
 from syncd.database import DROPPED_AT_ONCE, Database
-from syncd.errors import LostTransaction, MessageError, ReplicaError
+from syncd.errors import ReplicaError
 from syncd.find import home
 from syncd.records import Records, TwinRecords, Versions
 from syncd.rows import Rows
@@ -105,25 +104,6 @@ class Store(Database):
                 f"{self.path} holds the messages of {len(others)} projects, not of one",
                 hint="That layout is not exported to files; name the projects themselves.",
             )
-
-    @contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
-        """Undo what was written inside, within the transaction, when it raises.
-
-        Raises `LostTransaction` when a host's trigger has rolled back the transaction itself.
-        """
-        self.connection.execute("SAVEPOINT message")
-        try:
-            yield
-        except BaseException as error:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK TO message")
-            elif isinstance(error, MessageError):
-                raise LostTransaction(error.sentence, hint=error.hint) from error
-            raise
-        finally:
-            if self.connection.in_transaction:
-                self.connection.execute("RELEASE message")
 
     # Feed
 

@@ -912,6 +912,36 @@ def test_g15_a_trigger_that_calls_what_only_its_host_has_holds_up_nothing_else(
     assert_quiet(synced)
 
 
+@pytest.mark.parametrize("prefer", ["file", "db"])
+def test_g10_a_change_that_the_database_refuses_is_no_commit_in_vain(
+    tmp_path: Path, prefer: str
+) -> None:
+    project = Project(tmp_path / "p", prefer=prefer)
+    edited, fought_over, gone, new = (project.receive(n, priority="normal") for n in range(4))
+    project.sync()
+    when = {"INSERT": "", "UPDATE": "WHEN NEW.priority = 'whenever'", "DELETE": ""}
+    for event, condition in when.items():
+        project.sql(
+            f"CREATE TRIGGER no_{event} BEFORE {event} ON messages {condition} "
+            "BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    for key in (edited, fought_over):
+        project.edit(f"inbox/{key}.md", "priority: normal", "priority: whenever")
+    project.edit(f"inbox/{fought_over}.md", "Body 1.", "By hand.")
+    project.sql(f"UPDATE messages SET body = 'By SQL.' WHERE id = '{fought_over}'")
+    project.file(f"inbox/{gone}.md").unlink()
+    project.edit(f"inbox/{new}.md", f"id: {new}", f"id: {new}-2")
+    assert 4 <= len(project.sync().quarantined)
+    assert_quiet(project)
+    for event in when:
+        project.sql(f"DROP TRIGGER no_{event}")
+    report = project.sync()
+    assert [(fought_over, "body")] == [(one.id, one.field) for one in report.conflicts]
+    assert "whenever" == project.row(fought_over)["priority"]
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 def test_g15_an_update_that_the_database_refuses_is_reported(synced: Project) -> None:
     synced.sql(
         "CREATE TRIGGER strict BEFORE UPDATE ON messages WHEN NEW.priority = 'whenever' "
