@@ -62,7 +62,6 @@ keeps the arrows so.
     attributes      what a file has beside its bytes: permissions, owner, access lists
     syscalls        leases, renames and watches, which Python lacks
     find            finding projects
-    patience        waiting for a lock that somebody else holds, and leaving it free for others
     config          TOML, environment and flags → a frozen Config
     messaging       the new clients' API, with the contract's schema
     journal         PURE: what a cycle does, told as entries of the journal
@@ -77,6 +76,7 @@ keeps the arrows so.
     nodes           PURE: a YAML text as nodes, within bounds, and its mistakes
     canonical       PURE: front matter as the old client writes it, without a YAML parser
     message         PURE: the message, its fields in normal form
+    patience        waiting for a lock that somebody else holds, and leaving it free for others
     names           names of files: the database, messages, and syncd's own for a moment
     shell           PURE: words as a shell reads them
     digest          PURE: BLAKE2b, by which bytes, texts and values are known again

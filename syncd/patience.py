@@ -6,6 +6,7 @@ one of them waits, and may begin something else meanwhile.
 
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,21 @@ def patience(longest_s: float, look_s: float) -> Iterator[Callable[[], bool]]:
     finally:
         if is_told and tell is not None:
             tell(False)
+
+
+def lock(fd: int, longest_s: float, look_s: float) -> bool:
+    """Lock an open file or folder against others that do (flock(2)); False when it is not free.
+
+    The system drops the lock when the file is closed, also with the process.
+    """
+    with patience(longest_s, look_s) as wait:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if not wait():
+                    return False
 
 
 def tell_of_waits(tell: Callable[[bool], None]) -> None:

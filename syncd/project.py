@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from syncd.errors import (
 )
 from syncd.names import CLAUDE_DIR, database_of
 from syncd.orders import Orders
-from syncd.patience import patience
+from syncd.patience import lock
 from syncd.report import Report
 from syncd.retirement import Retirement, left_files, refusal, retirement
 from syncd.seen import Seen
@@ -50,17 +49,10 @@ def turn(project: Path, wait_s: float) -> Iterator[None]:
             hint=limit_hint(error) or "Put a folder there that syncd's user may read and write.",
         ) from error
     try:
-        with patience(wait_s, _LOOK_S) as wait:
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if not wait():
-                        raise BusyError(
-                            f"another syncd is working on {project}",
-                            hint="Try again when it has finished.",
-                        ) from error
+        if not lock(fd, wait_s, _LOOK_S):
+            raise BusyError(
+                f"another syncd is working on {project}", hint="Try again when it has finished."
+            )
         yield
     finally:
         os.close(fd)

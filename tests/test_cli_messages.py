@@ -345,6 +345,19 @@ def test_an_empty_list_prints_nothing_where_the_answer_goes(message: Call, shop:
     assert {"version": 1, "messages": []} == json.loads(message("list", "--json", project=shop).out)
 
 
+def test_numbers_that_json_lacks_are_printed_as_null(message: Call, shop: Project) -> None:
+    key = shop.new.send(shop.path, "Odd", "Words")
+    shop.sql("UPDATE messages SET metadata = ? WHERE id = ?", '{"a": [NaN, 1e999, 1]}', key)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    (found,) = json.loads(message("list", "--json", project=shop).out, parse_constant=refuse)[
+        "messages"
+    ]
+    assert {"a": [None, None, 1]} == found["metadata"]
+
+
 def test_read_prints_the_whole_message_and_marks_it_on_both_sides(
     message: Call, shop: Project
 ) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 import syncd.errors
 from syncd.errors import BusyError, MessageError, ReplicaError, StaleReplica, UsageError
-from syncd.messaging import MessagingDatabase
+from syncd.messaging import MessagingDatabase, TaskInjector
 from syncd.messaging.connection import _switch_to_wal
 from syncd.messaging.rows import instant_of, parse_instant
 
@@ -723,6 +723,27 @@ def test_a_session_without_a_heartbeat_becomes_stale_until_its_next_one(
     assert {"old": "stale", "young": "active", "odd": "active"} == statuses
     database.update_heartbeat("old")
     assert 3 == len(database.list_active_sessions())
+
+
+def test_no_session_is_stale_that_had_a_heartbeat_within_all_of_time(
+    database: MessagingDatabase,
+) -> None:
+    database.register_session("one", "/p")
+    assert 0 == database.cleanup_stale_sessions(1e12)
+
+
+def test_what_can_be_no_path_is_an_error_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for make in (MessagingDatabase, TaskInjector):
+        with pytest.raises(ReplicaError, match="null byte"):
+            make("a\0b")
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(ReplicaError, match="was deleted") as told:
+            make("a")
+        assert told.value.hint
 
 
 @pytest.mark.parametrize("reaped", [True, False])

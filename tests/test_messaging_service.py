@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import syncd.errors
-from syncd.errors import ReplicaError, UsageError
+from syncd.errors import BusyError, ReplicaError, UsageError
 from syncd.messaging import Message, MessageService, MessagingDatabase, TaskInjector
 from syncd.messaging.paths import resolve_project, spelling
 
@@ -509,6 +509,48 @@ def test_unread_messages_of_enough_priority_become_tasks_once(
     assert 1 == len(beta.inject_tasks("low", injector=injector))
     with pytest.raises(UsageError, match="no priority"):
         beta.inject_tasks("enormous", injector=injector)
+
+
+class Overtaken(TaskInjector):
+    """Does something before its first turn in the folder, as another program may."""
+
+    def __init__(self, folder: Path, do: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self._do: list[Callable[[], object]] = [do]
+
+    def turn(self) -> AbstractContextManager[None]:
+        while self._do:
+            self._do.pop()()
+        return super().turn()
+
+
+def test_of_two_programs_that_make_tasks_one_makes_that_of_a_message(
+    service: Open, tmp_path: Path
+) -> None:
+    here, there = service("alpha"), service("alpha")
+    keys = [send(here, here, priority="urgent").id for _ in range(3)]
+    tasks = TaskInjector(tmp_path / "tasks")
+
+    def take_all_but_one() -> None:
+        here.read_message(keys[0])
+        for path in here.inject_tasks(injector=tasks):
+            path.write_text('{"status": "done"}')
+        assert 2 == tasks.cleanup_completed_tasks()
+
+    assert [] == there.inject_tasks(injector=Overtaken(tmp_path / "tasks", take_all_but_one))
+    assert [] == tasks.list_message_tasks()
+
+
+def test_who_holds_the_turn_in_the_task_folder_is_waited_for_and_not_for_ever(
+    service: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = service("alpha")
+    send(here, here, priority="urgent")
+    injector = TaskInjector(tmp_path / "tasks")
+    monkeypatch.setattr("syncd.messaging.tasks._TURN_S", 0.05)
+    with injector.turn(), pytest.raises(BusyError, match="making tasks"):
+        here.inject_tasks(injector=injector)
+    assert 1 == len(here.inject_tasks(injector=injector))
 
 
 def test_a_task_that_was_begun_before_a_crash_is_not_written_again(

@@ -174,10 +174,16 @@ def print_json(**parts: Any) -> None:
 
 
 def print_object(*, indent: int | None = 2, **parts: Any) -> None:
-    """Print one JSON object; a value that JSON does not have becomes text."""
+    """Print one JSON object; what JSON lacks becomes text, and a number that is none null."""
     import json
 
-    print(json.dumps({"version": _VERSION_OF_JSON, **parts}, indent=indent, default=str))
+    whole = {"version": _VERSION_OF_JSON, **parts}
+    try:
+        text = json.dumps(whole, indent=indent, default=str, allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(whole, default=str), parse_constant=lambda _: None)
+        text = json.dumps(finite, indent=indent)
+    print(text)
 
 
 def console(stream: TextIO) -> Console:

@@ -18,6 +18,7 @@ from typing import Any
 
 from syncd.errors import ReplicaError, UsageError, reason_of
 from syncd.messaging.connection import BUSY_TIMEOUT_S, explained
+from syncd.messaging.paths import full_path
 from syncd.messaging.pool import ConnectionPool
 from syncd.messaging.rows import INSERT, SELECT, message_dict, now_text, parse_instant, row_values
 
@@ -48,7 +49,7 @@ class MessagingDatabase:
     def __init__(
         self, db_path: Path | str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, lazily: bool = False
     ) -> None:
-        self.db_path = Path(os.path.abspath(db_path))
+        self.db_path = full_path(db_path)
         try:
             self.db_path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -152,6 +153,11 @@ class MessagingDatabase:
             [status, status, now_text(), *values],
         )
 
+    def awaits_task(self, message_id: str) -> bool:
+        """Say whether a message is unread and did not become a task yet."""
+        where = "id = ? AND status = 'unread' AND task_injected = 0"
+        return bool(self._fetch(f"SELECT 1 FROM messages WHERE {where}", [message_id]))
+
     def mark_task_injected(self, message_id: str) -> bool:
         """Note that a message became a task, and say whether there was such a message."""
         return self._changes("UPDATE messages SET task_injected = 1 WHERE id = ?", [message_id])
@@ -241,7 +247,10 @@ class MessagingDatabase:
         id that another process got meanwhile counts as alive. A session whose last heartbeat
         cannot be read as a time is left to ``check_pids``.
         """
-        oldest = datetime.now(UTC) - timedelta(minutes=timeout_minutes)
+        try:
+            oldest = datetime.now(UTC) - timedelta(minutes=timeout_minutes)
+        except OverflowError:
+            oldest = datetime.min.replace(tzinfo=UTC)
         stale = [
             (row["session_id"], row["last_active"])
             for row in self.list_active_sessions()

@@ -36,6 +36,20 @@ def resolve_project(path: Path | str) -> Path:
     return _as_listed(resolved)
 
 
+def full_path(path: Path | str) -> Path:
+    """Return a path in full, whether or not something stands there.
+
+    Raises `ReplicaError` for a null byte in it, and for one in a current folder that was deleted.
+    """
+    try:
+        if "\0" not in str(path):
+            return Path(os.path.abspath(path))
+        reason = "no path has a null byte"
+    except OSError:
+        reason = "the current folder was deleted"
+    raise ReplicaError(f"{str(path)!r} cannot be found: {reason}", hint="Name it in full.")
+
+
 def spelling(name: str, listed: Iterable[str]) -> str:
     """Return the entry of a folder that ``name`` means, which may be written otherwise.
 

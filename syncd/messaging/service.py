@@ -223,9 +223,9 @@ class MessageService:
     ) -> list[Path]:
         """Make tasks of the unread messages of at least that priority; return the new files.
 
-        A message becomes a task once: a task that stands there already, because a crash came
-        between writing and noting it, is left as it is and noted. Raises `UsageError` for a
-        priority that there is not.
+        A message becomes a task once, however many programs make tasks at the same time: a task
+        that stands there already, because a crash came between writing and noting it, is left as it
+        is and noted. Raises `UsageError` for a priority that there is not.
         """
         if min_priority not in PRIORITIES:
             raise UsageError(
@@ -235,17 +235,19 @@ class MessageService:
         injector = injector or TaskInjector()
         written = []
         for row in self.messaging_db.list_messages("unread", None):
+            key = row["id"]
             if row["task_injected"] or rank(row["priority"]) < rank(min_priority):
                 continue
-            if not injector.task_exists(row["id"]):
-                task = {
-                    key: row[key]
-                    for key in ("from_project", "subject", "body", "priority", "from_agent")
-                }
-                written.append(
-                    injector.inject_message_task(row["id"], message_type=row["type"], **task)
-                )
-            self.messaging_db.mark_task_injected(row["id"])
+            with injector.turn():
+                if not self.messaging_db.awaits_task(key):
+                    continue  # somebody else was faster, or has read it meanwhile
+                if not injector.task_exists(key):
+                    names = ("from_project", "subject", "body", "priority", "from_agent")
+                    task = {name: row[name] for name in names}
+                    written.append(
+                        injector.inject_message_task(key, message_type=row["type"], **task)
+                    )
+                self.messaging_db.mark_task_injected(key)
         return written
 
     def cleanup_old_messages(self, days_to_keep: int = 30) -> int:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from syncd.errors import ReplicaError, reason_of
+from syncd.errors import BusyError, ReplicaError, reason_of
+from syncd.messaging.paths import full_path
 from syncd.messaging.rows import now_text
 from syncd.names import user_home
+from syncd.patience import lock
 
 PRIORITY_MAP = {"urgent": "high", "high": "high", "normal": "medium", "low": "low"}
 """A task's priority for each of a message's; any other word becomes medium."""
@@ -30,6 +32,8 @@ SOURCE = "mpm-messaging"
 
 _LONGEST_ID = 180
 """In characters of the encoded id: with what is added, a name stays below 255 bytes."""
+
+_TURN_S, _LOOK_S = 10.0, 0.001
 
 _LARGEST_TASK_BYTES = 16 * 1024 * 1024
 
@@ -44,9 +48,29 @@ class TaskInjector:
 
     def __init__(self, tasks_dir: Path | str | None = None) -> None:
         chosen = user_home() / ".claude" / "tasks" if tasks_dir is None else tasks_dir
-        self.tasks_dir = Path(os.path.abspath(chosen))
+        self.tasks_dir = full_path(chosen)
         with _explained(self.tasks_dir):
             self.tasks_dir.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep other programs from taking a turn in the task folder meanwhile.
+
+        Raises `BusyError` where one takes longer than 10 s.
+        """
+        with _explained(self.tasks_dir):
+            fd = os.open(self.tasks_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with _explained(self.tasks_dir):
+                is_locked = lock(fd, _TURN_S, _LOOK_S)
+            if not is_locked:
+                raise BusyError(
+                    f"another program is making tasks in {self.tasks_dir}",
+                    hint="Try again when it has finished.",
+                )
+            yield
+        finally:
+            os.close(fd)
 
     def inject_message_task(
         self,
