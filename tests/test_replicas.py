@@ -236,6 +236,30 @@ def test_g8_a_file_that_changes_while_it_is_copied_stays_where_it_is(
     assert [] == project.names("inbox/.archive")
 
 
+@pytest.mark.usefixtures("far_archive")
+def test_g4_what_was_written_into_a_file_before_it_is_copied_is_still_to_be_heard(
+    project: Project, files: FileReplica
+) -> None:
+    seen = files.read(PATH).stamp
+    project.write(PATH, "by a person")
+    assert NO_STAMP == files.move(PATH, "inbox/.archive/x.md", seen=seen)
+    assert "by a person" == project.text("inbox/.archive/x.md")
+    seen = files.read("inbox/.archive/x.md").stamp
+    moved = files.move("inbox/.archive/x.md", PATH, seen=seen)
+    assert (files.look(PATH), []) == (moved, files.settle())
+    assert [PATH] == list(project.files())
+
+
+def test_g7_a_move_by_link_that_was_cut_off_before_its_unlink_is_finished(
+    project: Project, files: FileReplica
+) -> None:
+    seen = files.read(PATH).stamp
+    project.file("inbox/.archive").mkdir()
+    os.link(project.file(PATH), project.file("inbox/.archive/x.md"))
+    files.move(PATH, "inbox/.archive/x.md", seen=seen)
+    assert ["inbox/.archive/x.md"] == list(project.files())
+
+
 def test_what_cannot_be_looked_at_for_want_of_descriptors_is_not_taken_for_free(
     project: Project, files: FileReplica
 ) -> None:
