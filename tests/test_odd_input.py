@@ -860,6 +860,7 @@ def test_g2_a_table_that_makes_numbers_of_texts_changes_no_words(
     refused = {
         f"inbox/{synced.receive(10, body=' 000777 '.strip())}.md",
         f"inbox/{synced.receive(11, from_agent='1e5')}.md",
+        f"inbox/{synced.receive(12, id='42')}.md",  # the text stays, and the row is none's
         AT_ONE,
     }
     taken = {synced.receive(20 + n, subject="2026") for n in range(number)}
