@@ -252,6 +252,14 @@ def test_a_moved_file_has_its_new_name_on_the_disk_before_the_baseline(
     assert folders <= set(calls[moved:recorded])
 
 
+def test_a_deleted_file_is_gone_from_the_disk_before_the_baseline_is(
+    shim: Path, project: Project
+) -> None:
+    calls = synced_under_the_shim(shim, project, delete_row)
+    gone = calls.index(f"rename {STANDING} {OWN}")
+    assert "fsync .claude-mpm/inbox" in calls[gone : calls.index(WRITTEN, gone)]
+
+
 def test_g17_the_archive_and_the_marker_are_on_the_disk_before_the_first_file_goes(
     shim: Path, project: Project
 ) -> None:
