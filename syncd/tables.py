@@ -139,6 +139,9 @@ def is_ready(connection: sqlite3.Connection) -> bool:
     standing = _standing(connection)
     if "messages" not in standing or "syncd_state" not in standing:
         return False
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(syncd_state)")}
+    if not {"key", "value"} <= columns:
+        return False  # somebody else made it anew
     found = connection.execute("SELECT value FROM syncd_state WHERE key = 'version'").fetchone()
     if found is not None and not str(found[0]).isdecimal():
         return False  # somebody else wrote there

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from syncd import tables
 from syncd.report import State
 from tests.clients import SCHEMA
 from tests.projects import (
@@ -321,6 +322,20 @@ def test_g12_a_table_of_syncds_that_was_made_anew_without_sense_stops_no_cycle(
         connection.execute("DROP TABLE syncd_baseline")
         connection.execute("ALTER TABLE fresh RENAME TO syncd_baseline")
     assert (None, 0) == (synced.sync().error, synced.sync().counts.changes())
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+def test_g12_syncds_tables_that_were_all_made_anew_without_sense_stop_no_cycle(
+    synced: Project,
+) -> None:
+    drop_ours(synced, triggers_only=True)
+    with synced.connection() as connection:
+        for name in tables.names(connection):
+            connection.execute(f"DROP TABLE {name}")
+            connection.execute(f"CREATE TABLE {name} AS SELECT 1 AS x")
+    report = synced.sync()
+    assert (None, 0) == (report.error, report.counts.changes())
     assert_in_step(synced)
     assert_quiet(synced)
 
