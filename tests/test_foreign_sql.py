@@ -483,6 +483,34 @@ def test_g2_what_a_hosts_trigger_destroys_in_syncds_own_write_is_kept(
     assert 1 == kept.count("Precious.")
 
 
+def test_g2_what_a_hosts_trigger_destroys_of_a_row_that_syncd_wrote_just_before_is_kept(
+    synced: Project,
+) -> None:
+    synced.sql(
+        f"CREATE TRIGGER host AFTER UPDATE OF subject ON messages WHEN NEW.id = '{TWO}' "
+        f"BEGIN UPDATE messages SET body = '!' WHERE id = '{ONE}'; END"
+    )
+    synced.edit(AT_ONE, "Body 1.", "Precious.")
+    synced.edit(f"inbox/{TWO}.md", "# Subject 2", "# By hand")
+    synced.sync()
+    assert "!" == synced.row(ONE)["body"]
+    assert "Precious." in synced.kept_texts(ONE)
+
+
+def test_g10_a_delete_of_syncds_own_is_heard_of_no_more_where_hosts_have_triggers(
+    synced: Project,
+) -> None:
+    synced.sql("CREATE TABLE audit (id)")
+    synced.sql(
+        "CREATE TRIGGER audit_delete AFTER DELETE ON messages BEGIN "
+        "INSERT INTO audit VALUES (OLD.id); END"
+    )
+    synced.file(AT_ONE).unlink()
+    report = synced.sync()
+    assert (1, set()) == (report.counts.rows_deleted, report.unsettled)
+    assert [] == synced.sql("SELECT * FROM syncd_feed")
+
+
 def test_g12_the_triggers_never_fail_a_hosts_write(synced: Project) -> None:
     synced.sql("UPDATE messages SET body = x'00ff', metadata = 1.5 WHERE id = ?", ONE)
     synced.sql("UPDATE messages SET id = NULL WHERE id = ?", TWO)
