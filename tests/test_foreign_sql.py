@@ -444,13 +444,15 @@ def test_g2_what_a_table_takes_for_the_same_is_kept_all_the_same(synced: Project
     ],
     ids=["update", "delete", "insert"],
 )
-@pytest.mark.parametrize("many", [False, True], ids=["an edit", "new files"])
+@pytest.mark.parametrize("what", ["an edit", "edits on both sides", "new files"])
 def test_g12_what_a_hosts_trigger_does_elsewhere_in_syncds_own_write_is_heard_at_once(
-    synced: Project, does: str, many: bool
+    synced: Project, does: str, what: str
 ) -> None:
-    event = "INSERT" if many else "UPDATE OF subject"
+    if what == "edits on both sides":
+        synced.sql("UPDATE messages SET body = 'By SQL.' WHERE id = ?", ONE)
+    event = "INSERT" if what == "new files" else "UPDATE OF subject"
     synced.sql(f"CREATE TRIGGER host AFTER {event} ON messages BEGIN {does % THREE}; END")
-    if many:
+    if what == "new files":
         synced.receive(61)
     else:
         synced.edit(AT_ONE, "# Subject 1", "# By hand")
