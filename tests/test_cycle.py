@@ -1345,6 +1345,29 @@ def test_g7_a_crash_before_a_new_files_baseline_undoes_no_delete_of_its_row(
     assert_quiet(project)
 
 
+def test_g7_a_cut_off_cycles_file_that_cannot_be_read_now_undoes_no_delete_of_its_row(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise SystemExit
+
+    project.receive()
+    project.sync()
+    insert(project, a_row(project, "row"))
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync_names", crash)
+        with pytest.raises(SystemExit):
+            project.sync()
+    project.sql("DELETE FROM messages WHERE id = 'row'")
+    project.move("inbox/row.md", "inbox/row-2.md")
+    with project.file("inbox/row-2.md").open("r+b"):
+        assert {"inbox/row-2.md"} == project.cycle().unsettled
+    project.sync()
+    project.sync()
+    assert (1, 1) == (len(project.names("inbox")), len(project.rows()))
+    assert_quiet(project)
+
+
 def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
     for number in (1, 2, 3):
         insert(project, a_row(project, f"row-{number}", body="w" * 4_000))
