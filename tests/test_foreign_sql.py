@@ -499,6 +499,22 @@ def test_g2_what_a_hosts_trigger_destroys_of_a_row_that_syncd_wrote_just_before_
     assert "Precious." in synced.kept_texts(ONE)
 
 
+def test_g2_what_a_hosts_trigger_destroys_is_kept_also_where_the_table_has_a_capital(
+    synced: Project,
+) -> None:
+    synced.sql("ALTER TABLE messages RENAME TO elsewhere")
+    synced.sql("ALTER TABLE elsewhere RENAME TO Messages")
+    synced.sql(
+        "CREATE TRIGGER host AFTER UPDATE OF subject ON Messages "
+        f"BEGIN UPDATE messages SET body = '!' WHERE id = '{THREE}'; END"
+    )
+    synced.sync()
+    synced.sql("UPDATE messages SET body = 'Precious.' WHERE id = ?", THREE)
+    synced.edit(AT_ONE, "# Subject 1", "# By hand")
+    synced.sync()
+    assert "Precious." in [row["body"] for row in synced.history(THREE)]
+
+
 def test_g10_a_delete_of_syncds_own_is_heard_of_no_more_where_hosts_have_triggers(
     synced: Project,
 ) -> None:
