@@ -881,6 +881,16 @@ def test_g2_a_table_that_makes_numbers_of_texts_changes_no_words(
     assert_quiet(synced)
 
 
+def test_g2_a_column_that_makes_fractions_of_numbers_changes_no_words(synced: Project) -> None:
+    _make_anew(synced, SCHEMA[0].replace("body TEXT", "body REAL"))
+    key = synced.receive(10, body="2026")
+    assert [f"inbox/{key}.md"] == [entry.path for entry in synced.sync().quarantined]
+    _make_anew(synced, SCHEMA[0])
+    assert [] == synced.sync().quarantined
+    assert "2026" == synced.row(key)["body"]
+    assert_in_step(synced)
+
+
 def test_g2_a_constraint_that_says_replace_costs_no_other_row(synced: Project) -> None:
     unique = "subject TEXT NOT NULL UNIQUE ON CONFLICT REPLACE"
     _make_anew(synced, SCHEMA[0].replace("subject TEXT NOT NULL", unique))
