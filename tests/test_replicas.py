@@ -420,6 +420,19 @@ def test_g4_a_row_that_changed_since_it_was_read_stays(project: Project) -> None
     assert "urgent" == project.row(key)["priority"]
 
 
+def test_g12_a_table_of_syncds_that_went_meanwhile_is_no_fault_of_a_row(project: Project) -> None:
+    key = project.receive()
+    project.sync()
+    with Store.open(project.new.database) as store:
+        seen = store.rows.of([key])[key]
+        project.sql("DROP TABLE syncd_feed")
+        with pytest.raises(ReplicaError), store.writing():
+            store.rows.delete(seen)
+    assert key in project.rows()
+    project.sync()
+    assert_quiet(project)
+
+
 def test_g12_a_database_that_was_renamed_over_is_another(project: Project) -> None:
     project.receive()
     project.sync()
