@@ -9,7 +9,10 @@ from contextlib import closing
 import pytest
 
 from syncd import tables
+from syncd.errors import StaleReplica
+from syncd.message import message_from_row
 from syncd.report import State
+from syncd.store import Store
 from tests.clients import SCHEMA
 from tests.projects import (
     ARCHIVED,
@@ -432,6 +435,19 @@ def test_g2_what_a_table_takes_for_the_same_is_kept_all_the_same(synced: Project
             connection.execute("UPDATE messages SET body = ? WHERE id = ?", (text, ONE))
     kept = {body for (body,) in synced.sql("SELECT body FROM syncd_history WHERE id = ?", ONE)}
     assert {"Body 1.", "Words.", "WORDS."} <= kept
+
+
+def test_g2_a_row_whose_case_alone_changed_since_it_was_read_stays(synced: Project) -> None:
+    rebuild(synced, collation=" COLLATE NOCASE")
+    synced.sync()
+    with Store.open(synced.new.database) as store:
+        seen = store.rows.of([ONE])[ONE]
+        synced.sql("UPDATE messages SET body = upper(body) WHERE id = ?", ONE)
+        with pytest.raises(StaleReplica), store.writing():
+            store.rows.update(seen, message_from_row(seen.values), ["body"])
+        with pytest.raises(StaleReplica), store.writing():
+            store.rows.delete(seen)
+    assert "BODY 1." == synced.row(ONE)["body"]
 
 
 @pytest.mark.parametrize(
