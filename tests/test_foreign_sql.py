@@ -232,6 +232,16 @@ def test_g12_the_feed_alone_tells_of_both_ids_where_one_was_changed(synced: Proj
     assert_in_step(synced)
 
 
+def test_g12_the_feed_alone_tells_of_both_ids_also_where_case_does_not_count(
+    synced: Project,
+) -> None:
+    rebuild(synced, collation=" COLLATE NOCASE")
+    synced.sync()
+    synced.sql("UPDATE messages SET id = upper(id) WHERE id = ?", ONE)
+    synced.heed()
+    assert_in_step(synced)
+
+
 @pytest.mark.parametrize("column", ["subject", "body", "metadata", "attachments"])
 @pytest.mark.parametrize("how", ["updated", "replaced", "deleted"])
 def test_g2_what_sql_wrote_and_overwrote_before_any_cycle_is_kept(
@@ -427,12 +437,17 @@ def test_g12_what_is_null_and_means_its_default_can_be_edited_on_both_sides(
     assert_quiet(synced)
 
 
-def test_g2_what_a_table_takes_for_the_same_is_kept_all_the_same(synced: Project) -> None:
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_g2_what_a_table_takes_for_the_same_is_kept_all_the_same(
+    synced: Project, is_replaced: bool
+) -> None:
     rebuild(synced, collation=" COLLATE NOCASE")
     synced.sync()
-    with synced.connection() as connection:
-        for text in ("Words.", "WORDS.", "words."):
-            connection.execute("UPDATE messages SET body = ? WHERE id = ?", (text, ONE))
+    for text in ("Words.", "WORDS.", "words."):
+        if is_replaced:
+            synced.new.replace(a_row(synced, ONE, body=text))
+        else:
+            synced.new.update(ONE, body=text)
     kept = {body for (body,) in synced.sql("SELECT body FROM syncd_history WHERE id = ?", ONE)}
     assert {"Body 1.", "Words.", "WORDS."} <= kept
 
