@@ -1368,6 +1368,26 @@ def test_g7_a_cut_off_cycles_file_that_cannot_be_read_now_undoes_no_delete_of_it
     assert_quiet(project)
 
 
+def test_g7_a_deleted_row_takes_a_cut_off_cycles_file_along_without_a_full_look(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise SystemExit
+
+    project.receive()
+    project.sync()
+    insert(project, a_row(project, "row"))
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync_names", crash)
+        with pytest.raises(SystemExit):
+            project.sync()
+    project.sql("DELETE FROM messages WHERE id = 'row'")
+    vanished = project.scoped("inbox/row.md").vanished
+    project.scoped("inbox/row.md", gone=vanished)
+    assert not project.file("inbox/row.md").exists()
+    assert_in_step(project)
+
+
 def test_g14_large_rows_are_taken_in_portions(project: Project) -> None:
     for number in (1, 2, 3):
         insert(project, a_row(project, f"row-{number}", body="w" * 4_000))

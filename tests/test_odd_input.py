@@ -882,7 +882,7 @@ def test_g2_a_table_that_makes_numbers_of_texts_changes_no_words(
 
 
 def test_g2_a_column_that_makes_fractions_of_numbers_changes_no_words(synced: Project) -> None:
-    _make_anew(synced, SCHEMA[0].replace("body TEXT", "body REAL"))
+    _make_anew(synced, SCHEMA[0].replace("body TEXT", "Body REAL"))
     key = synced.receive(10, body="2026")
     assert [f"inbox/{key}.md"] == [entry.path for entry in synced.sync().quarantined]
     _make_anew(synced, SCHEMA[0])
