@@ -189,6 +189,19 @@ def test_g6_a_halt_ends_with_its_cause_also_where_a_host_deleted_a_row_meanwhile
     assert_quiet(crowd)
 
 
+def test_a_halt_for_a_folder_ends_with_its_cause_also_where_a_host_cleaned_up_meanwhile(
+    crowd: Project,
+) -> None:
+    aside = crowd.path.parent / "aside"
+    crowd.file("inbox").rename(aside)
+    assert_halted(crowd, "is missing")
+    aside.rename(crowd.file("inbox"))
+    crowd.sql("DELETE FROM messages WHERE status = 'archived'")
+    assert 10 == crowd.sync().counts.files_deleted
+    assert_in_step(crowd)
+    assert_quiet(crowd)
+
+
 def test_g6_what_comes_back_bit_by_bit_is_no_few_deletions(crowd: Project) -> None:
     paths = inbox_files(crowd)
     aside = {path: path.read_bytes() for path in paths[:21]}
