@@ -1300,6 +1300,24 @@ def test_g7_a_move_of_a_file_that_a_cut_off_cycle_wrote_is_not_undone(
     assert_quiet(synced)
 
 
+def test_g7_a_move_that_a_crash_kept_from_an_edited_file_is_still_done(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **_options: object) -> None:
+        raise SystemExit
+
+    synced.new.update(ONE, body="By SQL.", status="archived")
+    with monkeypatch.context() as patched:
+        patched.setattr(FileReplica, "move", crash)
+        with pytest.raises(SystemExit):
+            synced.sync()
+    assert "By SQL." in synced.text(AT_ONE)
+    assert [] == synced.sync().conflicts
+    assert "archived" == synced.row(ONE)["status"]
+    assert synced.file(f"inbox/.archive/{ONE}.md").exists()
+    assert_in_step(synced)
+
+
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])
 def test_g7_a_file_that_a_cut_off_cycle_wrote_is_no_edit_of_a_person(
     synced: Project, is_new: bool
