@@ -433,6 +433,20 @@ def test_g12_a_table_of_syncds_that_went_meanwhile_is_no_fault_of_a_row(project:
     assert_quiet(project)
 
 
+def test_g15_a_full_disk_is_no_fault_of_a_row(project: Project) -> None:
+    key = project.receive()
+    project.sync()
+    with Store.open(project.new.database) as store:
+        seen = store.rows.of([key])[key]
+        longer = message_from_row(seen.values)._replace(body="x" * 1_000_000)
+        store.connection.execute("PRAGMA max_page_count = 1")  # no more than there are
+        with pytest.raises(ReplicaError, match="full"), store.writing():
+            store.rows.update(seen, longer, ["body"])
+        with pytest.raises(ReplicaError, match="full"), store.writing():
+            store.rows.insert(longer._replace(id="another"))
+    assert "Body 1." == project.row(key)["body"]
+
+
 def test_g12_a_database_that_was_renamed_over_is_another(project: Project) -> None:
     project.receive()
     project.sync()
