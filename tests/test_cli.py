@@ -504,6 +504,21 @@ def test_nothing_is_exported_from_a_database_that_projects_share(
     assert "2 files created" in syncd("sync", own_home).out
 
 
+def test_g17_nothing_is_retired_where_projects_share_the_database(
+    syncd: Call, tmp_path: Path, own_home: Path
+) -> None:
+    mine = Project(own_home)
+    for name in ("a", "b"):
+        NewClient(tmp_path / name).send(own_home, "Subject", "Body")
+    assert "2 files created" in syncd("sync", own_home).out
+    for name in ("c", "d"):
+        NewClient(tmp_path / name).send(own_home, "Subject", "Body")
+    mine.sql("UPDATE messages SET to_project = '/p/' || id")
+    result = syncd("retire", own_home)
+    assert (1, True) == (result.code, "holds the messages of 4 projects" in result.err)
+    assert 2 == len(mine.names("inbox"))
+
+
 def test_a_database_in_the_home_folder_that_knows_one_other_project_is_its_own(
     syncd: Call, tmp_path: Path, own_home: Path
 ) -> None:
