@@ -1041,6 +1041,29 @@ def test_g15_a_late_rewrite_that_cannot_be_removed_holds_up_nothing_else(
     assert_quiet(synced)
 
 
+def test_g15_a_place_that_cannot_be_looked_at_holds_up_nothing_else(
+    synced: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, move = FileReplica.look, FileReplica.move
+    place = f"inbox/.archive/{ONE}.md"
+
+    def refuse(self: FileReplica, path: str, to: str = "", **options: Any) -> Any:
+        if place in (path, to):
+            raise ReplicaError(f"{place} cannot be looked at: permission denied")
+        return move(self, path, to, **options) if to else look(self, path)
+
+    synced.new.archive(ONE)
+    synced.new.update(TWO, subject="Arrives")
+    with monkeypatch.context() as patched:
+        patched.setattr(FileReplica, "look", refuse)
+        patched.setattr(FileReplica, "move", refuse)
+        assert "permission denied" in (synced.cycle().error or "")
+    assert "# Arrives" in synced.text(f"inbox/{TWO}.md")
+    synced.sync()
+    assert synced.file(place).exists()
+    assert_in_step(synced)
+
+
 def test_g15_a_folder_that_cannot_be_made_holds_up_nothing_else(synced: Project) -> None:
     shutil.rmtree(synced.file("outbox"))
     synced.new.delete(SENT)
