@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from syncd.errors import MessageError
+from syncd.errors import MessageError, SyncdError
+from syncd.files import FileReplica
 from syncd.legacy import view_beside_fields
 from syncd.markdown import Place, parse
 from syncd.message import fingerprints, mailbox_at
@@ -70,6 +71,17 @@ def as_found(path: str, version: Version, project: str) -> Found:
     place = place_of(path, project, version.stamp.mtime_ns)
     parsed = parse(version.data, place)
     return Found(path, version, FileState(place.mailbox, *parsed))
+
+
+def is_no_message(files: FileReplica, path: str) -> bool:
+    """Tell whether a hidden file is an editor's or file manager's own; nothing is kept of those."""
+    try:
+        as_found(path, files.read(path), "")
+    except MessageError:
+        return True
+    except (SyncdError, OSError):
+        pass  # what it is cannot be said now
+    return False
 
 
 def each(step: Callable[..., T | None], *columns: Sequence[Any]) -> list[T | None]:

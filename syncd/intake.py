@@ -21,7 +21,7 @@ from syncd.errors import MessageError
 from syncd.found import Arrival, Found, arrival_of
 from syncd.look import Look
 from syncd.message import Message, file_name, in_order, lost_field
-from syncd.names import is_row_key, row_key
+from syncd.names import is_hidden, is_row_key, row_key
 from syncd.orders import Orders
 from syncd.reader import Reader
 from syncd.reconcile import NOTHING, Step, reconcile
@@ -195,7 +195,8 @@ class Intake:
         self._applier.keep_beside()
 
     def _set_file_aside(self, path: str, record: Record | None, problem: Quarantined) -> None:
-        if path.rpartition("/")[2].startswith(".") and record is None:
+        may_be_known = record is not None or path in self._unknown.values()
+        if is_hidden(path) and not may_be_known:
             return  # an editor's or file manager's own file, not a message
         stamp = self._files.look(path) if problem.in_bytes else None
         key = record.id if record else self._id_of_unreadable(path)

@@ -15,7 +15,7 @@ from syncd.files import FileReplica
 from syncd.found import place_of
 from syncd.markdown import ParsedFile, parse
 from syncd.message import FIELDS, Mailbox, Message, in_order, mailbox_at
-from syncd.names import in_utf8
+from syncd.names import in_utf8, is_hidden
 from syncd.reader import problem_of
 from syncd.sides import Quarantined
 from syncd.snapshot import Scan
@@ -154,7 +154,8 @@ class Inventory:
     def _read(self, path: str) -> None:
         parsed = self.parsed_at(path)
         if isinstance(parsed, Quarantined):
-            if not path.rpartition("/")[2].startswith("."):  # else an editor's own file
+            # A hidden one is an editor's own file, but where a cycle knew it for a message's.
+            if not is_hidden(path) or self._store.chronicle.quarantined([path]):
                 self.unreadable[path] = parsed
         elif parsed is not None:
             found, is_dated = parsed.message, "created_at" in parsed.said

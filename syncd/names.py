@@ -66,6 +66,11 @@ def id_in_row_key(name: str) -> str | None:
     return name.removeprefix(_ROW) if name.startswith(_ROW) else None
 
 
+def is_hidden(path: str) -> bool:
+    """Tell whether a file's name begins with a dot, as those of editors and file managers do."""
+    return path.rpartition("/")[2].startswith(".")
+
+
 def is_stray(path: str) -> bool:
     """Tell whether a path is that of a temporary file of syncd's own."""
     name = path.rpartition("/")[2]

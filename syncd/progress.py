@@ -17,8 +17,10 @@ from pathlib import Path
 
 from syncd.config import Config
 from syncd.files import FileReplica
+from syncd.found import is_no_message
 from syncd.journal import JournalCount
 from syncd.look import look_fully
+from syncd.names import is_hidden
 from syncd.report import number_of
 from syncd.retirement import retirement
 from syncd.sides import Side
@@ -291,8 +293,9 @@ def _untaken(project: Path, store: Store, config: Config) -> Iterable[str]:
     """Yield what has changed since the last cycle, of which the journal cannot know."""
     with FileReplica(project, max_bytes=config.max_bytes) as files:
         look = look_fully(store, files)
+        hidden = {path for path in look.paths if is_hidden(path) and is_no_message(files, path)}
     quarantine = store.chronicle.quarantine()
-    paths = {*look.paths, *look.vanished.values()} - quarantine.keys()
+    paths = {*look.paths, *look.vanished.values()} - quarantine.keys() - hidden
     ids = look.ids - {entry.id for entry in quarantine.values()}
     numbers = ((len(paths), "file"), (len(ids), "row"))
     words = [number_of(number, noun) for number, noun in numbers if number]

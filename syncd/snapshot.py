@@ -143,8 +143,8 @@ class Scan:
         return [
             f"{folder}/{name}"
             for folder, entries in self.listed.items()
-            for name, _, _, _, _, _ in entries
-            if name.endswith(TEMP_SUFFIX)
+            for name, mode, _, _, _, _ in entries
+            if name.endswith(TEMP_SUFFIX) and stat.S_ISREG(mode)
         ]
 
 

@@ -21,6 +21,8 @@ from syncd.files import FileReplica
 from syncd.message import file_name
 from syncd.report import State
 from syncd.snapshot import Version
+from syncd.store import Store
+from syncd.verify import verify
 from tests.clients import SCHEMA, NewClient
 from tests.projects import (
     AT_ONE,
@@ -918,6 +920,52 @@ def test_g15_a_trigger_that_calls_what_only_its_host_has_holds_up_nothing_else(
         assert "no such function: own" in report.quarantined[0].problem.reason
     assert "By SQL" == synced.message_at(AT_ONE).subject
     synced.sql("DROP TRIGGER calls")
+    synced.sync()
+    assert_in_step(synced)
+    assert_quiet(synced)
+
+
+def test_g18_hidden_files_that_are_no_messages_are_nothing_to_tell(synced: Project) -> None:
+    """Who copies a folder from a Mac gets one beside each file."""
+    for name in (f"._{ONE}.md", ".md", ".empty.md"):
+        synced.file(f"inbox/{name}").write_bytes(b"\0\5\x16\7"[: len(name) - 9])
+        os.utime(synced.file(f"inbox/{name}"), (1, 1))
+    assert State.IN_SYNC is synced.sync().state
+    told = status.look(synced.path, [])
+    assert (State.IN_SYNC, 0) == (told.state, told.pending)
+    assert_quiet(synced)
+
+
+def test_g18_a_broken_file_that_was_hidden_is_told_of_still(synced: Project) -> None:
+    whole = synced.file(AT_ONE).read_bytes()
+    synced.file(AT_ONE).write_text("no front matter")
+    assert [AT_ONE] == [entry.path for entry in synced.sync().quarantined]
+    hidden = f"inbox/.{ONE}.md"
+    synced.file(AT_ONE).rename(synced.file(hidden))
+    for _ in range(2):
+        assert [hidden] == [entry.path for entry in synced.sync().quarantined]
+    told = status.look(synced.path, [])
+    assert (State.ATTENTION, 0) == (told.state, told.pending)
+    with Store.open_readonly(synced.new.database) as store:
+        found = verify(synced.path, store, max_bytes=2**20)
+    assert [hidden] == [entry.path for entry in found.quarantined]
+    synced.file(hidden).write_bytes(whole)
+    assert State.IN_SYNC is synced.sync().state
+    assert_in_step(synced)
+
+
+@pytest.mark.parametrize("deed", ["edited", "deleted"])
+def test_g18_a_file_whose_row_cannot_be_read_is_not_pending(synced: Project, deed: str) -> None:
+    synced.sql("UPDATE messages SET created_at = 'soon' WHERE id = ?", ONE)
+    synced.sync()
+    if deed == "edited":
+        synced.edit(AT_ONE, "Body 1.", "By hand.")
+    else:
+        synced.file(AT_ONE).unlink()
+    assert 0 == synced.sync().counts.changes()
+    assert 0 == status.look(synced.path, []).pending
+    synced.sql("UPDATE messages SET created_at = '2026-01-01T00:00:00' WHERE id = ?", ONE)
+    assert 1 == status.look(synced.path, []).pending
     synced.sync()
     assert_in_step(synced)
     assert_quiet(synced)

@@ -332,6 +332,12 @@ def test_a_stray_is_reported(project: Project) -> None:
     assert (False, ("inbox/.syncd-1-1-abcdef.tmp",)) == (result.is_equal, result.strays)
 
 
+def test_a_folder_that_is_named_like_a_temporary_file_is_none_of_ours(project: Project) -> None:
+    project.file("inbox/.syncd-1-1-abcdef.tmp").mkdir()
+    assert State.IN_SYNC is project.sync().state
+    assert found(project).is_equal
+
+
 def test_a_folder_that_cannot_be_looked_into_is_no_proof(project: Project) -> None:
     project.file("inbox").rename(project.file("elsewhere"))
     project.file("inbox").symlink_to("elsewhere")

@@ -24,7 +24,7 @@ from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, trouble
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
 from syncd.look import look_fully
-from syncd.names import database_of, is_row_key
+from syncd.names import database_of, is_hidden, is_row_key
 from syncd.report import Report, State
 from syncd.retirement import left_files, retirement
 from syncd.seen import Seen
@@ -206,15 +206,22 @@ def _count_pending(store: Store, files: FileReplica, when_done: Seen) -> int:
         return 0
     known = {path: key for path, key, _ in store.records.stamps()}
     quarantine = store.chronicle.quarantine()
-    always = {path for path, entry in quarantine.items() if entry.stamp is None}
+    apart = {path for path, entry in quarantine.items() if entry.stamp is None}
+    hidden = [path for path in seen.paths if is_hidden(path) and path not in known]
+    if hidden:
+        from syncd.found import is_no_message  # few have such files
+
+        apart.update(path for path in hidden if is_no_message(files, path))
     ids: set[object] = {
         known[path] if path in known else path.rpartition("/")[2].removesuffix(".md")
         for path in seen.paths
-        if path not in always
+        if path not in apart
     }
     ids.update(seen.vanished)
     ids.update(seen.odd_paths.keys() - quarantine.keys())
-    ids |= seen.ids - {quarantine[path].id for path in always if is_row_key(path)}
+    ids |= seen.ids
+    # What became of a file whose row cannot be read waits for the row.
+    ids -= {entry.id for path, entry in quarantine.items() if is_row_key(path)}
     ids.update(entry.id for entry in seen.feed)
     # What became of a row whose file cannot be read waits for the file.
     waiting = quarantine.keys() - set(seen.paths)
