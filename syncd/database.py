@@ -144,6 +144,12 @@ class Database:
             if tables.is_ready(self.connection):
                 self.ready_schema = version
                 return False
+            try:
+                tables.refuse_taken(self.connection)
+            except ReplicaError:
+                with self._immediate():  # else they would fail the writes of hosts
+                    tables.drop_triggers(self.connection)
+                raise
             with self._immediate():
                 tables.create(self.connection, anew=anew)
                 version = self.schema_version()
@@ -158,6 +164,7 @@ class Database:
         """Raise `ReplicaError` where the table ``messages`` is gone, or not the contract's."""
         with translated(self.path):
             tables.check_contract(self.connection)
+            tables.refuse_taken(self.connection)
 
     def schema_version(self) -> int:
         """Return SQLite's own counter of schema changes, by any connection."""

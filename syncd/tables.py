@@ -316,6 +316,26 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
         )
 
 
+def refuse_taken(connection: sqlite3.Connection) -> None:
+    """Raise `ReplicaError` where something else has the name of a table or an index of ours."""
+    types = dict(
+        connection.execute(
+            "SELECT lower(name), type FROM sqlite_master WHERE type != 'trigger'"
+        ).fetchall()
+    )
+    for ddl in _TABLES:
+        name, kind = _name(ddl), "table" if _is_table(ddl) else "index"
+        found = types.get(name, kind)
+        if found != kind:
+            own = "a table" if kind == "table" else "an index"
+            raise ReplicaError(
+                f"{name} is a {found} of the database, and syncd needs that name for {own}",
+                hint=f"Give it another one: ALTER TABLE {name} RENAME TO …"
+                if found == "table"
+                else f"Make it anew by another one: DROP {found.upper()} {name}",
+            )
+
+
 def _project_of(connection: sqlite3.Connection) -> str:
     """Return the folder of the project whose database is open, as a shell reads it."""
     from syncd.shell import quoted  # needed by few

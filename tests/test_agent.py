@@ -723,13 +723,13 @@ def test_g11_a_commit_that_nobody_told_of_keeps_an_idle_database_open(tmp_path: 
     here = project(tmp_path / "p")
     agent = Agent([here], recursive=False, poll=True, flags={}, on_ready=lambda _: None)
     job = agent._jobs[here] = Job(here, Schedule(load(here, environment={})))
-    job.cycle(Orders(wait=False))
+    job.cycle(Occasion(Orders(wait=False)))
     agent._open.add(here)
     NewClient(here).send(tmp_path / "q", "From SQL", "Words")
     idle = job.used + job.config.idle_close_s + 1
     agent._close_idle_stores(idle)
     assert (True, True) == (job.store is not None, job.schedule.bell)
-    job.cycle(Orders(wait=False))
+    job.cycle(Occasion(Orders(wait=False)))
     agent._close_idle_stores(job.used + job.config.idle_close_s + 1)
     assert job.store is None
 

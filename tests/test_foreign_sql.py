@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from syncd import tables
 from syncd.errors import StaleReplica
 from syncd.message import message_from_row
+from syncd.messaging import MessagingDatabase
 from syncd.report import State
 from syncd.store import Store
 from tests.clients import SCHEMA
@@ -378,6 +380,63 @@ def test_g12_a_restored_backup_is_merged_with_what_the_files_have_now(synced: Pr
     assert later in files
     assert_in_step(synced)
     assert_quiet(synced)
+
+
+@pytest.mark.parametrize(
+    ("taken", "is_synced"),
+    [
+        ("CREATE VIEW syncd_feed AS SELECT 1 AS seq, 2 AS id, 3 AS was", True),
+        ("CREATE VIEW syncd_feed AS SELECT 1 AS seq, 2 AS id, 3 AS was", False),
+        ("CREATE VIEW Syncd_Mute AS SELECT 1 AS muted", True),
+        ("CREATE VIEW Syncd_Mute AS SELECT 1 AS muted", False),
+        ("CREATE TABLE syncd_history_at (whatever)", False),
+    ],
+)
+def test_g17_a_name_that_syncd_needs_and_another_has_is_told_and_no_host_s_write_fails(
+    tmp_path: Path, taken: str, is_synced: bool
+) -> None:
+    project = Project(tmp_path / "p")
+    project.receive()
+    if is_synced:
+        project.sync()
+    else:
+        project.sql(SCHEMA[0])
+    name = taken.split()[2].lower()
+    if is_synced:
+        project.sql(f"DROP TABLE {name}")
+    project.sql(taken)
+    report = project.cycle()
+    assert f"{name} is a {taken.split()[1].lower()}" in str(report.error)
+    assert name in report.hint
+    key = project.new.send(project.other, "From SQL", "Words")
+    assert project.cycle(dry_run=True).error == report.error
+    project.sql(f"DROP {taken.split()[1]} {name}")
+    project.sync()
+    assert key in project.messages_in_files()
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE VIEW sessions AS SELECT 1 AS session_id",
+        "CREATE TABLE sessions (whatever)",
+        "CREATE TABLE idx_messages_status (whatever)",
+    ],
+)
+def test_g15_sessions_of_another_make_are_no_reason_to_sync_no_messages(
+    tmp_path: Path, made: str
+) -> None:
+    project = Project(tmp_path / "p")
+    key = project.receive()
+    project.sql(made)
+    assert State.IN_SYNC is project.sync().state
+    with closing(MessagingDatabase(project.new.database)) as api:
+        assert [key] == [row["id"] for row in api.list_messages()]
+    drop_ours(project, triggers_only=True)
+    assert State.IN_SYNC is project.sync().state
+    assert_quiet(project)
 
 
 def test_g12_a_missing_column_is_said_and_nothing_is_harmed(synced: Project) -> None:

@@ -115,6 +115,7 @@ class DatabaseChecks:
 
     def triggers(self) -> Check:
         """Compare syncd's own tables and triggers with what this version makes."""
+        tables.refuse_taken(self._store.connection)
         if self.is_new:
             return note("triggers", "no sync has been here yet", self._sync)
         tables.is_ready(self._store.connection)  # raises when a newer syncd made them
