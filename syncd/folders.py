@@ -293,6 +293,7 @@ def replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
     hints = {
         errno.ENOSPC: "Free some space, and try again; an agent does by itself.",
         errno.EDQUOT: "Free some space, and try again; an agent does by itself.",
+        errno.EBUSY: "Something is mounted there; unmount it.",
         errno.EROFS: "The file system is read-only; mount it writable.",
         errno.EACCES: "Give syncd's user the right to write there (chmod, chown).",
         errno.EPERM: "Let syncd's user change it: see its owner and attributes (ls -l, lsattr).",
