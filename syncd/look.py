@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from syncd.errors import DamagedBaseline
 from syncd.files import FileReplica
 from syncd.message import FOLDERS, Mailbox, in_order, mailbox_of
-from syncd.names import is_row_key, is_stray, is_utf8, row_key
+from syncd.names import is_hidden, is_row_key, is_stray, is_utf8, row_key
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import FolderState, Scan, Stamp, odd_file
 from syncd.store import FeedEntry, Store
@@ -168,6 +168,41 @@ def _note_rows(look: Look, ids: Iterable[object]) -> None:
             look.ids.add(key)
         else:
             look.odd_ids.append(key)
+
+
+def pending(look: Look, store: Store, files: FileReplica) -> set[object]:
+    """Return the messages that a cycle would do something about, of what a full look found.
+
+    A file that is not known yet counts by its name, which is its id where syncd wrote it; so a
+    message that is new on both sides counts once.
+    """
+    if not (look.paths or look.ids or look.feed or look.vanished or look.odd_paths):
+        return set()
+    known = {path: key for path, key, _ in store.records.stamps()}
+    quarantine = store.chronicle.quarantine()
+    apart = {path for path, entry in quarantine.items() if entry.stamp is None}
+    hidden = [path for path in look.paths if is_hidden(path) and path not in known]
+    if hidden:
+        from syncd.found import is_no_message  # few have such files
+
+        apart.update(path for path in hidden if is_no_message(files, path))
+    ids: set[object] = {
+        known[path] if path in known else path.rpartition("/")[2].removesuffix(".md")
+        for path in look.paths
+        if path not in apart
+    }
+    ids |= look.ids | look.vanished.keys() | (look.odd_paths.keys() - quarantine.keys())
+    # What became of a file whose row cannot be read waits for the row.
+    ids -= {entry.id for path, entry in quarantine.items() if is_row_key(path)}
+    ids.update(entry.id for entry in look.feed)
+    # What became of a row whose file cannot be read waits for the file.
+    waiting = quarantine.keys() - set(look.paths)
+    ids -= {quarantine[path].id for path in waiting if not is_row_key(path)}
+    misnamed = {stamp.inode for stamp in look.misnamed.values()}
+    if misnamed:
+        gone = store.records.of(look.vanished).values()
+        ids -= {record.id for record in gone if record.stamp.inode in misnamed}
+    return ids
 
 
 def losses(

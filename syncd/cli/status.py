@@ -23,8 +23,8 @@ from syncd.cli.projects import chosen_projects, done_for_each, worst
 from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, trouble_of
 from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo, agent_for, agents
-from syncd.look import look_fully
-from syncd.names import database_of, is_hidden, is_row_key
+from syncd.look import look_fully, pending
+from syncd.names import database_of
 from syncd.report import Report, State
 from syncd.retirement import left_files, retirement
 from syncd.seen import Seen
@@ -158,7 +158,8 @@ def look(
             _read(result, store)
             if also is None:
                 with FileReplica(project, max_bytes=settings.max_bytes) as files:
-                    result.pending = _count_pending(store, files, seen)
+                    looked = look_fully(store, files, is_known=seen.knows)
+                    result.pending = len(pending(looked, store, files))
             else:
                 result.pending = len({entry.id for entry in store.feed()})
                 also(store)
@@ -193,44 +194,6 @@ def _read(result: Status, store: Store) -> None:
     result.never_synced = not store.was_synced()
     result.last_cycle = store.state("last_cycle")
     result.messages = store.rows.count()
-
-
-def _count_pending(store: Store, files: FileReplica, when_done: Seen) -> int:
-    """Return how many messages a cycle would look at: those that changed, and those in the feed.
-
-    A file that is not known yet counts by its name, which is its id where syncd wrote it; so a
-    message that is new on both sides counts once.
-    """
-    seen = look_fully(store, files, is_known=when_done.knows)
-    if not (seen.paths or seen.ids or seen.feed or seen.vanished or seen.odd_paths):
-        return 0
-    known = {path: key for path, key, _ in store.records.stamps()}
-    quarantine = store.chronicle.quarantine()
-    apart = {path for path, entry in quarantine.items() if entry.stamp is None}
-    hidden = [path for path in seen.paths if is_hidden(path) and path not in known]
-    if hidden:
-        from syncd.found import is_no_message  # few have such files
-
-        apart.update(path for path in hidden if is_no_message(files, path))
-    ids: set[object] = {
-        known[path] if path in known else path.rpartition("/")[2].removesuffix(".md")
-        for path in seen.paths
-        if path not in apart
-    }
-    ids.update(seen.vanished)
-    ids.update(seen.odd_paths.keys() - quarantine.keys())
-    ids |= seen.ids
-    # What became of a file whose row cannot be read waits for the row.
-    ids -= {entry.id for path, entry in quarantine.items() if is_row_key(path)}
-    ids.update(entry.id for entry in seen.feed)
-    # What became of a row whose file cannot be read waits for the file.
-    waiting = quarantine.keys() - set(seen.paths)
-    ids -= {quarantine[path].id for path in waiting if not is_row_key(path)}
-    misnamed = {stamp.inode for stamp in seen.misnamed.values()}
-    if misnamed:
-        gone = store.records.of(seen.vanished).values()
-        ids -= {record.id for record in gone if record.stamp.inode in misnamed}
-    return len(ids)
 
 
 def print_status(one: Status) -> None:
