@@ -16,7 +16,7 @@ from typing import Any
 from syncd import config as settings
 from syncd.config import Config
 from syncd.database import state_of
-from syncd.errors import ReplicaError, SyncdError, os_sentence
+from syncd.errors import ReplicaError, SyncdError
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
 from syncd.project import note_retirement, run_pass
@@ -199,11 +199,8 @@ class Job:
             if self.store is None:
                 return report
             done = self._pass(self.store, orders, is_early=is_early)
-        except SyncdError as error:
+        except (SyncdError, OSError) as error:
             report.note_error(error)
-            return report
-        except OSError as error:  # as `run_pass` has it: a file system that fails is no defect
-            report.error = os_sentence(error)
             return report
         if done is None:
             self.used = used

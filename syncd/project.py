@@ -17,7 +17,6 @@ from syncd.errors import (
     SyncdError,
     UsageError,
     limit_hint,
-    os_sentence,
     reason_of,
 )
 from syncd.names import CLAUDE_DIR, database_of
@@ -94,11 +93,9 @@ def run_pass(
             return report
     except UsageError:
         raise
-    except SyncdError as error:
+    except (SyncdError, OSError) as error:
         report.note_error(error)
         report.busy = isinstance(error, (BusyError, StaleReplica))
-    except OSError as error:
-        report.error = os_sentence(error)
     return report
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from syncd.errors import ExitCode, SyncdError
+from syncd.errors import ExitCode, SyncdError, trouble_of
 
 if TYPE_CHECKING:
     from syncd.chronicle import OpenConflict, QuarantineEntry
@@ -110,10 +110,13 @@ class Report:
             return State.ATTENTION
         return State.IN_SYNC
 
-    def note_error(self, error: SyncdError) -> None:
-        """Note what went wrong with the project as a whole, unless something did before."""
+    def note_error(self, error: SyncdError | OSError) -> None:
+        """Note what went wrong with the project as a whole, unless something did before.
+
+        A file system that fails is no defect of ours.
+        """
         if self.error is None:
-            self.error, self.hint = error.sentence, error.hint
+            self.error, self.hint, _ = trouble_of(error, self.path)
 
     def as_json(self) -> dict[str, Any]:
         """Return the project's entry in the object that ``--json`` prints (design, section 6)."""
