@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from syncd.config import Config
 from syncd.copies import Twins
-from syncd.errors import MessageError
 from syncd.files import FileReplica
 from syncd.found import Found
 from syncd.guard import Halt, guard, still_gone
@@ -21,7 +20,6 @@ from syncd.look import Look, look_again, losses
 from syncd.names import is_row_key, row_key
 from syncd.orders import Orders
 from syncd.reader import Reader
-from syncd.record import Row
 from syncd.report import Report
 from syncd.sides import Quarantined, Side
 from syncd.snapshot import FolderState, Stamp
@@ -114,7 +112,7 @@ class Absence:
         chronicle, records = self._store.chronicle, self._store.records
         rows = chronicle.quarantined(map(row_key, gone_files))
         found = self._store.rows.of(entry.id for entry in rows.values() if entry.id is not None)
-        set_aside = {key for key, row in found.items() if _is_unreadable(row)}
+        set_aside = {key for key, row in found.items() if not row.is_readable()}
         paths = {record.path: record.id for record in records.of(look.gone_rows).values()}
         for path, entry in chronicle.quarantined(paths).items():
             if entry.stamp is not None and path not in look.paths:
@@ -256,11 +254,3 @@ class Absence:
     def _accepts(self, lost: Set[str]) -> bool:
         """Tell whether a person has accepted that these are deleted: the halt told of them all."""
         return self._orders.accept_deletes and lost <= self._store.lost()
-
-
-def _is_unreadable(row: Row) -> bool:
-    try:
-        row.message()
-    except MessageError:
-        return True
-    return False

@@ -191,9 +191,11 @@ def pending(look: Look, store: Store, files: FileReplica) -> set[object]:
         for path in look.paths
         if path not in apart
     }
-    ids |= look.ids | look.vanished.keys() | (look.odd_paths.keys() - quarantine.keys())
+    ids |= look.vanished.keys() | (look.odd_paths.keys() - quarantine.keys())
+    aside = {entry.id for path, entry in quarantine.items() if is_row_key(path) and entry.id}
+    ids |= look.ids - aside
     # What became of a file whose row cannot be read waits for the row.
-    ids -= {entry.id for path, entry in quarantine.items() if is_row_key(path)}
+    ids -= {key for key, row in store.rows.of(aside & ids).items() if not row.is_readable()}
     ids.update(entry.id for entry in look.feed)
     # What became of a row whose file cannot be read waits for the file.
     waiting = quarantine.keys() - set(look.paths)

@@ -38,6 +38,14 @@ class Row(NamedTuple):
             )
         return message_from_row(self.values)
 
+    def is_readable(self) -> bool:
+        """Tell whether it can be understood as a message."""
+        try:
+            self.message()
+        except MessageError:
+            return False
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -524,6 +524,19 @@ class Overtaken(TaskInjector):
         return super().turn()
 
 
+def test_rows_of_another_make_become_tasks_too(service: Open, tmp_path: Path) -> None:
+    alpha = service("alpha")
+    path = alpha.messaging_db.db_path
+    send(alpha, alpha, priority="urgent")
+    execute(path, "ALTER TABLE messages RENAME TO before")
+    execute(path, "CREATE TABLE messages AS SELECT * FROM before")
+    execute(path, "UPDATE messages SET task_injected = NULL")
+    execute(path, "INSERT INTO messages SELECT * FROM messages")
+    execute(path, "UPDATE messages SET id = CAST(x'61ff' AS TEXT) WHERE rowid = 2")
+    injector = TaskInjector(tmp_path / "tasks")
+    assert 2 == len(alpha.inject_tasks(injector=injector))
+
+
 def test_of_two_programs_that_make_tasks_one_makes_that_of_a_message(
     service: Open, tmp_path: Path
 ) -> None:

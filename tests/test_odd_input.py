@@ -971,6 +971,17 @@ def test_g18_a_file_whose_row_cannot_be_read_is_not_pending(synced: Project, dee
     assert_quiet(synced)
 
 
+def test_g18_a_file_beside_a_row_that_is_too_large_for_one_is_pending(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", max_bytes=2000)
+    (project.base / "syncd.toml").write_text("max_bytes = 2000\n")
+    key = project.new.send(project.path, "Large", "x" * 5000)
+    assert [f"messaging.db#{key}"] == [entry.path for entry in project.sync().quarantined]
+    assert 0 == status.look(project.path, []).pending
+    project.receive(id=key)
+    assert 1 == status.look(project.path, []).pending
+    assert 1 == project.sync().counts.rows_updated
+
+
 @pytest.mark.parametrize("prefer", ["file", "db"])
 def test_g10_a_change_that_the_database_refuses_is_no_commit_in_vain(
     tmp_path: Path, prefer: str

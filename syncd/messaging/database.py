@@ -153,11 +153,6 @@ class MessagingDatabase:
             [status, status, now_text(), *values],
         )
 
-    def awaits_task(self, message_id: str) -> bool:
-        """Say whether a message is unread and did not become a task yet."""
-        where = "id = ? AND status = 'unread' AND task_injected = 0"
-        return bool(self._fetch(f"SELECT 1 FROM messages WHERE {where}", [message_id]))
-
     def mark_task_injected(self, message_id: str) -> bool:
         """Note that a message became a task, and say whether there was such a message."""
         return self._changes("UPDATE messages SET task_injected = 1 WHERE id = ?", [message_id])

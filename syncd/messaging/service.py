@@ -239,7 +239,8 @@ class MessageService:
             if row["task_injected"] or rank(row["priority"]) < rank(min_priority):
                 continue
             with injector.turn():
-                if not self.messaging_db.awaits_task(key):
+                now = self.messaging_db.get_message(key)
+                if now is not None and (now["task_injected"] or now["status"] != "unread"):
                     continue  # somebody else was faster, or has read it meanwhile
                 if not injector.task_exists(key):
                     names = ("from_project", "subject", "body", "priority", "from_agent")
