@@ -253,5 +253,6 @@ class Chronicle(Queries):
         """Return the time from which on the journal is whole; None when it has no entry."""
         first = "SELECT at FROM syncd_journal ORDER BY seq LIMIT 1"
         pruned = f"SELECT value FROM syncd_state WHERE key = '{PRUNED_UNTIL}'"
-        found = [self._execute(sql).fetchone() for sql in (first, pruned)]
-        return max((str(one[0]) for one in found if one is not None), default=None)
+        found = [str(one[0]) for sql in (first, pruned) if (one := self._execute(sql).fetchone())]
+        # One that is yet to come is of a clock that was wrong.
+        return max((at for at in found if at <= now_text()), default=min(found, default=None))

@@ -196,30 +196,43 @@ class Store(Database):
         which tells when it was last changed.
         """
         without_conflict = f"NOT EXISTS ({_ITS_CONFLICTS})"
-        not_last = "seq NOT IN (SELECT max(seq) FROM syncd_journal GROUP BY side)"
         # What is kept once more, as of now, keeps its place: here the oldest need not be the first.
         oldest = "SELECT min(at) FROM syncd_history WHERE at >= '' AND at < x''"  # as text
-        self._prune("syncd_history", _days_ago(history_days), without_conflict, oldest=oldest)
-        until = _days_ago(journal_days)
-        self._prune("syncd_journal", until, not_last, state=(PRUNED_UNTIL, until))
-        self._prune("syncd_versions", time.time() - VERSION_MEMORY_S)
+        self._prune("syncd_history", oldest, history_days, without_conflict)
+        not_last = "seq NOT IN (SELECT max(seq) FROM syncd_journal GROUP BY side)"
+        first = "SELECT at FROM syncd_journal WHERE typeof(at) = 'text' ORDER BY seq LIMIT 1"
+        self._prune("syncd_journal", first, journal_days, not_last, until_key=PRUNED_UNTIL)
+        first = "SELECT at FROM syncd_versions WHERE typeof(at) = 'real' ORDER BY seq LIMIT 1"
+        found, now = self.connection.execute(first).fetchone(), time.time()
+        if found is not None and not now - VERSION_MEMORY_S <= found[0] <= now:
+            self.drop_rows("syncd_versions", "at < ?", [now - VERSION_MEMORY_S])
 
     def _prune(
-        self,
-        table: str,
-        until: str | float,
-        unless: str = "1",
-        state: tuple[str, str] | None = None,
-        oldest: str | None = None,
+        self, table: str, first: str, days: float, unless: str, until_key: str | None = None
     ) -> None:
-        """Drop of a table what is older than ``until`` and meets a condition."""
-        kind = "text" if isinstance(until, str) else "real"
-        first = f"SELECT at FROM {table} WHERE typeof(at) = '{kind}' ORDER BY rowid LIMIT 1"
-        found = self.connection.execute(oldest or first).fetchone()
-        now = time.time() if isinstance(until, float) else now_text()
+        """Drop of a table what is older than ``days`` and meets a condition.
+
+        ``first`` asks for the oldest time. What is found to be past its time goes at the first pass
+        a day later: one with a clock that is wrong, as before it is set after a start, must not
+        take all that is to be kept.
+        """
+        found, now = self.connection.execute(first).fetchone(), time.time()
+        until = _days_before(now, days)
         # One from when the clock was wrong tells nothing of those behind it.
-        if found is not None and found[0] is not None and not until <= found[0] <= now:
-            self.drop_rows(table, f"at < ? AND {unless}", [until], state=state)
+        if found is None or found[0] is None or until <= found[0] <= now_text():
+            return
+        condition, key = f"at < ? AND {unless}", f"{table}_expired"
+        met = f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1"
+        noted, wait_s = self.state(key), min(1.0, days) * 86_400
+        is_early = isinstance(noted, float) and now - wait_s < noted <= now
+        if is_early or not self.connection.execute(met, (until,)).fetchone():
+            return
+        with self.writing(durable=False, mute=False):
+            self.set_state(key, now)
+        if isinstance(noted, float) and noted <= now:
+            until = _days_before(noted, days)
+            state = (until_key, until) if until_key is not None else None
+            self.drop_rows(table, condition, [until], state=state)
 
     def forget_damaged(self) -> None:
         """Forget each baseline that makes no sense; its message is synced as in a first sync."""
@@ -230,6 +243,6 @@ class Store(Database):
                     part.drop(damaged[start : start + DROPPED_AT_ONCE])
 
 
-def _days_ago(days: float) -> str:
-    """Return the time so many days ago in UTC, as `now_text` writes it."""
-    return datetime.fromtimestamp(max(0.0, time.time() - days * 86_400), UTC).isoformat()
+def _days_before(moment: float, days: float) -> str:
+    """Return the time so many days before a moment in UTC, as `now_text` writes it."""
+    return datetime.fromtimestamp(max(0.0, moment - days * 86_400), UTC).isoformat()

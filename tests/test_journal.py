@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +14,7 @@ from syncd.chronicle import now_text
 from syncd.journal import JournalEntry
 from syncd.names import DATABASE
 from syncd.store import Store
-from tests.projects import Project, settings
+from tests.projects import Project, assert_quiet, settings
 
 ONE = "msg-20260220-000001-00000000"
 
@@ -159,15 +161,24 @@ def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
     ]
 
 
+def a_day_later(project: Project) -> None:
+    """Have it be a day ago that something was found to be past its time."""
+    project.sql(
+        "UPDATE syncd_state SET value = CAST(value - 90000.0 AS TEXT) WHERE key LIKE '%_expired'"
+    )
+
+
 def test_history_and_journal_are_kept_for_as_many_days_as_are_set(project: Project) -> None:
     project.config = settings(history_days=30.0, journal_days=365.0)
     project.sql("DELETE FROM syncd_journal")
     for table, days in (("history", 30), ("journal", 365)):
-        for name, hours in (("old", 1), ("kept", -1)):
+        for name, hours in (("old", 30), ("kept", -1)):
             at = (datetime.now(UTC) - timedelta(days=days, hours=hours)).isoformat()
             sql = f"INSERT INTO syncd_{table} (at, id, side) VALUES (?, ?, 'db')"
             project.sql(sql, at, name)
     project.sql("INSERT INTO syncd_journal (at, id, side) VALUES (?, 'last', 'db')", now_text())
+    project.sync()
+    a_day_later(project)
     project.sync()
     assert [("kept",)] == project.sql("SELECT id FROM syncd_history")
     assert [("kept",)] == project.sql("SELECT id FROM syncd_journal WHERE id IN ('old', 'kept')")
@@ -178,6 +189,8 @@ def test_a_version_that_is_kept_as_of_now_stops_no_pruning(project: Project) -> 
     project.sql("INSERT INTO syncd_history (at, id) VALUES (?, 'kept')", now_text())
     project.sql("INSERT INTO syncd_history (at, id) VALUES ('2001-01-01T00:00:00+00:00', 'old')")
     project.sync()
+    a_day_later(project)
+    project.sync()
     assert [("kept",)] == project.sql("SELECT id FROM syncd_history")
 
 
@@ -187,7 +200,30 @@ def test_one_entry_from_when_the_clock_was_wrong_stops_no_pruning(project: Proje
     for at in ("2999-01-01T00:00:00+00:00", "2001-01-01T00:00:00+00:00"):
         project.sql(sql, at)
     project.sync()
+    a_day_later(project)
+    project.sync()
+    assert_quiet(project)
     assert [("2999-01-01T00:00:00+00:00",)] == project.sql("SELECT at FROM syncd_history")
+
+
+def test_g2_one_pass_with_a_clock_that_is_ahead_takes_nothing_that_is_to_be_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before a clock is set after a start, or as a sleeping machine's goes on."""
+    project.sync()
+    project.edit(f"inbox/{ONE}.md", "Body 1.", "Edited.")
+    project.sync()
+    before = [project.sql(f"SELECT * FROM syncd_{table}") for table in ("history", "journal")]
+    assert all(before)
+    ahead = SimpleNamespace(time=lambda: time.time() + 3 * 365 * 86_400)
+    for wrong in (True, False, True, True, False):
+        with monkeypatch.context() as patched:
+            if wrong:
+                patched.setattr(store_module, "time", ahead)
+            project.sync()
+    after = [project.sql(f"SELECT * FROM syncd_{table}") for table in ("history", "journal")]
+    assert before == after
+    assert_quiet(project)
 
 
 @pytest.mark.parametrize(("seconds", "portions"), [(9.0, 4 * 5), (0.0, 3 * 45)])
@@ -209,6 +245,8 @@ def test_g9_what_is_past_its_time_goes_in_portions_and_leaves_the_lock_free_in_b
     statements: list[str] = []
     with Store.open(database(project)) as store:
         store.connection.set_trace_callback(statements.append)
+        store.prune(1.0, 1.0)
+        a_day_later(project)
         store.prune(1.0, 1.0)
         store.forget_damaged()
         left = [
