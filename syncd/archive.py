@@ -236,7 +236,7 @@ def _manifest(whole: tarfile.TarFile, archive: Path) -> Manifest:
         rooted = parent in folders if parent else entry.folder and name in ROOTS
         if not rooted or name in ("", ".", "..") or "\0" in name or entry.path in folders:
             raise ValueError(f"{in_utf8(entry.path)} leads out of the legacy folders")
-        if not (isinstance(entry.mode, int) and abs(entry.mtime_ns) < 2**63):
+        if not (isinstance(entry.mode, int) and abs(entry.mtime_ns) < 2**65):
             raise ValueError(f"mode and time of {in_utf8(entry.path)} are none")
         if entry.folder:
             folders.add(entry.path)

@@ -14,12 +14,11 @@ from syncd.markdown import Place, parse
 from syncd.message import fingerprints, mailbox_at
 from syncd.reconcile import FileState, is_insert
 from syncd.record import RecordValues, RowValues, digest_of_prints, fields_text
-from syncd.snapshot import Version
+from syncd.snapshot import Version, time_ns
 
 T = TypeVar("T")
 
 _FIRST_SECOND = int(datetime.min.replace(tzinfo=UTC).timestamp())
-_FIRST_NS = -(2**61)  # no file system has times before 1901
 _LAST_SECOND = int(datetime.max.replace(tzinfo=UTC).timestamp())
 
 
@@ -56,9 +55,7 @@ class Found(NamedTuple):
 
 def place_of(path: str, project: str, written_ns: int = 0) -> Place:
     """Return what a file's surroundings say where its front matter is silent."""
-    if written_ns < _FIRST_NS:
-        written_ns += 2**64  # a stamp has 64 bits, which end in the year 2262
-    return Place(path, mailbox_at(path), project, _moment(written_ns // 1_000_000_000))
+    return Place(path, mailbox_at(path), project, _moment(time_ns(written_ns) // 1_000_000_000))
 
 
 @lru_cache(maxsize=64)  # files often come many a second

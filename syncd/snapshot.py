@@ -17,6 +17,9 @@ TICK_S = 0.01
 COARSE_TICK_S = 2.0
 
 
+_FIRST_NS = -(2**61)  # no file system has times before 1901
+
+
 class Stamp(NamedTuple):
     """What a file system says of a version of a file; equal stamps mean the same bytes.
 
@@ -35,6 +38,11 @@ class Stamp(NamedTuple):
         file "racily clean" (its Documentation/technical/racy-git).
         """
         return abs(time.time() - self.mtime_ns / 1e9) < tick_s(self.mtime_ns)
+
+
+def time_ns(mtime_ns: int) -> int:
+    """Return a stamp's time as the file has it: a stamp's 64 bits end in the year 2262."""
+    return mtime_ns + 2**64 if mtime_ns < _FIRST_NS else mtime_ns
 
 
 def tick_s(written_ns: int) -> float:

@@ -79,7 +79,7 @@ def look(path: Path) -> Node | None:
 
 def _node(seen: os.stat_result) -> Node:
     stamp = stamp_of(seen)
-    return Node(seen.st_mode, stamp.size, stamp.mtime_ns, stamp.inode, seen.st_dev)
+    return Node(seen.st_mode, stamp.size, seen.st_mtime_ns, stamp.inode, seen.st_dev)
 
 
 def _refuse(error: OSError) -> None:

@@ -490,10 +490,11 @@ def test_a_file_that_the_old_client_cannot_read_is_told_and_repaired(
     assert {} == Examined(call).bad
 
 
-def test_what_is_dated_in_the_future_is_noted(project: Project, call: Call) -> None:
-    os.utime(project.file(PATH), (4e9, 4e9))
-    second = "msg-20260220-000002-00000000"
-    project.sql("UPDATE messages SET created_at = '2099-01-01T00:00:00Z' WHERE id = ?", second)
+@pytest.mark.parametrize("second", [4_000_000_000, 10_413_792_000])  # 2096 and 2300
+def test_what_is_dated_in_the_future_is_noted(project: Project, call: Call, second: int) -> None:
+    os.utime(project.file(PATH), (second, second))
+    other = "msg-20260220-000002-00000000"
+    project.sql("UPDATE messages SET created_at = '2099-01-01T00:00:00Z' WHERE id = ?", other)
     project.sync()
     found = Examined(call)
     assert {"dates": "note"} == found.bad

@@ -394,6 +394,9 @@ def test_retiring_waits_for_a_cycle_under_way(
 
 
 def test_undoing_brings_back_every_byte_mode_time_and_version(project: Project, call: Call) -> None:
+    for number, second in ((1, -1_000_000_000), (2, 10_413_792_000)):  # 1938 and 2300
+        os.utime(project.file(path_of(number)), (second, second))
+    project.sync()
     files, tables = tree(project), project.tables()
     project.retire()
     done = call("retire", "--undo", project.archive)

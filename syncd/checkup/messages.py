@@ -15,6 +15,7 @@ from syncd.names import CLAUDE_DIR
 from syncd.repair import repair_files
 from syncd.report import number_of
 from syncd.shell import quoted
+from syncd.snapshot import time_ns
 from syncd.store import Store
 from syncd.verify import Verification
 
@@ -93,7 +94,7 @@ class MessageChecks:
         files = [
             path
             for path, stamp in self._files.scan().stamps.items()
-            if stamp.mtime_ns / 1e9 > now + _SKEW_S
+            if time_ns(stamp.mtime_ns) / 1e9 > now + _SKEW_S
         ]
         # As text most times compare as they do as times; those near are then looked at closely.
         near = (datetime.fromtimestamp(now, UTC) - timedelta(days=1)).isoformat()
