@@ -97,21 +97,21 @@ def guard(losses: Iterable[Gone]) -> Halt | None:
     if troubled:
         where = ", ".join(f"{loss.folder or loss.mailbox} {loss.trouble}" for loss in troubled)
         gone, expected = _lost_in(troubled), sum(loss.expected for loss in troubled)
-        more = _lost_in(losses) - gone
-        also = f", and {more} more" if more else ""
-        cause = f"{where}: {_count(gone)} of the baseline gone{also}"
+        cause = f"{where}: {_count(gone)} of the baseline gone{_also(losses, gone)}"
         closed = next((loss.folder for loss in troubled if loss.is_closed), "")
         return Halt(cause, troubled[0].side, gone, expected, closed)
     for side in Side:
         gone, expected = _on(side, losses)
         if gone > max(FREE_DELETES, FREE_SHARE * expected):
-            cause = f"{gone} of {expected} {_THINGS[side]} are gone at once"
+            cause = f"{gone} of {expected} {_THINGS[side]} are gone at once{_also(losses, gone)}"
             return Halt(cause, side, gone, expected)
-    for loss in losses:
-        if loss.gone == loss.expected >= 2:
-            things = f"{loss.expected} {_THINGS[loss.side]}"
-            cause = f"all {things} of {loss.mailbox} are gone at once"
-            return Halt(cause, loss.side, loss.gone, loss.expected)
+    emptied = [loss for loss in losses if loss.gone == loss.expected >= 2]
+    if emptied:
+        where = " and ".join(
+            f"all {loss.expected} {_THINGS[loss.side]} of {loss.mailbox}" for loss in emptied
+        )
+        gone = _lost_in(emptied)
+        return Halt(f"{where} are gone at once{_also(losses, gone)}", emptied[0].side, gone, gone)
     return None
 
 
@@ -123,7 +123,14 @@ def still_gone(losses: Iterable[Gone], side: Side) -> Halt | None:
     gone, expected = _on(side, losses)
     if not gone:
         return None
-    return Halt(f"{gone} of {expected} {_THINGS[side]} are still gone", side, gone, expected)
+    cause = f"{gone} of {expected} {_THINGS[side]} are still gone{_also(losses, gone)}"
+    return Halt(cause, side, gone, expected)
+
+
+def _also(losses: Iterable[Gone], told: int) -> str:
+    """Return the end of a cause, for what is gone beside what it tells: a decision concerns all."""
+    more = _lost_in(losses) - told
+    return f", and {more} more" if more else ""
 
 
 def _count(number: int) -> str:

@@ -360,8 +360,8 @@ class Job:
         if report.state is State.ERROR:
             log.error("%s: %s%s", self.project, report.error, report.hint and f" → {report.hint}")
         elif report.halt is not None:
-            ways = " ".join(report.halt.ways_out(str(self.project)))
-            log.error("%s: halted: %s. %s", self.project, report.halt.cause, ways)
+            told = [report.halt.cause, *report.halt.ways_out(str(self.project))]
+            log.error("%s: halted: %s", self.project, " → ".join(told))
         elif report.retired is not None:
             log.info("%s: retired on %s: it is left alone", self.project, report.retired.at)
             for path in report.left:

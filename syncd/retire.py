@@ -260,7 +260,7 @@ def _prove_equal(project: Path, config: Config, result: Retiring) -> None:
 
 def _reasons_of_report(project: Path, report: Report) -> Iterator[Reason]:
     if report.halt is not None:
-        ways = " ".join(report.halt.ways_out(str(project)))
+        ways = f"The ways out: syncd status {quoted(project)}"
         yield Reason(f"it is halted: {report.halt.cause}", ways)
         return
     if report.counts.changes():

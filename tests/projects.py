@@ -349,6 +349,13 @@ def _version(connection: sqlite3.Connection) -> int:
     return found
 
 
+def a_day_later(project: Project) -> None:
+    """Have it be a day ago that something was found to be past its time."""
+    project.sql(
+        "UPDATE syncd_state SET value = CAST(value - 90000.0 AS TEXT) WHERE key LIKE '%_expired'"
+    )
+
+
 def assert_quiet(project: Project) -> None:
     """Assert that a further cycle, full or scoped, writes nothing on either side (G10)."""
     with nothing_written(project):

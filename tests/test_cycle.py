@@ -36,6 +36,7 @@ from tests.projects import (
     THREE,
     TWO,
     Project,
+    a_day_later,
     a_row,
     assert_in_step,
     assert_quiet,
@@ -424,6 +425,8 @@ def test_g3_what_lost_a_conflict_is_kept_while_the_message_is_in_conflict(projec
     project.sync()
     assert {"By SQL 1.", "By SQL 2."} <= {row["body"] for row in project.history(key)}
     project.sql("DELETE FROM syncd_conflicts")
+    project.sync()
+    a_day_later(project)
     project.sync()
     assert [] == project.history(key)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.guard import Gone, Halt, guard
+from syncd.guard import Gone, Halt, guard, still_gone
 from syncd.sides import Side
 
 
@@ -118,3 +118,18 @@ def test_the_commands_can_be_pasted_also_for_a_path_with_a_blank() -> None:
     assert halt is not None
     ways = "\n".join(halt.ways_out("/p/a b"))
     assert "syncd resume '/p/a b' --restore" in ways
+
+
+def test_a_halt_tells_of_all_that_a_decision_would_concern() -> None:
+    inbox = Gone(Side.FILE, "inbox", 8, 8)
+    outbox, archive = Gone(Side.FILE, "outbox", 7, 7), Gone(Side.DB, "archive", 30, 1)
+    halt = guard([inbox, archive])
+    assert halt is not None
+    assert ("all 8 files of inbox are gone at once, and 1 more", 8) == (halt.cause, halt.gone)
+    halt = guard([inbox, outbox, archive])
+    assert halt is not None
+    cause = "all 8 files of inbox and all 7 files of outbox are gone at once, and 1 more"
+    assert (cause, 15) == (halt.cause, halt.gone)
+    halt = still_gone([inbox, archive], Side.DB)
+    assert halt is not None
+    assert "1 of 30 rows are still gone, and 8 more" == halt.cause

@@ -14,7 +14,7 @@ from syncd.chronicle import now_text
 from syncd.journal import JournalEntry
 from syncd.names import DATABASE
 from syncd.store import Store
-from tests.projects import Project, assert_quiet, settings
+from tests.projects import Project, a_day_later, assert_quiet, settings
 
 ONE = "msg-20260220-000001-00000000"
 
@@ -159,13 +159,6 @@ def test_pruning_keeps_the_last_word_on_each_side(project: Project) -> None:
     assert [("db", "new file"), ("file", "the row changed")] == [
         (side, why) for _, side, _, _, why in told(project)
     ]
-
-
-def a_day_later(project: Project) -> None:
-    """Have it be a day ago that something was found to be past its time."""
-    project.sql(
-        "UPDATE syncd_state SET value = CAST(value - 90000.0 AS TEXT) WHERE key LIKE '%_expired'"
-    )
 
 
 def test_history_and_journal_are_kept_for_as_many_days_as_are_set(project: Project) -> None:
