@@ -108,7 +108,9 @@ class Applier:
         try:
             do(tasks)
         except LostTransaction as error:
-            if len(tasks) == 1:
+            if len(tasks) == 1 and isinstance(error.__cause__, StaleReplica):
+                self._drop(tasks[0])
+            elif len(tasks) == 1:
                 self._refuse(tasks[0], error)
             else:
                 for task in tasks:

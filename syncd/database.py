@@ -43,6 +43,8 @@ class Database:
         self._courtesy = Courtesy()
         self._vain = 0
         """How many changes there were before the transaction, and were taken back within it."""
+        self._has_ended = False
+        """Whether the transaction at hand was ended before its commit."""
         connection.text_factory = _decode
 
     @classmethod
@@ -210,7 +212,7 @@ class Database:
                     began = time.monotonic()
                     self._vain = self.connection.total_changes
                     yield
-                    if mute and self.connection.in_transaction:
+                    if mute and not self._has_ended:
                         self.connection.execute("DELETE FROM syncd_mute")
                 self._courtesy.note_held(time.monotonic() - began)
             finally:
@@ -244,7 +246,7 @@ class Database:
             if self.connection.in_transaction:
                 execute("ROLLBACK TO message")
                 self._vain += self.connection.total_changes - before
-            elif isinstance(error, MessageError):
+            elif isinstance(error, (MessageError, StaleReplica)):
                 raise LostTransaction(error.sentence, hint=error.hint) from error
             raise
         finally:
@@ -257,6 +259,7 @@ class Database:
         Nothing may be written in it afterwards. Others would look for what such a commit brings.
         """
         if self.connection.total_changes == self._vain:
+            self._has_ended = True
             self.connection.execute("ROLLBACK")
 
     @contextmanager
@@ -295,13 +298,14 @@ class Database:
     @contextmanager
     def _immediate(self) -> Iterator[None]:
         _patiently(self.connection, lambda: self.connection.execute("BEGIN IMMEDIATE"))
+        self._has_ended = False
         try:
             yield
         except BaseException:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
-        if self.connection.in_transaction:
+        if not self._has_ended:
             self.connection.execute("COMMIT")
 
 

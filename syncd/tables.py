@@ -16,7 +16,13 @@ from pathlib import Path
 
 from syncd.errors import ReplicaError
 from syncd.message import FIELDS
-from syncd.messaging.schema import MESSAGE_COLUMNS, MESSAGES_DDL, column_definition, create_contract
+from syncd.messaging.schema import (
+    MESSAGE_COLUMNS,
+    MESSAGES_DDL,
+    column_definition,
+    create_contract,
+    create_indexes,
+)
 
 VERSION = 1
 NUMBERS_HINT = "Make the table messages anew, with TEXT as that column's type."
@@ -317,22 +323,17 @@ def check_contract(connection: sqlite3.Connection, *, anew: bool = False) -> Non
 
 
 def refuse_taken(connection: sqlite3.Connection) -> None:
-    """Raise `ReplicaError` where something else has the name of a table or an index of ours."""
-    types = dict(
-        connection.execute(
-            "SELECT lower(name), type FROM sqlite_master WHERE type != 'trigger'"
-        ).fetchall()
-    )
-    for ddl in _TABLES:
-        name, kind = _name(ddl), "table" if _is_table(ddl) else "index"
-        found = types.get(name, kind)
-        if found != kind:
-            own = "a table" if kind == "table" else "an index"
+    """Raise `ReplicaError` where something else than a table has the name of one of ours.
+
+    `CREATE TABLE IF NOT EXISTS` passes over a view, and our triggers would fail on it.
+    """
+    sql = "SELECT lower(name), type FROM sqlite_master WHERE type IN ('view', 'index')"
+    for name, kind in connection.execute(sql):
+        if name in _OUR_TABLES:
             raise ReplicaError(
-                f"{name} is a {found} of the database, and syncd needs that name for {own}",
-                hint=f"Give it another one: ALTER TABLE {name} RENAME TO …"
-                if found == "table"
-                else f"Make it anew by another one: DROP {found.upper()} {name}",
+                f"{name} is {'a view' if kind == 'view' else 'an index'} of the database, and "
+                "syncd needs that name for a table",
+                hint=f"Make it anew by another one: DROP {kind.upper()} {name}",
             )
 
 
@@ -353,8 +354,9 @@ def create(connection: sqlite3.Connection, *, anew: bool = False) -> None:
     drop_triggers(connection)
     for name in _altered(_standing(connection)):
         _make_anew(connection, name)
-    for ddl in _TABLES:
+    for ddl in _OUR_TABLES.values():
         connection.execute(ddl)
+    create_indexes(connection, (ddl for ddl in _TABLES if not _is_table(ddl)))
     for name, body in _TRIGGERS.items():
         connection.execute(f"CREATE TRIGGER {name} {body}")
     connection.execute("INSERT OR REPLACE INTO syncd_state VALUES ('version', ?)", (str(VERSION),))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from syncd import tables
+from syncd.apply import Applier
 from syncd.errors import StaleReplica
 from syncd.message import message_from_row
 from syncd.messaging import MessagingDatabase
 from syncd.report import State
+from syncd.rows import Rows
 from syncd.store import Store
+from syncd.task import Task
 from tests.clients import SCHEMA
 from tests.projects import (
     ARCHIVED,
@@ -389,7 +392,6 @@ def test_g12_a_restored_backup_is_merged_with_what_the_files_have_now(synced: Pr
         ("CREATE VIEW syncd_feed AS SELECT 1 AS seq, 2 AS id, 3 AS was", False),
         ("CREATE VIEW Syncd_Mute AS SELECT 1 AS muted", True),
         ("CREATE VIEW Syncd_Mute AS SELECT 1 AS muted", False),
-        ("CREATE TABLE syncd_history_at (whatever)", False),
     ],
 )
 def test_g17_a_name_that_syncd_needs_and_another_has_is_told_and_no_host_s_write_fails(
@@ -417,12 +419,48 @@ def test_g17_a_name_that_syncd_needs_and_another_has_is_told_and_no_host_s_write
     assert_quiet(project)
 
 
+def test_g2_a_host_s_trigger_that_rolls_back_amid_a_race_takes_no_other_message_along(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written before in the same transaction is not to count as written."""
+    for number in range(1, 31):
+        project.receive(number)
+    project.sync()
+    project.sql(
+        "CREATE TRIGGER host BEFORE INSERT ON messages WHEN EXISTS "
+        "(SELECT 1 FROM messages WHERE id = NEW.id) BEGIN SELECT RAISE(ROLLBACK, 'taken'); END"
+    )
+    news = [project.receive(number) for number in (31, 32, 33)]
+    record = Applier._record
+
+    def be_overtaken(applier: Applier, tasks: Sequence[Task]) -> None:
+        if news[2] not in project.rows():
+            insert(project, a_row(project, news[2], body="By SQL."))
+        record(applier, tasks)
+
+    def refuse(*_: object) -> None:
+        raise StaleReplica("so that all go the long way")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Applier, "_record", be_overtaken)
+        patched.setattr(Rows, "insert_all", refuse)
+        assert project.sync().error is None
+    assert set(news) <= project.rows().keys()
+    project.sync()
+    assert set(news) <= project.messages_in_files().keys()
+    words = f"{project.kept_texts(news[2])} {project.row(news[2])['body']}"
+    assert all(said in words for said in ("By SQL.", "Body 33."))
+    assert_in_step(project)
+    assert_quiet(project)
+
+
 @pytest.mark.parametrize(
     "made",
     [
         "CREATE VIEW sessions AS SELECT 1 AS session_id",
         "CREATE TABLE sessions (whatever)",
         "CREATE TABLE idx_messages_status (whatever)",
+        "CREATE TABLE syncd_history_at (whatever)",
     ],
 )
 def test_g15_sessions_of_another_make_are_no_reason_to_sync_no_messages(

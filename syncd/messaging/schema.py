@@ -8,6 +8,7 @@ every statement tolerates what exists already, and columns or tables beyond thes
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 MESSAGES_DDL = """\
 CREATE TABLE IF NOT EXISTS messages (
@@ -70,13 +71,20 @@ def column_definition(name: str) -> str:
 def create_contract(connection: sqlite3.Connection) -> None:
     """Create what is missing of the contract's tables and indexes.
 
-    Runs inside the caller's transaction where one is open. An index for which something else stands
-    in the way (its name is taken, or that of its table by a view or a table without the column) is
-    left out: it only makes queries faster.
+    Runs inside the caller's transaction where one is open.
     """
     connection.execute(MESSAGES_DDL)
     connection.execute(SESSIONS_DDL)
-    for statement in INDEXES_DDL:
+    create_indexes(connection, INDEXES_DDL)
+
+
+def create_indexes(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+    """Create indexes, but for those that something else is in the way of.
+
+    Its name may be taken, or that of its table by a view or a table without the column. An index
+    only makes queries faster.
+    """
+    for statement in statements:
         try:
             connection.execute(statement)
         except sqlite3.OperationalError as error:
