@@ -264,6 +264,7 @@ def test_a_quiet_project_is_not_said_to_be_in_step_when_it_is_not(
 ) -> None:
     made = Past(Project(tmp_path / "p"), begun=50)
     project = made.project
+    project.write("inbox/._hidden.md", "a file manager's own")
     assert "quiet: no change on either side for 30 days;" in call("report", project.path).out
     project.file(f"inbox/{ONE}.md").unlink()
     project.receive(3)

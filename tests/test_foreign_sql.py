@@ -11,7 +11,7 @@ import pytest
 
 from syncd import tables
 from syncd.apply import Applier
-from syncd.errors import StaleReplica
+from syncd.errors import ReplicaError, StaleReplica
 from syncd.message import message_from_row
 from syncd.messaging import MessagingDatabase
 from syncd.report import State
@@ -475,6 +475,22 @@ def test_g15_sessions_of_another_make_are_no_reason_to_sync_no_messages(
     drop_ours(project, triggers_only=True)
     assert State.IN_SYNC is project.sync().state
     assert_quiet(project)
+
+
+def test_g9_who_met_the_triggers_without_our_tables_goes_on_when_they_are_made_again(
+    synced: Project,
+) -> None:
+    with closing(MessagingDatabase(synced.new.database)) as api:
+        assert api.update_message_status(ONE, "read")
+        for name in synced.sql("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            if name[0].startswith("syncd_"):
+                synced.sql(f"DROP TABLE {name[0]}")
+        with pytest.raises(ReplicaError):
+            api.update_message_status(TWO, "read")
+        synced.sync()
+        assert api.update_message_status(TWO, "read")
+    synced.sync()
+    assert_in_step(synced)
 
 
 def test_g12_a_missing_column_is_said_and_nothing_is_harmed(synced: Project) -> None:

@@ -68,8 +68,11 @@ class ConnectionPool:
                 yield connection
                 slot.close_cursors()
                 wrote = slot.commit(inner)
-            except BaseException:
+            except BaseException as error:
                 slot.rollback(inner)
+                # A write that failed for a table that a trigger names, and that was gone just then,
+                # fails for good on a connection that has read the schema without it.
+                slot.is_outdated = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR
                 raise
         finally:
             self._leave(slot)
@@ -175,7 +178,10 @@ class ConnectionPool:
 class _Slot:
     """One thread's connection; only that thread's local storage holds it, so it ends with it."""
 
-    __slots__ = ("__weakref__", "abandoned", "connection", "depth", "identity", "path", "thread")
+    __slots__ = (
+        *("__weakref__", "abandoned", "connection", "depth"),
+        *("identity", "is_outdated", "path", "thread"),
+    )
 
     def __init__(self, path: Path, connection: Connection, found: tuple[int, int] | None) -> None:
         self.path = path
@@ -184,10 +190,12 @@ class _Slot:
         self.depth = 0
         self.thread = get_ident()
         self.abandoned = False
+        self.is_outdated = False
 
     def is_current(self) -> bool:
         """Whether the connection is open and its file is the one that has the name now."""
-        return self.is_open() and identity(self.path) == self.identity
+        is_usable = self.is_open() and not self.is_outdated
+        return is_usable and identity(self.path) == self.identity
 
     def is_open(self) -> bool:
         try:
