@@ -22,6 +22,11 @@ def is_project(folder: Path) -> bool:
     return os.path.isdir(folder / CLAUDE_DIR)  # which raises nothing, whatever is in its way
 
 
+def is_link_to_nothing(path: Path) -> bool:
+    """Tell whether a link stands there, and nothing where it leads."""
+    return path.is_symlink() and not os.path.exists(path)
+
+
 def project_around(folder: Path, *, of_many: bool = False) -> Path:
     """Return the project that a folder lies in, itself included; raises `UsageError` for none.
 
@@ -62,7 +67,7 @@ def named_project(path: Path, *, of_many: bool = False) -> Path:
         raise UsageError(f"{path} does not exist")
     if not os.path.isdir(path):
         raise UsageError(f"{path} is not a folder", hint="Name the folder of a project.")
-    if (path / CLAUDE_DIR).is_symlink() and not is_project(path):
+    if is_link_to_nothing(path / CLAUDE_DIR):
         raise UsageError(
             f"{path / CLAUDE_DIR} is a link to nothing, and links are not followed",
             hint="Move the folder that it led to into its place.",
@@ -91,7 +96,9 @@ def find_projects(root: Path) -> Iterator[Path]:
     apart = home()
     for folder, names, others in os.walk(root):
         here = Path(folder)
-        is_one = CLAUDE_DIR in names or (CLAUDE_DIR in others and (here / CLAUDE_DIR).is_symlink())
+        is_one = CLAUDE_DIR in names
+        if CLAUDE_DIR in others:
+            is_one = is_link_to_nothing(here / CLAUDE_DIR)
         if is_one and (here != apart or here == root):
             yield here
         names[:] = sorted(name for name in names if name not in SKIPPED)

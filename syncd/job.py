@@ -332,7 +332,7 @@ class Job:
         if not report.counts.changes():
             self.costs[self.project] = time.thread_time() - self.worked
         round_s = sum(tuple(self.costs.values())) / _POLLING_SHARE
-        self.schedule.want_full_in(max(self.config.poll_s, round_s))
+        self.schedule.want_full_within(max(self.config.poll_s, round_s))
 
     def note_defect(self) -> None:
         """Note that a cycle ended with a defect: all is to be compared after a while."""

@@ -158,6 +158,12 @@ class Schedule:
         with self.lock:
             self.full_due = time.monotonic() + seconds
 
+    def want_full_within(self, seconds: float) -> None:
+        """Have all compared after a while, or as soon as was planned."""
+        due = time.monotonic() + seconds
+        with self.lock:
+            self.full_due = min(self.full_due or due, due)
+
     def cancel(self) -> None:
         """Have nothing compared until somebody wants it."""
         with self.lock:

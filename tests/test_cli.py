@@ -299,6 +299,10 @@ def test_a_project_whose_folder_is_a_link_to_nothing_is_told_of(
     assert f"{world / 'apex'}/.claude-mpm is a symbolic link" in found.err
     named = syncd("sync", str(world / "apex"))
     assert (2, True) == (named.code, "is a link to nothing" in named.err)
+    (tmp_path / "not-mounted").touch()
+    every = syncd("sync", "--recursive", str(world))
+    assert str(world / "apex") not in every.out + every.err, "a link to a file makes no project"
+    assert "is no project" in syncd("sync", str(world / "apex")).err
     (world / "apex" / ".claude-mpm").unlink()
     away.rename(world / "apex" / ".claude-mpm")
     assert 0 == syncd("sync", str(world / "apex")).code

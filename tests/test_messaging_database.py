@@ -577,7 +577,7 @@ def query():
     with database.get_connection() as connection:
         is_at_it.set()
         connection.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000) "
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 60000) "
             "SELECT max(i) FROM n"
         ).fetchone()
 for n in range(3):

@@ -8,7 +8,7 @@ What can go wrong with a kept connection is dealt with here and nowhere else:
 - the process forks: SQLite's library in the child would believe that it holds the locks of the
   connections that it inherited, and new connections would rely on them (SQLite, "How To Corrupt An
   SQLite Database File", 2.6), and a call into the library that another thread was in would hold
-  its mutexes there for ever. So a fork waits for the leases of other threads, up to a second, idle
+  its mutexes there for ever. So a fork waits a moment for the leases of other threads, idle
   connections are closed before it, and a file that is in use all the same is refused in the child;
 - its thread ended: the connection is closed with the thread;
 - a cursor was left half read: its open read transaction would show old rows to later leases
@@ -33,7 +33,7 @@ from syncd.errors import StaleReplica, UsageError
 from syncd.messaging.connection import Connection, connect, identity
 
 _OPEN_ATTEMPTS = 5
-_FORK_WAIT_S, _FORK_LOOK_S = 1.0, 0.0005
+_FORK_WAIT_S, _FORK_LOOK_S = 0.25, 0.0005
 
 
 class ConnectionPool:
