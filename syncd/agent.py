@@ -37,7 +37,7 @@ log = logging.getLogger("syncd.agent")
 
 WORKERS = 4
 _MOST_WORKERS = 64
-MAX_OPEN_STORES = 32
+OPEN_STORES, MAX_OPEN_STORES = 32, 128
 _FILES_OF_A_STORE, _FILES_OF_ALL_ELSE = 4, 48
 _TICK_S = 1.0
 _LONG_S = 0.1
@@ -67,6 +67,7 @@ class Agent:
         self._order = count()
         self._open: set[Path] = set()
         self._most_open = _most_open()
+        self._usual_open = min(OPEN_STORES, self._most_open)
         self._workers = Workers(self._work, self._poke, at_once=WORKERS, most=_MOST_WORKERS)
         self._stopping = False
         self._reload = False
@@ -247,16 +248,23 @@ class Agent:
             if job is None or not (job.running or job.store is not None):
                 continue
             self._open.add(project)
-            if now - job.used > job.config.idle_close_s and job.claim():
-                if job.has_news():  # a commit that its closing would count as seen
-                    job.hear(Wake(Kind.BELL))
-                else:
-                    job.close()
-                    closed = True
-                job.release()
-                self._news.append(job)
+            if now - job.used > job.config.idle_close_s:
+                closed |= self._close_store(job)
         if closed:
             give_back_memory()
+
+    def _close_store(self, job: Job) -> bool:
+        """Close a database, but where a cycle is at it, or somebody has just committed there."""
+        if not job.claim():
+            return False
+        has_news = job.store is not None and job.has_news()
+        if has_news:  # a commit that its closing would count as seen
+            job.hear(Wake(Kind.BELL))
+        else:
+            job.close()
+        job.release()
+        self._attend(job)
+        return not has_news
 
     # Wakes, from the watcher's thread
 
@@ -309,11 +317,22 @@ class Agent:
                 self._attend(job)
 
     def _note_open(self, job: Job) -> None:
-        """Note that a job that has just worked may be open; close it where too many are."""
-        if len(self._open) < self._most_open:
-            self._open.add(job.project)
-        elif job.project not in self._open:
-            job.close()
+        """Note that a job that has just worked may be open; of too many, close those used long ago.
+
+        RACE: the commit of which a bell told may be visible only a while later. What was closed by
+        then would be looked at again when the bell is forgotten.
+        """
+        self._open.add(job.project)
+        if len(self._open) <= self._usual_open:
+            return
+        now = time.monotonic()
+        jobs = [found for project in list(self._open) if (found := self._jobs.get(project))]
+        for other in sorted(jobs, key=lambda one: one.used):
+            if len(self._open) <= self._usual_open:
+                return
+            is_awaited = other.schedule.has_just_rung(now) and len(self._open) <= self._most_open
+            if other is not job and not is_awaited and self._close_store(other):
+                self._open.discard(other.project)
 
     def _run_cycles(self, job: Job) -> None:
         occasion = job.schedule.take(time.monotonic())
@@ -337,7 +356,7 @@ class Agent:
 
 
 def _most_open() -> int:
-    """Return how many databases the agent keeps open, where a process may have few files."""
+    """Return how many databases the agent has open at most, where a process may have few files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return MAX_OPEN_STORES

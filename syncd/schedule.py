@@ -25,7 +25,7 @@ LONGEST_RETRY_S = 30.0
 _LONGEST_BUSY_S = 5.0
 _HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
-_LISTEN_S = 5.0
+_LISTEN_S, _COMMIT_S = 5.0, 0.25
 _LATE_S = 0.05
 _LONGEST_LATE_S = 5.0
 
@@ -186,6 +186,10 @@ class Schedule:
                 self.is_listening = False
                 if not is_open:
                     self.due = now
+
+    def has_just_rung(self, now: float) -> bool:
+        """Tell whether the bell rang so lately that the commit may not be visible yet."""
+        return now < self.listen_until - _LISTEN_S + _COMMIT_S
 
     # Occasions
 

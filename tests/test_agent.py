@@ -777,16 +777,24 @@ def test_workers_go_on_where_the_system_has_no_thread_to_give(
 
 
 @pytest.mark.parametrize(
-    ("files", "most"), [(20, 1), (64, 4), (1024, 32), (resource.RLIM_INFINITY, 32)]
+    ("files", "usual", "most"),
+    [(20, 1, 1), (64, 4, 4), (1024, 32, 128), (resource.RLIM_INFINITY, 32, 128)],
 )
 def test_few_databases_stay_open_where_a_process_may_have_few_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, most: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, usual: int, most: int
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
     agent = Agent([tmp_path], recursive=True, poll=True, flags={}, on_ready=lambda _: None)
-    for number in range(40):
-        agent._note_open(Job(tmp_path / str(number), Schedule(load(environment={}))))
-    assert most == len(agent._open)
+    for number in range(2 * most):
+        job = Job(tmp_path / str(number), Schedule(load(environment={})), used=float(number))
+        agent._jobs[job.project] = job
+        agent._note_open(job)
+    last = [tmp_path / str(number) for number in range(2 * most - usual, 2 * most)]
+    assert set(last) == agent._open, "those that were used long ago are closed"
+    for job in agent._jobs.values():
+        job.hear(Wake(Kind.BELL))
+        agent._note_open(job)
+    assert most == len(agent._open), "a commit that a bell told of is awaited"
 
 
 def test_a_first_look_at_a_project_does_not_wait_behind_others(tmp_path: Path) -> None:
