@@ -80,7 +80,7 @@ keeps the arrows so.
     names           names of files: the database, messages, and syncd's own for a moment
     shell           PURE: words as a shell reads them
     digest          PURE: BLAKE2b, by which bytes, texts and values are known again
-    errors          the hierarchy, exit codes, hints
+    errors          PURE: the hierarchy, exit codes, hints
 
 The way of the data: files and rows → snapshots → outcomes → apply → baseline. What holds at all
 times: an unreadable side is never "gone"; what a step destroys is in the history before; the

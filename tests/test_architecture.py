@@ -16,7 +16,7 @@ PACKAGE = Path(syncd.__file__).parent
 MAP = re.findall(r"^    (\w+) +\S", syncd.__doc__ or "", re.MULTILINE)
 PURE = {
     *("guard", "reconcile", "sides", "edit", "markdown", "front_matter", "canonical"),
-    *("spans", "nodes", "legacy", "message", "digest", "errors", "shell"),
+    *("spans", "nodes", "legacy", "message", "digest", "errors", "shell", "journal"),
 }
 EFFECTS = {
     *("os", "io", "time", "logging", "sqlite3", "pathlib", "subprocess", "threading", "socket"),
@@ -49,6 +49,10 @@ def rooms_used_by(path: Path) -> set[str]:
 def test_the_map_names_every_module() -> None:
     rooms = {room_of(path) for path in MODULES} - {"__init__"}
     assert rooms == set(MAP)
+
+
+def test_the_map_says_what_is_pure() -> None:
+    assert PURE == set(re.findall(r"^    (\w+) +PURE: ", syncd.__doc__ or "", re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -11,8 +11,8 @@
     rows       PURE: rows and dicts, dates and JSON; lenient in reading, strict in writing
     schema     PURE: the contract's tables and indexes
 
-Each module imports only from those below it, from `syncd.errors` and from the standard library;
-nothing here knows of the sync engine.
+Each module imports only from those below it, from what all of syncd shares (`errors`, `names`,
+`message`, `patience`) and from the standard library; nothing here knows of the sync engine.
 """
 
 from __future__ import annotations
