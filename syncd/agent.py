@@ -73,7 +73,7 @@ class Agent:
         self._reload = False
         self._lost_events = False
         self._next_tick = 0.0
-        self._next_beat = 0.0
+        self._beat_at = 0.0
         self._new: dict[Path, Job] = {}
         self._beginning: list[Job] = []
         self._next_first = 0.0
@@ -145,7 +145,8 @@ class Agent:
     def _loop(self, heartbeat: Heartbeat) -> None:
         while not self._stopping:
             now = time.monotonic()
-            if now >= self._next_beat:
+            # By the clock that goes on while the machine sleeps, as whoever reads it compares it.
+            if abs(time.time() - self._beat_at) >= BEAT_S:
                 self._beat(heartbeat)
             self._roster.check_suspects()
             if now >= self._next_tick:
@@ -199,7 +200,7 @@ class Agent:
             now - job.started > _FIRST_S for job in running
         ):
             self._is_ready = True
-            self._next_beat = 0.0  # `status` is to know of the first compares at once
+            self._beat_at = 0.0  # `status` is to know of the first compares at once
             self._on_ready(len(self._jobs))
             _notify(f"READY=1\nSTATUS=watching {len(self._jobs)} projects")
         return self._next_first if self._new and at_work < WORKERS else math.inf
@@ -230,7 +231,7 @@ class Agent:
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         now = time.monotonic()
-        self._next_beat = now + BEAT_S  # before the look: whoever has news then sets it again
+        self._beat_at = time.time()  # before the look: whoever has news then sets it again
         jobs = list(self._jobs.values())
         troubles = {str(job.project): trouble for job in jobs if (trouble := job.trouble)}
         compares = {str(job.project): job.compared for job in jobs if job.compared}
@@ -345,7 +346,7 @@ class Agent:
                     self._roster.suspect(job)
                     self._poke()
                 if trouble != job.trouble:
-                    self._next_beat = 0.0  # status shall find it at once
+                    self._beat_at = 0.0  # status shall find it at once
                     self._poke()
                 if report.error is not None or report.halt is not None:
                     return

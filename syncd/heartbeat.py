@@ -176,7 +176,7 @@ class Heartbeat:
         text = json.dumps(self._data).encode()
         os.pwrite(file.fileno(), text, 0)
         os.ftruncate(file.fileno(), len(text))
-        self._told, self._touched = dict(self._data), time.monotonic()
+        self._told, self._touched = dict(self._data), time.time()
 
     def beat(
         self, last_full_compare: Mapping[str, str], troubles: Mapping[str, tuple[str, str]]
@@ -195,9 +195,9 @@ class Heartbeat:
                 self._stand()
             elif self._data != self._told:
                 self._write(self._file)
-            elif time.monotonic() - self._touched >= self._touch_s:
+            elif abs(time.time() - self._touched) >= self._touch_s:
                 os.utime(self._file.fileno())
-                self._touched = time.monotonic()
+                self._touched = time.time()
 
     def _is_there(self) -> bool:
         """Tell whether others find the file: its folder goes when the user's last session ends."""

@@ -827,11 +827,37 @@ def test_trouble_that_comes_up_during_a_beat_is_told_at_once(tmp_path: Path) -> 
 
         @property
         def trouble(self) -> None:
-            agent._next_beat = 0.0  # as a worker does that finds it just behind this look
+            agent._beat_at = 0.0  # as a worker does that finds it just behind this look
 
     agent._jobs[here] = cast(Job, Troubled())
     agent._beat(cast(Any, SimpleNamespace(beat=lambda *_: None)))
-    assert 0.0 == agent._next_beat
+    assert 0.0 == agent._beat_at
+
+
+def test_g18_an_agent_shows_itself_at_once_when_the_machine_has_slept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own timers stand still meanwhile; the clock by which others judge it does not."""
+    agent = Agent([project(tmp_path / "p")], recursive=False, poll=True, flags={}, on_ready=print)
+    now, beats, ticks = [1e9], 0, 0
+
+    def beat(*_: object) -> None:
+        nonlocal beats
+        beats += 1
+        now[0] += 5 * 3_600
+        agent._stopping |= beats == 2
+
+    def tick(_: float) -> None:
+        nonlocal ticks
+        ticks += 1
+        agent._stopping |= ticks == 3
+
+    agent._is_ready = True
+    monkeypatch.setattr(agent, "_tick", tick)
+    clock = SimpleNamespace(monotonic=time.monotonic, time=lambda: now[0])
+    monkeypatch.setattr("syncd.agent.time", clock)
+    agent._loop(cast(Any, SimpleNamespace(beat=beat)))
+    assert 2 == beats
 
 
 def test_however_often_it_listens_an_agent_looks_again_soon(tmp_path: Path) -> None:
