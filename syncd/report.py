@@ -88,6 +88,7 @@ class Report:
     halt: Halt | None = None
     error: str | None = None
     hint: str = ""
+    more_errors: int = 0
     busy: bool = False
     unsettled: set[str] = field(default_factory=set)
     vanished: set[str] = field(default_factory=set)
@@ -111,12 +112,14 @@ class Report:
         return State.IN_SYNC
 
     def note_error(self, error: SyncdError | OSError) -> None:
-        """Note what went wrong with the project as a whole, unless something did before.
+        """Note what went wrong with the project as a whole; what follows the first is counted.
 
         A file system that fails is no defect of ours.
         """
         if self.error is None:
             self.error, self.hint, _ = trouble_of(error, self.path)
+        else:
+            self.more_errors += 1
 
     def as_json(self) -> dict[str, Any]:
         """Return the project's entry in the object that ``--json`` prints (design, section 6)."""

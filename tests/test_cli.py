@@ -27,7 +27,8 @@ from fixtures.make_world import WORLD
 from syncd.cli import main, output
 from syncd.cli.projects import worst
 from syncd.cli.status import Status
-from syncd.errors import ExitCode
+from syncd.errors import ExitCode, ReplicaError
+from syncd.files import FileReplica
 from syncd.heartbeat import AgentInfo
 from syncd.names import user_home
 from syncd.project import turn
@@ -642,6 +643,22 @@ def test_an_error_stands_in_the_json_object(syncd: Call, world: Path) -> None:
     assert (1, "") == (result.code, result.err)
     assert "error" == result.projects["apex"]["state"]
     assert "is not a SQLite database" in result.projects["apex"]["error"]
+
+
+def test_of_several_failures_the_first_is_told_and_the_rest_counted(
+    syncd: Call, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_files: FileReplica, path: str, *_: Any, **__: Any) -> None:
+        raise ReplicaError(f"{path} cannot be written: permission denied", hint="Mend it.")
+
+    syncd("sync", world / "lumen")
+    Project(world / "lumen").sql("UPDATE messages SET subject = 'New'")
+    monkeypatch.setattr(FileReplica, "replace", refuse)
+
+    result = syncd("sync", world / "lumen")
+
+    assert 1 == result.code
+    assert ".md cannot be written: permission denied (and 14 more failures)\n" in result.err
 
 
 def test_a_project_that_another_syncd_works_on_is_busy(

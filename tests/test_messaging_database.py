@@ -732,6 +732,14 @@ def test_no_session_is_stale_that_had_a_heartbeat_within_all_of_time(
     assert 0 == database.cleanup_stale_sessions(1e12)
 
 
+@pytest.mark.parametrize("minutes", [-1, -1e12, float("nan")])
+def test_less_than_no_time_is_refused(database: MessagingDatabase, minutes: float) -> None:
+    database.register_session("one", "/p")
+    with pytest.raises(UsageError, match="minutes are no time"):
+        database.cleanup_stale_sessions(minutes)
+    assert 1 == len(database.list_active_sessions())
+
+
 def test_what_can_be_no_path_is_an_error_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

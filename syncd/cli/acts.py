@@ -22,7 +22,7 @@ from syncd.journal import COMMANDED
 from syncd.names import database_of
 from syncd.orders import Orders
 from syncd.project import run_pass
-from syncd.report import Report
+from syncd.report import Report, number_of
 from syncd.retirement import refusal, retirement
 from syncd.shell import joined
 from syncd.sides import Side
@@ -88,7 +88,9 @@ def code_of(report: Report) -> ExitCode:
 def print_state(report: Report, *, done: bool) -> None:
     """Print what the cycle met that needs a person, and (not ``done``) that nothing was done."""
     if report.error is not None:
-        output.complain(output.of_project(report.path, report.error), report.hint)
+        more = number_of(report.more_errors, "more failure")
+        told = f"{report.error} (and {more})" if report.more_errors else report.error
+        output.complain(output.of_project(report.path, told), report.hint)
         return
     if not done:
         output.say(f"{report.path}: nothing was done", Tone.BAD)

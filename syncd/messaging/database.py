@@ -240,8 +240,11 @@ class MessagingDatabase:
         With ``check_pids`` also those whose process is gone on this host: leave that out where
         several hosts share the database, since a row does not say which host it means. A process
         id that another process got meanwhile counts as alive. A session whose last heartbeat
-        cannot be read as a time is left to ``check_pids``.
+        cannot be read as a time is left to ``check_pids``. Raises `UsageError` for less than no
+        time.
         """
+        if not timeout_minutes >= 0:
+            raise UsageError(f"{timeout_minutes} minutes are no time", hint="Use 0 or more.")
         try:
             oldest = datetime.now(UTC) - timedelta(minutes=timeout_minutes)
         except OverflowError:

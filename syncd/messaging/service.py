@@ -225,7 +225,8 @@ class MessageService:
 
         A message becomes a task once, however many programs make tasks at the same time: a task
         that stands there already, because a crash came between writing and noting it, is left as it
-        is and noted. Raises `UsageError` for a priority that there is not.
+        is and noted. Raises `UsageError` for a priority that there is not, and `BusyError` or
+        `ReplicaError` midway: what was made until then stands, and the next call makes the rest.
         """
         if min_priority not in PRIORITIES:
             raise UsageError(
