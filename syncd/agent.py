@@ -348,7 +348,7 @@ class Agent:
                 if trouble != job.trouble:
                     self._beat_at = 0.0  # status shall find it at once
                     self._poke()
-                if report.error is not None or report.halt is not None:
+                if report.hinders_all or report.halt is not None:
                     return
             job.listen_on()
             if self._stopping:

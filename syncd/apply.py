@@ -323,9 +323,9 @@ class Applier:
             self._drop(task)
             self._note_taken_back(task)
         except ReplicaError as error:
-            self._drop(task)
             # One folder or file that cannot be written must not hold up the others.
-            self.report.note_error(error)
+            task.dropped = True
+            self.report.note_failure(error)
 
     def _note_taken_back(self, task: Task) -> None:
         """Have it known from which version a late writer started: an inode alone may be reused."""
@@ -413,7 +413,7 @@ class Applier:
                 self.report.unsettled.add(path)
                 return
             except ReplicaError as error:
-                self.report.note_error(error)
+                self.report.note_failure(error)
                 return
             told = JournalEntry(
                 now_text(), message_id, Side.FILE, Step.DELETE, why=LATE_REWRITE, path=path
@@ -435,7 +435,7 @@ class Applier:
             if not self.files.unlink_stray(path, version.digest):
                 self.report.late.append(path)
         except ReplicaError as error:
-            self.report.note_error(error)
+            self.report.note_failure(error)
 
     def _count(self, task: Task) -> None:
         counts, outcome = self.report.counts, task.outcome

@@ -99,7 +99,7 @@ class Bulk:
     def send(self, departures: Sequence[Departure]) -> None:
         """Write messages that are new in rows as files, inside of `recording`.
 
-        One that cannot be written now stays unsettled: a later cycle comes back to it.
+        To one that cannot be written now, a later cycle comes back.
         """
         if not departures:
             return
@@ -146,9 +146,10 @@ class Bulk:
         self._applier.taken.add(departure.path)
         try:
             stamp = self._files.create(departure.path, departure.data)
-        except (ReplicaError, StaleReplica) as error:
+        except StaleReplica:
             self._report.unsettled.add(row_key(departure.id))
-            if isinstance(error, ReplicaError):
-                self._report.note_error(error)
+            return None
+        except ReplicaError as error:
+            self._report.note_failure(error)
             return None
         return departure.stamped(stamp)

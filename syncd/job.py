@@ -321,10 +321,10 @@ class Job:
         if report.counts.changes():
             log.info("%s: %s", self.project, report.counts)
         self._log_state(occasion.orders, report)
-        if report.error is not None:
+        if report.hinders_all:
             self._give_up()
-        self.schedule.heed(occasion, report, self.used, in_trouble=self.trouble is not None)
-        if self.schedule.polled and report.error is None:
+        self.schedule.heed(occasion, report, self.used)
+        if self.schedule.polled and not report.hinders_all:
             self._poll_again(report)
 
     def _poll_again(self, report: Report) -> None:
@@ -348,10 +348,10 @@ class Job:
         self.closed_as = state_of(self._database)
 
     def _log_state(self, orders: Orders, report: Report) -> None:
+        if not report.hinders_all:
+            self._log_quarantine(orders, report)
         if self.trouble is not None and report.error is None and orders.paths is not None:
             return  # an error stands until a full cycle went well
-        if report.error is None:
-            self._log_quarantine(orders, report)
         state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
         if state == self.last_state:
             return

@@ -75,8 +75,9 @@ class Report:
     ``late`` those of displaced files that somebody still had open. ``is_partial`` tells that a
     one-way cycle left something for one in both directions. ``released`` is what came out of the
     quarantine. Of a cycle that looked at some paths only, ``quarantined`` has what it set aside
-    there, and ``conflicts`` nothing: work for one change does not grow with the rest. In a
-    ``retired`` project nothing is done; ``left`` are files that stand in its legacy folders all the
+    there, and ``conflicts`` nothing: work for one change does not grow with the rest. An ``error``
+    that ``hinders_all`` is of the project as a whole, another of single files. In a ``retired``
+    project nothing is done; ``left`` are files that stand in its legacy folders all the
     same.
     """
 
@@ -89,6 +90,7 @@ class Report:
     error: str | None = None
     hint: str = ""
     more_errors: int = 0
+    hinders_all: bool = False
     busy: bool = False
     unsettled: set[str] = field(default_factory=set)
     vanished: set[str] = field(default_factory=set)
@@ -112,10 +114,15 @@ class Report:
         return State.IN_SYNC
 
     def note_error(self, error: SyncdError | OSError) -> None:
-        """Note what went wrong with the project as a whole; what follows the first is counted.
+        """Note what went wrong with the project as a whole.
 
         A file system that fails is no defect of ours.
         """
+        self.hinders_all = True
+        self.note_failure(error)
+
+    def note_failure(self, error: SyncdError | OSError) -> None:
+        """Note what went wrong with one file; what follows the first is only counted."""
         if self.error is None:
             self.error, self.hint, _ = trouble_of(error, self.path)
         else:

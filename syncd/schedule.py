@@ -69,8 +69,9 @@ class Schedule:
     looked for news again when that is ``due``, at longer and longer intervals (``listened`` times
     so far, and ``is_listening`` up to the last). Rows that a cycle left, and folders that went, are
     come back to at ``again_at``. After an error, and while another project may be on its way to its
-    place, there is rest until ``rest_until``, longer after each of ``retries``. Where there are no
-    file events the project is ``polled``.
+    place, there is rest until ``rest_until``, longer after each of ``retries``. While files cannot
+    be written, all is compared again, later after each of ``failures``. Where there are no file
+    events, the project is ``polled``.
 
     ``lock`` guards all of it: wakes come from other threads than cycles.
     """
@@ -91,6 +92,7 @@ class Schedule:
     again_at: float | None = None
     full_due: float = 0.0
     retries: int = 0
+    failures: int = 0
     rest_until: float = 0.0
     polled: bool = False
     is_deaf: bool = False
@@ -216,7 +218,7 @@ class Schedule:
             if now < self.rest_until:
                 return None
             # A full compare that no wake asked for must find nothing that a wake would have told.
-            is_told = self.full or self._has_heard()
+            is_told = self.full or self.failures > 0 or self._has_heard()
             full = self.full or 0 < self.full_due <= now
             paths, gone = self._take_paths(now), self._take_vanished(now)
             is_again = self.again_at is not None and self.again_at <= now
@@ -277,12 +279,8 @@ class Schedule:
         # Projects that began together are not compared at the same time forever.
         self.want_full_in(self.config.full_compare_s * random.uniform(0.9, 1.1))
 
-    def heed(self, occasion: Occasion, report: Report, began: float, *, in_trouble: bool) -> None:
-        """Arrange for what a cycle left for later.
-
-        It ``began`` then. ``in_trouble`` tells that an error of an earlier cycle stands: only a
-        full one that goes well ends that.
-        """
+    def heed(self, occasion: Occasion, report: Report, began: float) -> None:
+        """Arrange for what a cycle that ``began`` then left for later."""
         orders, now = occasion.orders, time.monotonic()
         with self.lock:
             heard = self._has_heard()  # while it ran
@@ -295,20 +293,28 @@ class Schedule:
             if report.error is None and report.halt is None:
                 self.fresh -= orders.fresh
             self.fresh |= report.fresh
-            if report.error is not None:
+            if report.hinders_all:
                 self.retries = min(self.retries + 1, 10)
                 # Nobody tells when a lock is free again.
                 longest = _LONGEST_BUSY_S if report.busy else LONGEST_RETRY_S
                 self.rest_until = now + min(0.5 * 2**self.retries, longest)
                 self.full = True
                 return
-            if in_trouble and orders.paths is not None:
-                return
+            self._retry_failed(orders, report, now)
             self.is_deaf = occasion.is_periodic and report.counts.changes() > 0 and not heard
             self._retry(report.unsettled, now)
             if report.halt is not None:
                 self.full_due = now + _HALT_LOOK_S
             self._leave_open(orders.paths, report.late, now)
+
+    def _retry_failed(self, orders: Orders, report: Report, now: float) -> None:
+        """Come back to files that could not be written, ever later; all else goes on meanwhile."""
+        if orders.paths is None:
+            self.failures = min(self.failures + 1, 10) if report.error is not None else 0
+        if report.error is not None:
+            due = now + min(0.5 * 2**self.failures, LONGEST_RETRY_S)
+            is_later = orders.paths is None or self.full_due == 0
+            self.full_due = due if is_later else min(self.full_due, due)
 
     def _retry(self, unsettled: Collection[str], now: float) -> None:
         """Come back to what a cycle could not settle, the later the more often it could not."""

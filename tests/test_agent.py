@@ -27,7 +27,7 @@ import pytest
 
 from syncd.agent import WORKERS, Agent
 from syncd.config import load
-from syncd.errors import BusyError, StaleReplica
+from syncd.errors import BusyError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
 from syncd.job import Job
 from syncd.markdown import Place, parse
@@ -676,6 +676,55 @@ def test_a_row_whose_file_could_not_be_written_is_come_back_to(
     job.close()
 
 
+@pytest.mark.parametrize("method", ["create", "replace"])
+def test_g15_a_file_that_cannot_be_written_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    here, client = project(tmp_path / "p"), NewClient(tmp_path / "p")
+    old, one, two = (OldClient(tmp_path / "q").send(here, "Subject", "Words") for _ in range(3))
+    job, _ = rung_job(here)
+    write = getattr(FileReplica, method)
+    barred = old if method == "replace" else client.send(tmp_path / "q", "Not", "Written")
+
+    def refuse(files: FileReplica, path: str, *rest: Any, **options: Any) -> Stamp:
+        if barred in path:
+            raise ReplicaError(f"cannot write {path}: permission denied")
+        return cast(Stamp, write(files, path, *rest, **options))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileReplica, method, refuse)
+        if method == "replace":
+            client.update(barred, body="Not written")
+        client.update(one, body="New words")
+        job.hear(Wake(Kind.BELL))
+        report = next_report(job)
+        told = f"cannot write {'in' if method == 'replace' else 'out'}box/{barred}.md"
+        assert (f"{told}: permission denied", 1) == (report.error, report.counts.files_updated)
+        assert (report.error, "") == job.trouble
+
+        client.update(two, body="New words")
+        job.hear(Wake(Kind.BELL))
+        report = next_report(job)
+        assert (None, 1) == (report.error, report.counts.files_updated), "only what is new"
+        OldClient(here).archive(one)
+        job.hear(Wake(Kind.CLOSED, f"inbox/.archive/{one}.md"))
+        assert 1 == next_report(job).counts.rows_updated
+        assert (told, True) == (str(job.trouble and job.trouble[0])[: len(told)], bool(job.store))
+
+        waits = []
+        for _ in range(7):
+            before = time.monotonic()
+            assert next_report(job, 31.0).error is not None
+            assert job.schedule.take(before) is None
+            waits.append(round((job.schedule.next_due(before) or 0.0) - before))
+        assert [1, 2, 4, 8, 16, 30, 30] == waits
+    assert 1 == next_report(job, 31.0).counts.changes()
+    assert (None, False) == (job.trouble, job.schedule.is_deaf)
+    assert both_equal(here)
+    assert (job.schedule.next_due(time.monotonic()) or 0.0) - time.monotonic() > 60.0
+    job.close()
+
+
 def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -713,9 +762,9 @@ def test_a_locked_project_rests_less_long_than_one_with_another_error(
 ) -> None:
     schedule = Schedule(load(environment={}))
     for _ in range(10):
-        report = Report("/p", error="it cannot be used", busy=busy)
+        report = Report("/p", error="it cannot be used", hinders_all=True, busy=busy)
         before = time.monotonic()
-        schedule.heed(Occasion(Orders(wait=False)), report, before, in_trouble=True)
+        schedule.heed(Occasion(Orders(wait=False)), report, before)
     rest = schedule.rest_until - before
     assert longest <= rest < longest + 1.0
 
