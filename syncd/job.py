@@ -17,14 +17,19 @@ from syncd import config as settings
 from syncd.config import Config
 from syncd.database import state_of
 from syncd.errors import ReplicaError, SyncdError
+from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.orders import Orders
 from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
 from syncd.retirement import ROOTS
-from syncd.schedule import LONGEST_RETRY_S, Occasion, Reason, Schedule
+from syncd.schedule import HALT_LOOK_S, LONGEST_RETRY_S, Occasion, Reason, Schedule
+from syncd.snapshot import COARSE_TICK_S
 from syncd.store import Store
 from syncd.wakes import Kind, Wake
+
+Marks = list[tuple[int, int, int] | int | None]
+"""Identity and time of each mailbox folder, or why it cannot be looked at."""
 
 log = logging.getLogger("syncd.agent")
 
@@ -40,7 +45,8 @@ class Job:
     ``planned`` is when the agent comes to it next. ``costs`` has what a look at each of the agent's
     projects that are polled takes of a processor, in seconds. All but these and ``running`` is for
     the thread that claimed the project; others only read whether the database is open, and the
-    trouble. One that ``is_dropped`` is no project of the agent any more.
+    trouble. ``halted_as`` tells how the folders looked at a halt, which saves compares until
+    ``halted_until``. One that ``is_dropped`` is no project of the agent any more.
     """
 
     project: Path
@@ -63,6 +69,8 @@ class Job:
     worked: float = 0.0
     last_state: str = ""
     set_aside: dict[str, str] = field(default_factory=dict)
+    halted_as: Marks | None = None
+    halted_until: float = 0.0
     compared: str = ""
     trouble: tuple[str, str] | None = None
     planned: float = math.inf
@@ -172,6 +180,9 @@ class Job:
         replaced meanwhile: it is looked at anew.
         """
         # A commit is heard of before it can be seen. All is made ready meanwhile.
+        if occasion.is_periodic and self._is_still_halted():
+            self.schedule.want_full_in(HALT_LOOK_S)
+            return None
         is_early = occasion.reason is Reason.BELL and None not in (self.store, self.versions)
         if not is_early and not self.has_reason(occasion.reason):
             return None
@@ -206,6 +217,18 @@ class Job:
             self.used = used
         return done
 
+    def _is_still_halted(self) -> bool:
+        """Tell whether a compare would find what it found when the project was halted.
+
+        Folders are known by their times. A compare of all that is gone takes seconds where that is
+        much, and nobody may decide for days.
+        """
+        return (
+            time.monotonic() < self.halted_until
+            and self.halted_as == _marks(self.folder)
+            and not self.has_reason(Reason.LISTENING)
+        )
+
     def _opened(self) -> Store | None:
         """Open the database; None where one that is known vanished just now."""
         is_known = self.versions is not None and self.database_gone_at is None
@@ -224,6 +247,7 @@ class Job:
         schema = store.schema_version()
         if self.versions is not None and self.versions[1] != schema:
             orders = orders._replace(paths=None)
+        marks = _marks(self.folder) if orders.paths is None else None
         if is_early and orders.paths is not None:
             report, data = self._pass_at_bell(store, orders, schema)
             if report is None:
@@ -244,6 +268,10 @@ class Job:
         if is_other or not store.is_current():
             self.schedule.want_full()
         self.versions = (data, store.ready_schema)
+        self.halted_until = 0.0
+        if report.halt is not None and marks is not None:
+            self.halted_as = marks
+            self.halted_until = time.monotonic() + self.config.full_compare_s
         if orders.paths is None and report.error is None:
             self.compared = datetime.now(UTC).isoformat(timespec="seconds")
             self.schedule.note_compared()
@@ -382,3 +410,21 @@ class Job:
                 line = entry.problem.line or 1
                 log.warning("%s: %s:%s: %s", self.project, entry.path, line, reason)
             self.set_aside[entry.path] = reason
+
+
+def _marks(folder: str) -> Marks | None:
+    """Return what tells of each mailbox folder whether anything came, went or was let in there.
+
+    None where that was so lately that its time may not show what comes next.
+    """
+    marks: Marks = []
+    for name in FOLDERS:
+        try:
+            found = os.stat(f"{folder}/{name}", follow_symlinks=False)
+        except OSError as error:
+            marks.append(error.errno)
+            continue
+        if time.time() - found.st_ctime < COARSE_TICK_S:
+            return None
+        marks.append((found.st_dev, found.st_ino, found.st_ctime_ns))
+    return marks

@@ -23,7 +23,7 @@ from syncd.wakes import Kind, Wake
 
 LONGEST_RETRY_S = 30.0
 _LONGEST_BUSY_S = 5.0
-_HALT_LOOK_S = 5.0
+HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
 _LISTEN_S, _COMMIT_S = 5.0, 0.25
 _LATE_S = 0.05
@@ -304,7 +304,7 @@ class Schedule:
             self.is_deaf = occasion.is_periodic and report.counts.changes() > 0 and not heard
             self._retry(report.unsettled, now)
             if report.halt is not None:
-                self.full_due = now + _HALT_LOOK_S
+                self.full_due = now + HALT_LOOK_S
             self._leave_open(orders.paths, report.late, now)
 
     def _retry_failed(self, orders: Orders, report: Report, now: float) -> None:

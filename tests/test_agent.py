@@ -1037,6 +1037,64 @@ def test_a_closed_database_is_not_opened_again_to_listen_but_once_at_the_end(
     assert job.schedule.due is None
 
 
+def test_a_halted_project_is_compared_again_only_when_something_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = project(tmp_path / "p")
+    keys = [OldClient(tmp_path / "q").send(here, "Subject", "Words") for _ in range(3)]
+    job = Job(here, Schedule(CONFIG))
+    next_report(job)
+    inbox = here / ".claude-mpm" / "inbox"
+    away = [(inbox / f"{key}.md").rename(tmp_path / key) for key in keys]
+    assert next_report(job, 700.0).vanished
+    assert next_report(job, 700.0).halt is not None
+
+    def look(after_s: float = 5.1) -> Report | None:
+        occasion = job.schedule.take(time.monotonic() + after_s)
+        assert occasion is not None
+        assert occasion.is_periodic
+        report = job.cycle(occasion)
+        if report is not None:
+            job.heed(occasion, report)
+        return report
+
+    assert look() is not None, "what came within a tick of the look may not show"
+    monkeypatch.setattr("syncd.job.COARSE_TICK_S", -1.0)
+    assert look() is not None
+    assert look() is None
+    job.close()
+    assert look() is None
+    assert job.store is None, "nor is the database opened for it"
+    NewClient(here).send(tmp_path / "q", "From SQL", "Words")
+    assert look() is not None
+    assert look() is None
+    for key, path in zip(keys, away, strict=True):
+        path.rename(inbox / f"{key}.md")
+    report = look()
+    assert report is not None
+    assert report.halt is None
+    assert next_report(job, 700.0) is not None, "where there is no halt, all is compared"
+    job.close()
+
+
+def test_a_halted_project_is_compared_now_and_then_in_any_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = project(tmp_path / "p")
+    for _ in range(2):
+        OldClient(tmp_path / "q").send(here, "Subject", "Words")
+    job = Job(here, Schedule(CONFIG))
+    next_report(job)
+    shutil.rmtree(here / ".claude-mpm" / "inbox")
+    monkeypatch.setattr("syncd.job.COARSE_TICK_S", -1.0)
+    assert next_report(job, 700.0).halt is not None
+    assert job._is_still_halted()
+    later = time.monotonic() + CONFIG.full_compare_s
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert not job._is_still_halted()
+    job.close()
+
+
 def test_an_rm_of_many_files_halts_before_the_first_row_is_deleted(tmp_path: Path) -> None:
     here, there = project(tmp_path / "here"), project(tmp_path / "there")
     with RunningAgent(tmp_path / "home", here, gone_s=0.3) as agent:
