@@ -67,6 +67,8 @@ class Applier:
         """Files whose change is to be taken in before a stray can be."""
         self.taken: set[str] = set()
         """Paths at which a file is put in this pass."""
+        self.closed: set[str] = set()
+        """Folders to which nothing can be written in this pass."""
         self.own_path = in_utf8(str(project))
 
     def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
@@ -139,6 +141,10 @@ class Applier:
                 )
         except MessageError as error:
             self._refuse(task, error, of_a_row="cannot be written as a file: ")
+            return False
+        # What only a file is to get need not be tried, and noted, thousands of times.
+        if self.closed & task.folders and not task.changes_both:
+            self.report.more_errors += 1
             return False
         return True
 
@@ -325,7 +331,12 @@ class Applier:
         except ReplicaError as error:
             # One folder or file that cannot be written must not hold up the others.
             task.dropped = True
-            self.report.note_failure(error)
+            self.note_failure(error, task.folders)
+
+    def note_failure(self, error: ReplicaError, folders: set[str]) -> None:
+        """Note that a change to a file in these folders failed, and where all others would."""
+        self.report.note_failure(error)
+        self.closed |= {one for one in folders - self.closed if self.files.is_closed(one)}
 
     def _note_taken_back(self, task: Task) -> None:
         """Have it known from which version a late writer started: an inode alone may be reused."""

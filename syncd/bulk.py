@@ -15,6 +15,7 @@ from syncd.apply import Applier
 from syncd.chronicle import now_text
 from syncd.departure import Departure, departures_of
 from syncd.errors import ReplicaError, StaleReplica, SyncdError
+from syncd.folders import split_path
 from syncd.found import Arrival
 from syncd.journal import first_entry
 from syncd.message import file_name
@@ -101,6 +102,11 @@ class Bulk:
 
         To one that cannot be written now, a later cycle comes back.
         """
+        closed = self._applier.closed
+        if closed:
+            total = len(departures)
+            departures = [one for one in departures if split_path(one.path)[0] not in closed]
+            self._report.more_errors += total - len(departures)
         if not departures:
             return
         self._applier.released.update(row_key(one.id) for one in departures)
@@ -150,6 +156,6 @@ class Bulk:
             self._report.unsettled.add(row_key(departure.id))
             return None
         except ReplicaError as error:
-            self._report.note_failure(error)
+            self._applier.note_failure(error, {split_path(departure.path)[0]})
             return None
         return departure.stamped(stamp)

@@ -181,6 +181,16 @@ class FileReplica(Folders):
             raise
         return stamp if version.stamp == seen else NO_STAMP
 
+    def is_closed(self, folder: str) -> bool:
+        """Tell whether no file can be put into a mailbox folder now, or taken out of it."""
+        try:
+            fd = self._folder(folder, make=True)
+            temp, _ = self._temporary(fd, b"", durable=False)
+            os.unlink(temp, dir_fd=fd)
+        except OSError:
+            return True
+        return False
+
     def delete(self, path: str, *, seen: Version) -> None:
         """Delete a file whose bytes the history holds; `StaleReplica` when they are others now."""
         folder, name = split_path(path)

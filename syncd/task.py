@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncd.digest import digest_of
+from syncd.folders import split_path
 from syncd.found import Found
 from syncd.legacy import view_beside_fields
 from syncd.message import Fingerprints, fingerprints, mailbox_at
@@ -39,6 +40,16 @@ class Task:
     @property
     def changes_both(self) -> bool:
         return self.outcome.row is not Step.NONE and self.outcome.file is not Step.NONE
+
+    @property
+    def folders(self) -> set[str]:
+        """The mailbox folders in which its file is to change."""
+        if self.outcome.file is Step.NONE:
+            return set()
+        return {
+            split_path(self.path)[0],
+            split_path(self.found.path if self.found else self.path)[0],
+        }
 
     @property
     def writes(self) -> tuple[str, bytes, bool] | None:

@@ -1709,3 +1709,74 @@ def test_what_sql_takes_out_of_the_archive_is_so_for_the_old_client_too(project:
         assert status == project.row("born-archived")["status"]
     assert_in_step(project)
     assert_quiet(project)
+
+
+# Folders that cannot be written to ---------------------------------------------------------------
+
+
+@contextmanager
+def closed(folder: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have nothing go into a mailbox folder, as where its owner is somebody else."""
+    write, rename = FileReplica._temporary, files.rename_new
+
+    def refuse(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(f"/.claude-mpm/{folder}"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    def refusing_write(self: FileReplica, fd: int, *rest: Any, **options: Any) -> tuple[str, Stamp]:
+        refuse(fd)
+        return write(self, fd, *rest, **options)
+
+    def refusing_rename(fd: int, name: str, to_fd: int, to: str) -> None:
+        refuse(to_fd)
+        rename(fd, name, to_fd, to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileReplica, "_temporary", refusing_write)
+        patched.setattr(files, "rename_new", refusing_rename)
+        patched.setattr(intake, "_BATCH", 10)
+        yield
+
+
+def versions(project: Project) -> int:
+    return int(project.sql("SELECT count(*) FROM syncd_versions")[0][0])
+
+
+def test_g15_a_folder_that_cannot_be_written_to_is_tried_with_a_few_and_holds_up_no_other(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [project.receive(number) for number in range(1, 41)]
+    project.sync()
+    before = versions(project)
+    with closed("inbox/.archive", monkeypatch):
+        for key in keys[:30]:
+            project.new.archive(key)
+        project.new.update(keys[35], subject="From SQL")
+        project.edit(f"inbox/{keys[29]}.md", "Body", "Words of a person: Body")
+        report = project.cycle()
+        assert "cannot move " in (report.error or "")
+        counts = report.counts
+        assert (29, 0, 1) == (report.more_errors, counts.files_moved, counts.files_updated)
+        assert "Words of a person" in project.row(keys[29])["body"], "what both sides are to get"
+        assert versions(project) - before <= 24, "of the first ten, and of the two others"
+        assert 30 == project.cycle().more_errors + 1
+    assert 30 == project.sync().counts.files_moved
+    assert_in_step(project)
+    assert_quiet(project)
+
+
+def test_g15_an_outbox_that_cannot_be_written_to_is_tried_with_a_few(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.receive(1)
+    project.sync()
+    for number in range(30):
+        project.new.send(project.other, f"Subject {number}", "Words")
+    with closed("outbox", monkeypatch):
+        report = project.cycle()
+        assert "cannot write " in (report.error or "")
+        assert (29, 0) == (report.more_errors, report.counts.files_created)
+        assert versions(project) <= 12, "of the first ten"
+    assert 30 == project.sync().counts.files_created
+    assert_in_step(project)
+    assert_quiet(project)
