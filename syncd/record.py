@@ -14,6 +14,8 @@ from syncd.message import FIELDS, Fingerprints, Message, fingerprints, mailbox_a
 from syncd.sides import Baseline
 from syncd.snapshot import Stamp
 
+_STATUS = FIELDS.index("status")
+
 RowValues = tuple[Any, ...]
 """A row as it stands: ``id`` and then the columns of `FIELDS`."""
 
@@ -62,6 +64,21 @@ class Record:
     baseline: Baseline
     row_digest: bytes
     view: bytes
+
+    @property
+    def seen(self) -> bytes:
+        """A digest of what the old client sees in the file, status aside."""
+        return self.view or sight_of(self.baseline.fields)
+
+
+def sight_of(fields: Fingerprints) -> bytes:
+    """Return the digest of what the fingerprints of a message's fields tell, status aside."""
+    return digest_of_values(but_status(fields))
+
+
+def but_status(fields: Fingerprints) -> Fingerprints:
+    """Return the fingerprints of all fields but the status."""
+    return fields[:_STATUS] + fields[_STATUS + 1 :]
 
 
 RECORD_COLUMNS = (

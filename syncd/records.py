@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from syncd.errors import DamagedBaseline
@@ -18,6 +19,10 @@ _RECORD = ", ".join(RECORD_COLUMNS)
 _RECORD_MARKS = ", ".join("?" * len(RECORD_COLUMNS))
 _VERSION_MARKS = f"?, ?, {_RECORD_MARKS}"
 _SAVE_VERSION = f"INSERT INTO syncd_versions (at, intent, {_RECORD}) VALUES ({_VERSION_MARKS})"
+_SAVE_SEEN = (
+    f"INSERT INTO syncd_versions (seen, at, intent, {_RECORD}) VALUES (?, {_VERSION_MARKS})"
+)
+_IS_TIME = "typeof(at) IN ('real', 'integer')"  # somebody else may write there
 _SAVE_RECORD = f"INSERT OR REPLACE INTO syncd_baseline ({_RECORD}) VALUES ({_RECORD_MARKS})"
 _TELL_OF_NEW = (
     "INSERT INTO syncd_journal (at, side, step, fields, why, id, path, agent, project) "
@@ -108,10 +113,10 @@ class Versions(_OfRecords):
 
     def save(self, record: Record, *, intent: bool = False) -> None:
         """Remember, for a while, a file version that is being replaced, or about to be written."""
-        self._execute(_SAVE_VERSION, (time.time(), intent, *record_values(record)))
+        self._execute(_SAVE_SEEN, (record.seen, time.time(), intent, *record_values(record)))
 
     def intend(self, records: Sequence[RecordValues]) -> None:
-        """Remember many file versions that are about to be written."""
+        """Remember many first versions that are about to be written; they are no rewrite's base."""
         noted = (time.time(), True)
         self._insert_many(_SAVE_VERSION, _VERSION_MARKS, [noted + values for values in records])
 
@@ -136,14 +141,28 @@ class Versions(_OfRecords):
         found = map(record_from, self._select_in(sql, ids))
         return {(record.id, record.digest): record for record in found}
 
-    def of(self, message_id: str) -> list[tuple[float, Record]]:
-        """Return the versions written or replaced lately, with the time of that, newest first."""
-        is_time = "typeof(at) IN ('real', 'integer')"  # somebody else may write there
+    def of(self, message_id: str) -> Iterator[Record]:
+        """Yield the versions written or replaced lately, newest first."""
+        sql = f"SELECT {_RECORD} FROM syncd_versions WHERE id = ? ORDER BY seq DESC"
+        return map(record_from, self._execute(sql, (message_id,)).fetchall())
+
+    def seen_as(
+        self, message_id: str, sights: Iterable[bytes], since: float
+    ) -> tuple[float, Record] | None:
+        """Return the newest version in which the old client sees one of these, with its time."""
         sql = (
-            f"SELECT at, {_RECORD} FROM syncd_versions WHERE id = ? AND {is_time} ORDER BY seq DESC"
+            f"SELECT seq, at, {_RECORD} FROM syncd_versions "
+            f"WHERE id = ? AND seen = ? AND at >= ? AND {_IS_TIME} ORDER BY seq DESC LIMIT 1"
         )
-        rows = self._execute(sql, (message_id,)).fetchall()
-        return [(values[0], record_from(values[1:])) for values in rows]
+        # One by one: in the order of the index none but the newest is read.
+        rows = [self._execute(sql, (message_id, seen, since)).fetchone() for seen in sights]
+        found = max((row for row in rows if row is not None), key=itemgetter(0), default=None)
+        return (found[1], record_from(found[2:])) if found is not None else None
+
+    def stood_at(self, message_id: str, path: str, since: float) -> bool:
+        """Tell whether a version of the message was at this path lately."""
+        sql = f"SELECT 1 FROM syncd_versions WHERE id = ? AND path = ? AND at >= ? AND {_IS_TIME}"
+        return self._execute(f"{sql} LIMIT 1", (message_id, path, since)).fetchone() is not None
 
     def of_file(self, version: Version) -> Record | None:
         """Return what was lately written or replaced as the file that has these bytes or inode."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 
 from syncd.apply import Applier
 from syncd.errors import MessageError, StaleReplica
@@ -18,9 +19,9 @@ from syncd.files import FileReplica
 from syncd.found import Found, as_found
 from syncd.journal import LATE_REWRITE
 from syncd.legacy import legacy_view
-from syncd.message import FIELDS, Fingerprints, Mailbox, Message, fingerprints, mailbox_at
+from syncd.message import Mailbox, Message, fingerprints, mailbox_at
 from syncd.reconcile import FileState, Outcome, reconcile_late
-from syncd.record import Record
+from syncd.record import Record, but_status, sight_of
 from syncd.sides import Baseline, Side
 from syncd.snapshot import Version
 from syncd.store import VERSION_MEMORY_S, Store
@@ -47,15 +48,15 @@ def rewritten_version(store: Store, found: Found, record: Record | None) -> Reco
     if found.state.status_said != "read":
         return None
     message = found.state.message
-    view = legacy_view(found.version.data, message)
-    fields = _but_status(fingerprints(message))
-    if _is_seen_as(record, view, fields):
+    sights = (legacy_view(found.version.data, message), sight_of(fingerprints(message)))
+    if record.seen in sights:
         return record
-    for at, version in _recent(store, record.id):
-        if _is_seen_as(version, view, fields):
-            was_unread = version.baseline.status_said != "read"
-            return version if was_unread or time.time() - at < _SURE_S else None
-    return None
+    earlier = store.versions.seen_as(record.id, sights, _oldest())
+    if earlier is None:
+        return None
+    at, version = earlier
+    was_unread = version.baseline.status_said != "read"
+    return version if was_unread or time.time() - at < _SURE_S else None
 
 
 def other_copy_of(store: Store, found: Found, record: Record | None) -> Record | None:
@@ -69,33 +70,20 @@ def other_copy_of(store: Store, found: Found, record: Record | None) -> Record |
     message = found.state.message
     if found.state.mailbox is Mailbox.OUTBOX or message.from_project != message.to_project:
         return None
-    mine = _but_status(fingerprints(message))
-    versions = (record, *(version for _, version in store.versions.of(record.id)))
-    return next((one for one in versions if _but_status(one.baseline.fields) == mine), None)
-
-
-def _is_seen_as(version: Record, view: bytes, fields: Fingerprints) -> bool:
-    """Tell whether the old client sees in a version this view, or else just these fields."""
-    return version.view == view if version.view else _but_status(version.baseline.fields) == fields
-
-
-def _but_status(fields: Fingerprints) -> Fingerprints:
-    at = FIELDS.index("status")
-    return fields[:at] + fields[at + 1 :]
+    mine = but_status(fingerprints(message))
+    versions = chain([record], store.versions.of(record.id))
+    return next((one for one in versions if but_status(one.baseline.fields) == mine), None)
 
 
 def is_left_behind(store: Store, found: Found, record: Record) -> bool:
     """Tell whether a second file is a rewrite under the name that the message was moved from."""
     version = rewritten_version(store, found, record)
-    return version is not None and any(
-        was.path == found.path for _, was in _recent(store, record.id)
-    )
+    return version is not None and store.versions.stood_at(record.id, found.path, _oldest())
 
 
-def _recent(store: Store, message_id: str) -> list[tuple[float, Record]]:
-    """Return the versions that a late writer may have started from; older ones may stand still."""
-    since = time.time() - VERSION_MEMORY_S
-    return [(at, version) for at, version in store.versions.of(message_id) if at >= since]
+def _oldest() -> float:
+    """Return since when a late writer may have read what it writes; older versions may stand."""
+    return time.time() - VERSION_MEMORY_S
 
 
 def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefer: Side) -> None:
@@ -148,10 +136,8 @@ def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefe
 
 def _origin(store: Store, message_id: str, version: Version) -> Record | None:
     """Return the version that a stray was before it was displaced: it still has that inode."""
-    for _, was in store.versions.of(message_id):
-        if was.stamp.inode == version.stamp.inode:
-            return was
-    return None
+    inode = version.stamp.inode
+    return next((was for was in store.versions.of(message_id) if was.stamp.inode == inode), None)
 
 
 def _merge(

@@ -24,7 +24,7 @@ from syncd.messaging.schema import (
     create_indexes,
 )
 
-VERSION = 1
+VERSION = 2
 NUMBERS_HINT = "Make the table messages anew, with TEXT as that column's type."
 
 _COLUMN_OF = {"type": "message_type", "reply_to": "replied_to"}
@@ -47,8 +47,10 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS syncd_versions (
         seq INTEGER PRIMARY KEY, at REAL, intent INTEGER, id TEXT, path TEXT, size INTEGER,
         mtime_ns INTEGER, inode INTEGER, digest BLOB, status_said TEXT, status TEXT, fields TEXT,
-        row_digest BLOB, view BLOB)""",
-    "CREATE INDEX IF NOT EXISTS syncd_versions_id ON syncd_versions(id)",
+        row_digest BLOB, view BLOB, seen BLOB)""",
+    # A message that is changed all the time has thousands.
+    "CREATE INDEX IF NOT EXISTS syncd_versions_seen ON syncd_versions(id, seen)",
+    "CREATE INDEX IF NOT EXISTS syncd_versions_intent ON syncd_versions(id) WHERE intent",
     # Outbox copies of messages to oneself.
     """CREATE TABLE IF NOT EXISTS syncd_twins (
         path TEXT PRIMARY KEY, id TEXT, size INTEGER, mtime_ns INTEGER, inode INTEGER)""",

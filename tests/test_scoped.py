@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd import snapshot
+from syncd import database, snapshot
 from syncd.chronicle import Chronicle
 from syncd.records import TwinRecords
 from syncd.snapshot import COARSE_TICK_S, TICK_S
@@ -469,6 +470,44 @@ def test_the_cost_of_a_change_does_not_grow_with_what_waits_for_a_person(
         broken.unlink()
         assert {"inbox/broken.md"} == synced.scoped("inbox/broken.md").released
     assert ["inbox/other.md"] == [entry.path for entry in synced.sync().quarantined]
+
+
+@pytest.mark.parametrize("status", ["read", "unread"])
+def test_the_cost_of_a_change_does_not_grow_with_the_changes_before(
+    synced: Project, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """A log that is appended to all day has thousands of versions in the minutes that count."""
+    connect, steps = database._connect, [0]
+
+    def counting(path: Path, mode: str) -> sqlite3.Connection:
+        def count() -> None:
+            steps[0] += 1
+
+        connection = connect(path, mode)
+        connection.set_progress_handler(count, 100)
+        return connection
+
+    def cost(number: int) -> int:
+        """Return the hundreds of steps that SQLite takes for a change of either side."""
+        steps[0] = 0
+        synced.new.update(ONE, subject=f"Subject {number}")
+        assert 1 == synced.scoped().counts.files_updated
+        synced.write(AT_ONE, synced.text(AT_ONE).replace("Body", f"{number} Body"))
+        assert 1 == synced.scoped(AT_ONE).counts.rows_updated
+        return steps[0]
+
+    monkeypatch.setattr(database, "_connect", counting)
+    synced.edit(AT_ONE, "status: unread", f"status: {status}")
+    synced.scoped(AT_ONE)
+    few = max(cost(number) for number in range(3))
+    columns = "at, intent, id, path, digest, status_said, status, fields, view, seen"
+    synced.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) "
+        f"INSERT INTO syncd_versions ({columns}) "
+        "SELECT at, intent, id, path, digest, status_said, status, fields, view, randomblob(16) "
+        "FROM syncd_versions, n WHERE seq = (SELECT max(seq) FROM syncd_versions)"
+    )
+    assert cost(9) < 2 * few
 
 
 @pytest.mark.parametrize("what", ["edited", "deleted", "moved"])
