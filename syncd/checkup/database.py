@@ -188,7 +188,8 @@ class DatabaseChecks:
                 files.append(f"{key}, {path}")
         twins = [path for path in self._store.twins.all() if path not in scan.stamps]
         if not (rows or files or twins or doubled):
-            return good("baseline", f"it has {total:,} messages, each with its file and row")
+            known = number_of(total, "message")
+            return good("baseline", f"it has {known}, each with its file and row")
         parts = (
             (len(rows), "without a row"),
             (len(files), "without a file"),

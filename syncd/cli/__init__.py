@@ -42,6 +42,10 @@ from collections.abc import Sequence
 
 _INTERRUPTED = 130  # as shells count a death by SIGINT
 _READER_GONE = 1
+_DONE_ALL_THE_SAME = (
+    "If that is where the answer was to go, what was asked for may be done all the same: see "
+    "'syncd status' before you ask again."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +75,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         return _READER_GONE
     except OSError as error:
-        output.complain(f"syncd: {os_sentence(error)}")
+        # What names no path is mostly stdout's, after the work.
+        hint = "" if error.filename else _DONE_ALL_THE_SAME
+        output.complain(f"syncd: {os_sentence(error)}", hint)
         return ExitCode.ERROR
     finally:
         output.finish()
