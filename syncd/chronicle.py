@@ -29,6 +29,8 @@ _QUARANTINE = (
     "SELECT path, id, line, reason, hint, size, mtime_ns, inode FROM syncd_quarantine WHERE"
 )
 _JOURNAL = "at, id, side, step, fields, why, path, agent, project"
+# Somebody else may have put a BLOB where text belongs.
+_READ_JOURNAL = ", ".join(f"CAST({column} AS TEXT)" for column in _JOURNAL.split(", "))
 
 
 class QuarantineEntry(NamedTuple):
@@ -207,7 +209,7 @@ class Chronicle(Queries):
         """
         order, most = ("", first) if first is not None else (" DESC", last)
         sql = (
-            f"SELECT {_JOURNAL}, seq FROM syncd_journal "
+            f"SELECT {_READ_JOURNAL}, seq FROM syncd_journal "
             f"WHERE seq > ? AND at >= ? AND (? IS NULL OR id = ?) ORDER BY seq{order} LIMIT ?"
         )
         values = (after, since, message_id, message_id, -1 if most is None else most)
@@ -239,9 +241,9 @@ class Chronicle(Queries):
         UTC; all that is older counts together, with None for its day.
         """
         sql = (
-            "SELECT CASE WHEN at >= ? THEN date(at, 'localtime') END AS day, side, why, agent, "
+            "SELECT CASE WHEN at >= ? THEN date(at, 'localtime') END AS day, side, "
             # SQLite gives the id of the row that max(at) is of.
-            "project, count(*), max(at), id FROM syncd_journal "
+            "CAST(why AS TEXT), agent, project, count(*), max(at), id FROM syncd_journal "
             "WHERE typeof(at) = 'text' GROUP BY day, side, why, agent, project"
         )
         from syncd.journal import JournalCount

@@ -37,6 +37,8 @@ class Database:
         self._beside: tuple[object, object] | None = None
         self.ready_schema: int | None = None
         """SQLite's counter of schema changes when tables and triggers were ready (`prepare`)."""
+        self.opened_schema: int | None = None
+        """That counter when a database that is only looked at was opened (`open_readonly`)."""
         self.has_host_triggers = False
         self.fed_before = 0
         """How far the feed went before the transaction, where hosts have triggers."""
@@ -80,6 +82,10 @@ class Database:
         What it lacks, or all of it where there is no file, stands in temporary tables.
         """
         refuse_link(path.parent)
+        # RACE: a database, or our tables in it, may come while this one is opened. Whoever has it
+        # open for long has to see that (`is_current`, `opened_schema`): what stands in for them
+        # would hide them.
+        identity = identity_of(path)
         with translated(path):
             if path.exists() or path.is_symlink():
                 # A read-only connection makes the -wal and -shm files where there are none, and
@@ -97,9 +103,12 @@ class Database:
                     ":memory:", isolation_level=None, check_same_thread=False
                 )
             try:
+                schema = connection.execute("PRAGMA schema_version").fetchone()[0]
                 tables.create_temporary(connection)
                 connection.execute("PRAGMA query_only = ON")
-                return cls(path, connection)
+                opened = cls(path, connection)
+                opened.identity, opened.opened_schema = identity, schema
+                return opened
             except BaseException:
                 connection.close()
                 raise
@@ -200,8 +209,7 @@ class Database:
         ``messages`` alone need not ``mute`` the triggers.
         """
         with translated(self.path):
-            if not self.is_current():
-                raise self._replaced()
+            self._refuse_replaced()
             self._courtesy.give_way(self.data_version())
             if not durable:
                 self.connection.execute("PRAGMA synchronous = NORMAL")
@@ -226,11 +234,12 @@ class Database:
         else:
             self.connection.execute("INSERT INTO syncd_mute VALUES (NULL)")
 
-    def _replaced(self) -> StaleReplica:
-        return StaleReplica(
-            f"{self.path} was replaced meanwhile",
-            hint="Try again: the next pass works with the new one.",
-        )
+    def _refuse_replaced(self) -> None:
+        if not self.is_current():
+            raise StaleReplica(
+                f"{self.path} was replaced meanwhile",
+                hint="Try again: the next pass works with the new one.",
+            )
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
@@ -266,8 +275,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Write everything inside in one transaction, with or without our tables."""
         with translated(self.path):
-            if not self.is_current():
-                raise self._replaced()
+            self._refuse_replaced()
             with self._immediate():
                 yield
 

@@ -50,9 +50,8 @@ def _entries(
     """Yield entries for as long as this is the database that stands at its path."""
     # For tables that are missing, temporary ones stand in, which would hide those that somebody
     # creates later; so a changed schema is a reason to open anew.
-    schema = store.schema_version()
     version = -1
-    while store.is_current() and store.schema_version() == schema:
+    while store.is_current() and store.schema_version() == store.opened_schema:
         if version != (version := store.data_version()):
             for entry in store.chronicle.each_entry(
                 message_id=message_id, since=since, after=after

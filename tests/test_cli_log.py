@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ from typing import Any
 
 import pytest
 
+from syncd import tables
 from syncd.chronicle import Chronicle
 from syncd.cli.when import moment
 from syncd.errors import UsageError
+from syncd.follow import follow
 from syncd.journal import JournalEntry, origins_of
 from syncd.sides import Side
 from tests.calls import Call, on_a_terminal
-from tests.projects import Project, nothing_written
+from tests.projects import ONE, Project, nothing_written
 from tests.running import RunningAgent, environment, wait_for
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -47,9 +50,6 @@ def edited(shop: Project) -> Project:
     shop.new.update(key, priority="urgent", body="Other words")
     shop.sync()
     return shop
-
-
-ONE = "msg-20260220-000001-00000000"
 
 
 def test_the_log_tells_what_was_done_in_which_direction_and_why(
@@ -209,6 +209,15 @@ def test_a_time_that_no_clock_has_is_told_as_it_is(call: Call, edited: Project, 
     assert " clock " in call("doctor").out
 
 
+@pytest.mark.parametrize("column", ["fields", "why", "path", "agent"])
+def test_a_blob_that_somebody_put_into_the_journal_is_told_as_text(
+    call: Call, edited: Project, column: str
+) -> None:
+    before = call("log"), call("log", "--json").json["journal"]
+    edited.sql(f"UPDATE syncd_journal SET {column} = CAST({column} AS BLOB)")
+    assert before == (call("log"), call("log", "--json").json["journal"])
+
+
 def test_a_long_log_is_read_in_parts(
     call: Call, edited: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +317,27 @@ def test_follow_prints_what_a_running_agent_does_and_ends_with_ctrl_c(
     first, second = log.entries
     assert ("db", "file", 1) == (first["side"], second["side"], second["version"])
     assert "" == log.err
+
+
+@pytest.mark.parametrize("has_database", [True, False])
+def test_follow_hears_of_tables_that_come_while_it_opens_the_database(
+    shop: Project, monkeypatch: pytest.MonkeyPatch, has_database: bool
+) -> None:
+    if has_database:
+        shop.new.list()
+    key = shop.receive(1)
+    create, pauses = tables.create_temporary, iter(range(9))
+
+    def create_beside_an_agent(connection: sqlite3.Connection) -> None:
+        create(connection)
+        monkeypatch.setattr(tables, "create_temporary", create)
+        shop.sync()
+
+    def pause(_: float) -> None:
+        assert next(pauses, None) is not None, "waited in vain"
+
+    monkeypatch.setattr(tables, "create_temporary", create_beside_an_agent)
+    assert key == next(follow(shop.new.database, pause=pause)).id
 
 
 def test_follow_goes_on_over_a_database_that_is_removed_or_restored(
