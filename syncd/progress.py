@@ -9,7 +9,7 @@ the time of the cycle that took it in, which is later than it was made when no a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -269,16 +269,16 @@ def _too_early(found: Progress, window: Window, config: Config) -> str:
         )
     try:
         start = datetime.fromisoformat(found.since).astimezone()
+        end = start + timedelta(days=window.ready_after)
     except (ValueError, OverflowError):
         return f"the journal's first time, {found.since!r}, is none"
-    end = start + timedelta(days=window.ready_after)
     return (
         f"the journal begins on {start.date()}: {window.ready_after} days can be told from "
         f"{end.date()} on"
     )
 
 
-def _obstacles(store: Store) -> Iterable[str]:
+def _obstacles(store: Store) -> Iterator[str]:
     """Yield what a person has to decide before the files can go."""
     if store.halt() is not None:
         yield "it is halted"
@@ -289,7 +289,7 @@ def _obstacles(store: Store) -> Iterable[str]:
         yield f"{odd:,} {'are' if odd > 1 else 'is'} quarantined"
 
 
-def _untaken(project: Path, store: Store, config: Config) -> Iterable[str]:
+def _untaken(project: Path, store: Store, config: Config) -> Iterator[str]:
     """Yield what has changed since the last cycle, of which the journal cannot know."""
     with FileReplica(project, max_bytes=config.max_bytes) as files:
         look = look_fully(store, files)

@@ -17,12 +17,11 @@ from syncd.cli import main
 from syncd.cli.report_table import in_parts, sparkline
 from tests.browser import CHROMIUM, Elements, dom, screenshot
 from tests.calls import Call, on_a_terminal
-from tests.projects import Project, nothing_written
+from tests.projects import ONE, TWO, Project, nothing_written
 
 pytestmark = pytest.mark.usefixtures("home")
 
 NOW = datetime.now(UTC)
-ONE, TWO = (f"msg-20260220-{number:06d}-00000000" for number in (1, 2))
 
 
 def past(days: int) -> datetime:
@@ -116,7 +115,7 @@ def per_day(figures: dict[str, Any], origin: str) -> dict[str, int]:
     return {one["day"]: one[origin] for one in figures["per_day"] if one[origin]}
 
 
-def test_the_figures_are_those_of_the_history(call: Call, work: Path, used: Past) -> None:
+def test_the_figures_are_those_of_the_history(call: Call, work: Path) -> None:
     result = call("report", work, "--recursive", "--json")
     projects, total = by_name(result), result.json["total"]
 
@@ -467,3 +466,22 @@ def test_a_page_that_cannot_be_written_is_an_error(call: Call, shop: Project) ->
     result = call("report", "--html", shop.path / "no" / "page.html")
     assert (2, "") == (result.code, result.out)
     assert f"there is no folder {shop.path / 'no'}" in result.err
+
+
+def test_a_journal_whose_first_time_is_the_end_of_all_time_is_no_end_of_the_report(
+    call: Call, ready: Past
+) -> None:
+    work = ready.project.path.parent
+    odd = Past(Project(work / "odd"), begun=50).project
+    odd.sql("UPDATE syncd_journal SET at = '9999-12-31T00:00:00+00:00'")
+    found = call("report", work, "--recursive")
+    assert 0 == found.code
+    assert "the journal's first time, '9999-12-31T00:00:00+00:00', is none" in found.out
+
+
+def test_blobs_that_somebody_put_into_the_journal_are_counted_as_text(
+    call: Call, used: Past
+) -> None:
+    before = call("report", used.project.path, "--json").json["projects"]
+    used.project.sql("UPDATE syncd_journal SET why = CAST(why AS BLOB)")
+    assert before == call("report", used.project.path, "--json").json["projects"]
