@@ -88,8 +88,7 @@ class Absence:
         gone = {key: path for key, path in gone.items() if not (key in moved or key in unknown)}
         halt = self._guard(look, gone, twins)
         if halt is not None and look.cleaned_up:
-            # What looks like a clean-up may be a part of the loss.
-            look.cleaned_up.clear()
+            look.cleaned_up.clear()  # as above
             halt = self._guard(look, gone, twins)
         if halt is None:
             for key in self._set_aside(look, gone):

@@ -236,8 +236,7 @@ class Agent:
         troubles = {str(job.project): trouble for job in jobs if (trouble := job.trouble)}
         compares = {str(job.project): job.compared for job in jobs if job.compared}
         heartbeat.beat(compares, troubles)
-        stuck = [job for job in self._jobs.values() if job.running and now - job.started > _STUCK_S]
-        if not stuck:
+        if not any(job.running and now - job.started > _STUCK_S for job in jobs):
             _notify("WATCHDOG=1")
 
     def _close_idle_stores(self, now: float) -> None:

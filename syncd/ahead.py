@@ -49,25 +49,23 @@ Work = tuple[Any, ...]
 Told = tuple[Work, list[list[str]]]
 
 
-class Ahead(Divided):
-    """What two processes make of these paths or ids."""
-
-    def __init__(
-        self, work: Work, keys: Sequence[str], here: Answering, waiting: SecondProcess | None = None
-    ) -> None:
-        portions = in_portions(keys, _AT_ONCE)
-        told, lots = (work, portions), len(portions)
-        if waiting is not None and _has_heard(waiting, told, lots):
-            process = waiting
-        # A copy has this process's connections to the database too, with which SQLite gets
-        # confused: what reads rows starts anew.
-        elif work[0] == _FILES and threading.active_count() == 1:
-            process = SecondProcess.copied(partial(_answer, told), lots)
-        else:
-            process = SecondProcess.started(_MODULE)
-            if not _has_heard(process, told, lots):
-                raise ChildProcessError(f"{sys.executable} cannot run {_MODULE}")
-        super().__init__(process, portions, here, _MOST_READY)
+def by_two_processes(
+    work: Work, keys: Sequence[str], here: Answering, waiting: SecondProcess | None = None
+) -> Divided:
+    """Have two processes work on these paths or ids; raises `OSError` without a second one."""
+    portions = in_portions(keys, _AT_ONCE)
+    told, lots = (work, portions), len(portions)
+    if waiting is not None and _has_heard(waiting, told, lots):
+        process = waiting
+    # A copy has this process's connections to the database too, with which SQLite gets confused:
+    # what reads rows starts anew.
+    elif work[0] == _FILES and threading.active_count() == 1:
+        process = SecondProcess.copied(partial(_answer, told), lots)
+    else:
+        process = SecondProcess.started(_MODULE)
+        if not _has_heard(process, told, lots):
+            raise ChildProcessError(f"{sys.executable} cannot run {_MODULE}")
+    return Divided(process, portions, here, _MOST_READY)
 
 
 def _has_heard(process: SecondProcess, told: Told, lots: int) -> bool:
@@ -85,7 +83,7 @@ def _has_heard(process: SecondProcess, told: Told, lots: int) -> bool:
 
 def reading_ahead(
     project: Path, files: FileReplica, paths: Sequence[str], max_bytes: int
-) -> AbstractContextManager[Ahead | None]:
+) -> AbstractContextManager[Divided | None]:
     """Have these files read ahead, as an `Arrival` each; None where there are not enough."""
     here = partial(_arrivals, files, in_utf8(str(project)))
     return _ahead((_FILES, str(project), max_bytes), paths, here)
@@ -93,7 +91,7 @@ def reading_ahead(
 
 def rendering_ahead(
     project: Path, store: Store, ids: Sequence[str]
-) -> AbstractContextManager[Ahead | None]:
+) -> AbstractContextManager[Divided | None]:
     """Have those of these rows rendered ahead of which ``store`` knows nothing; None likewise.
 
     What is told of each is a `Departure`.
@@ -105,13 +103,13 @@ def rendering_ahead(
 
 
 @contextmanager
-def _ahead(work: Work, keys: Sequence[str], here: Answering) -> Iterator[Ahead | None]:
+def _ahead(work: Work, keys: Sequence[str], here: Answering) -> Iterator[Divided | None]:
     ahead = None
     if len(keys) >= FEWEST_IF_WAITING and (os.cpu_count() or 1) > 1 and sys.executable:
         waiting = second_process.at_hand()
         if waiting is not None or len(keys) >= FEWEST:
             with suppress(OSError):
-                ahead = Ahead(work, keys, here, waiting)
+                ahead = by_two_processes(work, keys, here, waiting)
         else:
             second_process.stand_by(_MODULE)
     try:

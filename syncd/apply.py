@@ -172,9 +172,7 @@ class Applier:
         if task.found is not None:
             self.beside.append(task.found)
             hint = problem.hint or "Bring the value over by hand, in the file or with SQL."
-            self.quarantine_file(
-                task.found.path, task.id, Quarantined(problem.reason, problem.line, hint), None
-            )
+            self.quarantine_file(task.found.path, task.id, replace(problem, hint=hint), None)
         else:
             # A line would be one of a file that there is not.
             reason = f"{of_a_row}{problem.reason}"

@@ -29,7 +29,7 @@ from syncd.errors import ReplicaError, StaleReplica
 from syncd.names import in_utf8
 from syncd.retirement import ROOTS
 from syncd.syscalls import sync_names
-from syncd.trees import Node, digest, digest_of_stream, opened
+from syncd.trees import Node, digest, digest_of_stream, opened, opened_folder
 
 SUFFIX = ".tar.xz"
 VERSION = 1
@@ -287,10 +287,7 @@ def dress_folders(base: Path, manifest: Manifest) -> None:
     """Give the folders of a manifest that stand below ``base`` their modes and times."""
     for entry in reversed(manifest.entries):
         if entry.folder:
-            fd = os.open(base / entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
+            with opened_folder(base / entry.path) as fd:
                 os.fchmod(fd, entry.mode & 0o777)
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
                 sync_names(fd)
-            finally:
-                os.close(fd)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from syncd.ahead import Ahead
 from syncd.apply import Applier
 from syncd.chronicle import now_text
 from syncd.departure import Departure, departures_of
+from syncd.divided import Divided
 from syncd.errors import ReplicaError, StaleReplica, SyncdError
 from syncd.folders import split_path
 from syncd.found import Arrival
@@ -40,7 +40,7 @@ class Bulk:
     # Files that become rows
 
     @staticmethod
-    def read(ahead: Ahead, paths: Sequence[str]) -> list[Arrival]:
+    def read(ahead: Divided, paths: Sequence[str]) -> list[Arrival]:
         """Return what is new in these files, if nothing is known of it, as read ahead."""
         return [Arrival(*flat) for path in paths if (flat := ahead.take(path)) is not None]
 
@@ -81,7 +81,7 @@ class Bulk:
         return [one for one in found if one is not None and self._is_plain(one)]
 
     def rendered(
-        self, ahead: Ahead | None, ids: Sequence[str]
+        self, ahead: Divided | None, ids: Sequence[str]
     ) -> tuple[list[Departure], Sequence[str]]:
         """Return what was rendered ahead, where no file stands in its way, and the ids left."""
         if ahead is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Set
-from typing import Any
+from functools import partial
 
 from syncd.apply import Applier
 from syncd.chronicle import now_text
@@ -142,25 +142,22 @@ def record_findings(applier: Applier, look: Look) -> None:
     if applier.dry_run or not (released or news or heard or unheard or lost_twins or new_twins):
         return
     at, chronicle = now_text(), store.chronicle
-    acts: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+    acts: list[Callable[[], None]] = []
     for entry in news:
         reason = entry.problem.reason
         told = JournalEntry(at, entry.id, None, QUARANTINED, why=reason, path=entry.path)
-        acts += [(chronicle.save_quarantine, (entry,)), (chronicle.add_to_journal, ([told],))]
+        acts.append(partial(chronicle.save_quarantine, entry))
+        acts.append(partial(chronicle.add_to_journal, [told]))
     for entry in released:
         told = JournalEntry(at, entry.id, None, RELEASED, path=entry.path)
-        acts += [
-            (chronicle.forget_quarantine, (entry.path,)),
-            (chronicle.add_to_journal, ([told],)),
-        ]
-    acts += [
-        *((store.twins.forget, (path,)) for path in lost_twins),
-        *((store.twins.save, (path, *twin)) for path, twin in new_twins.items()),
-        *((store.add_to_feed, (key,)) for key in unheard),
-        *((store.consume, (entry,)) for entry in heard),
-    ]
+        acts.append(partial(chronicle.forget_quarantine, entry.path))
+        acts.append(partial(chronicle.add_to_journal, [told]))
+    acts += [partial(store.twins.forget, path) for path in lost_twins]
+    acts += [partial(store.twins.save, path, *twin) for path, twin in new_twins.items()]
+    acts += [partial(store.add_to_feed, key) for key in unheard]
+    acts += [partial(store.consume, entry) for entry in heard]
     # None of it is more than a next look would find again.
     for start in range(0, len(acts), _AT_ONCE):
         with store.writing(durable=False, mute=False):
-            for act, arguments in acts[start : start + _AT_ONCE]:
-                act(*arguments)
+            for act in acts[start : start + _AT_ONCE]:
+                act()

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from syncd.errors import ClosedFolder, ConfigError, reason_of
-from syncd.names import user_home
+from syncd.names import CLAUDE_DIR, user_home
 from syncd.sides import Side
 
-PROJECT_FILE = Path(".claude-mpm") / "syncd.toml"
+PROJECT_FILE = Path(CLAUDE_DIR) / "syncd.toml"
 ENVIRONMENT_PREFIX = "SYNCD_"
 _MOST_BYTES = 64 * 1024
 _LARGEST = 1e9
@@ -119,14 +119,13 @@ def load_with_origins(
     """Return the settings, and for each its value and where that came from."""
     config = Config()
     sources = dict.fromkeys(Config._fields, "default")
-    layers: list[tuple[str, Mapping[str, Any]]] = []
-    for path in (user_file(environment), project / PROJECT_FILE if project else None):
-        if path is not None:
-            layers.append((str(path), _read_toml(path)))
-    layers.append(("environment", _from_environment(environment)))
-    layers.append(
-        ("flag", {key: value for key, value in (flags or {}).items() if value is not None})
-    )
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    files = [user_file(environment), *([project / PROJECT_FILE] if project else [])]
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        *((str(path), _read_toml(path)) for path in files),
+        ("environment", _from_environment(environment)),
+        ("flag", given),
+    ]
     for source, values in layers:
         for name, value in values.items():
             config = config._replace(**{name: _checked(name, value, source)})

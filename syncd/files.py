@@ -185,7 +185,7 @@ class FileReplica(Folders):
         """Tell whether no file can be put into a mailbox folder now, or taken out of it."""
         try:
             fd = self._folder(folder, make=True)
-            temp, _ = self._temporary(fd, b"", durable=False)
+            temp, _ = self._temporary(fd, b"", like=None, durable=False)
             os.unlink(temp, dir_fd=fd)
         except OSError:
             return True
@@ -260,7 +260,7 @@ class FileReplica(Folders):
             raise
 
     def _temporary(
-        self, dir_fd: int, data: bytes, *, like: Attributes | None = None, durable: bool = True
+        self, dir_fd: int, data: bytes, *, like: Attributes | None, durable: bool = True
     ) -> tuple[str, Stamp]:
         name = temporary_name()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

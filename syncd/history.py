@@ -163,8 +163,8 @@ def file_now(
     known = {path: stamp for path, _, stamp in store.records.stamps()}
     scan = files.scan()
     new = [path for path, stamp in scan.stamps.items() if known.get(path) != stamp]
-    stands = last is not None and (last in scan.stamps or last in scan.odd)
-    for path in ([last] if last is not None and stands else []) + new:
+    first = [last] if last is not None and (last in scan.stamps or last in scan.odd) else []
+    for path in first + new:
         try:
             data = files.read(path).data
         except FileNotFoundError:

@@ -8,15 +8,15 @@ on one side and unknown on the other goes the short way (`syncd.bulk`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Literal
 
 from syncd.absence import Absent
-from syncd.ahead import Ahead
 from syncd.apply import Applier
 from syncd.bulk import Bulk
 from syncd.copies import Copies
 from syncd.departure import Departure
+from syncd.divided import Divided
 from syncd.errors import MessageError
 from syncd.found import Arrival, Found, arrival_of
 from syncd.look import Look
@@ -35,6 +35,10 @@ _BATCH = 250
 _PATHS_AT_ONCE = 1000
 _BATCH_BYTES = 1024 * 1024  # of texts, each of which may be written three times in a transaction
 """How much of files or rows is in memory at once; a single one may be larger."""
+
+
+class _NotNow(Exception):
+    """A message is left as it is: it is as it was, or what its file says cannot be told now."""
 
 
 class Intake:
@@ -68,7 +72,7 @@ class Intake:
         self._was_empty = False
         """Whether the database knew of no message when files began to be read ahead."""
 
-    def take_files(self, paths: Sequence[str], ahead: Ahead | None) -> None:
+    def take_files(self, paths: Sequence[str], ahead: Divided | None) -> None:
         """Take in files, of which some may have been read ahead."""
         self._was_empty = ahead is not None and self._store.is_empty()
         for start in range(0, len(paths), _PATHS_AT_ONCE):
@@ -81,7 +85,7 @@ class Intake:
         """Return the messages that are to be compared, and whose files did not come in."""
         return sorted((self._look.ids | self._fileless) - self._done - self._unknown.keys())
 
-    def take_messages(self, ids: Sequence[str], ahead: Ahead | None) -> None:
+    def take_messages(self, ids: Sequence[str], ahead: Divided | None) -> None:
         """Take in messages, of which some may have been rendered ahead as files."""
         with self._bulk.recording():
             for start in range(0, len(ids), _BATCH):
@@ -108,7 +112,7 @@ class Intake:
 
     # Files
 
-    def _take_ahead(self, ahead: Ahead, paths: Sequence[str]) -> list[str]:
+    def _take_ahead(self, ahead: Divided, paths: Sequence[str]) -> list[str]:
         """Insert what is new in these files, as read ahead; return those that are left to read."""
         arrivals = self._bulk.read(ahead, paths)
         known: set[str] = set()
@@ -237,8 +241,8 @@ class Intake:
                 if key in with_intent:
                     gone.append(key)
             elif key not in done:
-                found = self._file_of(key, record, row)
-                if found is not False:
+                with suppress(_NotNow):
+                    found = self._file_of(key, record, row)
                     intent = intended.get((key, found.version.digest)) if found else None
                     tasks.append(self._task(key, found, row, record, intent))
         self._applier.apply([task for task in tasks if task is not None])
@@ -257,10 +261,8 @@ class Intake:
             with self._store.writing(durable=False, mute=False):
                 self._store.versions.drop_intents(ids)
 
-    def _file_of(
-        self, key: str, record: Record | None, row: Row | None
-    ) -> Found | Literal[False] | None:
-        """Return a message's file; None when it has none, False when that cannot be said now."""
+    def _file_of(self, key: str, record: Record | None, row: Row | None) -> Found | None:
+        """Return a message's file, None when it has none; raises `_NotNow`."""
         if key in self._fileless:
             return None
         path = record.path if record else self._files.standing(file_name(key))
@@ -271,31 +273,31 @@ class Intake:
         # What befell the file while its row could not be read was heard, and not carried over.
         if is_same and not self._store.chronicle.quarantined([row_key(key)]):
             self._applier.released.add(row_key(key))
-            return False
+            raise _NotNow
         if path not in self._applier.released:
             entry = self._store.chronicle.quarantined([path]).get(path)
             if entry is not None and entry.stamp is not None:
-                return False
+                raise _NotNow
         read = self._reader.read(path)
         if isinstance(read, Quarantined):
             self._set_file_aside(path, record, read)
-            return False
+            raise _NotNow
         if read is None:
             is_gone = self._files.look(path) is None
             if is_gone and self._orders.one_way:
                 self._report.is_partial = True
-                return False
+                raise _NotNow
             if is_gone:
                 self._report.vanished.add(path)
             self._report.unsettled.add(row_key(key))
-            return False
+            raise _NotNow
         if read.state.message.id != key:
             if record is None:
                 return None
             # Another message stands there: this one's new place is not seen yet.
             self._report.vanished.add(path)
             self._report.unsettled.add(row_key(key))
-            return False
+            raise _NotNow
         self._applier.released.add(path)
         return read
 

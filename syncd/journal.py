@@ -89,7 +89,7 @@ def entries_of(
     at: str,
     was_known: bool,
     path: str,
-    cause: str = "",
+    cause: str,
 ) -> Iterator[JournalEntry]:
     """Yield one entry for each side that an outcome writes.
 
@@ -130,9 +130,7 @@ def first_entry(written: Side, *, at: str, cause: str) -> JournalEntry:
 
 def halt_entry(at: str, cause: str | None) -> JournalEntry:
     """Return the entry of a project that halts, or (no ``cause``) that goes on again."""
-    if cause is None:
-        return JournalEntry(at, None, None, RESUMED)
-    return JournalEntry(at, None, None, HALTED, why=cause)
+    return JournalEntry(at, None, None, RESUMED if cause is None else HALTED, why=cause or "")
 
 
 def _named(fields: set[str] | frozenset[str]) -> str:

@@ -121,9 +121,7 @@ def look_again(store: Store, files: FileReplica, look: Look) -> None:
     look.folders, look.misnamed = scan.folders, again.misnamed
 
 
-def look_at(
-    store: Store, files: FileReplica, paths: Iterable[str], ids: Iterable[str] = ()
-) -> Look:
+def look_at(store: Store, files: FileReplica, paths: Iterable[str], ids: Iterable[str]) -> Look:
     """Look at these paths, ids, and the ids in the feed; the cost does not grow with the rest."""
     look = Look()
     with store.reading():

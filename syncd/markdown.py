@@ -154,6 +154,8 @@ def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
     message_id = head.text_of("id")
     if message_id is None:
         message_id = place.stem
+    else:
+        said.add("id")
     own = place.project
     unsaid = DEFAULTS | {
         "from_project": own if place.mailbox is Mailbox.OUTBOX else UNKNOWN_PROJECT,
@@ -189,8 +191,6 @@ def read_text(text: str, head: FrontMatter, place: Place) -> ParsedFile:
     )
     if "\\" in head.source:
         _check_utf8(message)
-    if head.text_of("id") is not None:
-        said.add("id")
     said |= {"subject", "body", "reply_to", "metadata", "attachments", "status"}
     is_keyed = subject_key is not None or attachments_key is not None
     return ParsedFile(message, frozenset(said), status_said, is_keyed)

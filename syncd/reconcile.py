@@ -143,8 +143,8 @@ def reconcile_late(
     file: FileState,
     row: Message,
     *,
-    prefer: Side = Side.FILE,
-    is_rewrite: bool = False,
+    prefer: Side,
+    is_rewrite: bool,
 ) -> Outcome:
     """Return the outcome when ``late`` was written to a file that ``file`` had replaced by then.
 

@@ -34,6 +34,7 @@ from syncd.retirement import (
     save,
     sync_folder,
     undoing,
+    unfinished,
 )
 from syncd.sqlite_errors import translated
 from syncd.store import Store
@@ -114,10 +115,7 @@ def _refuse_of_another(project: Path, archive: Path, manifest: Manifest) -> None
 def _other_archive(project: Path, archive: Path, known: Retirement) -> UsageError:
     """Return what is said where the project belongs to another archive than is given."""
     if known.stage is Stage.RESTORING:
-        return UsageError(
-            f"{project} is being restored from {known.archive}",
-            hint=f"Finish that first: {undoing(project, known)}",
-        )
+        return unfinished(project, known)
     return UsageError(
         f"{project} was retired into {known.archive}, and {archive} is another archive",
         hint=f"Bring back what it was retired with: {undoing(project, known)}",

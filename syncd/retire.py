@@ -35,7 +35,7 @@ from syncd.attributes import command_for_rights
 from syncd.chronicle import QuarantineEntry, now_text
 from syncd.config import Config
 from syncd.database import Database
-from syncd.errors import BusyError, ReplicaError, StaleReplica, UsageError
+from syncd.errors import BusyError, ReplicaError, StaleReplica
 from syncd.folders import changing
 from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, database_of, in_utf8
 from syncd.orders import Orders
@@ -50,7 +50,7 @@ from syncd.retirement import (
     retirement,
     save,
     sync_folder,
-    undoing,
+    unfinished,
 )
 from syncd.shell import quoted
 from syncd.sqlite_errors import translated
@@ -99,10 +99,7 @@ def retire(project: Path, config: Config, *, dry_run: bool = False) -> Retiring:
     with turn(project, config.busy_wait_s):
         known = retirement(project)
         if known is not None and known.stage is Stage.RESTORING:
-            raise UsageError(
-                f"{project} is being restored from {known.archive}",
-                hint=f"Finish that first: {undoing(project, known)}",
-            )
+            raise unfinished(project, known)
         result = Retiring(project)
         if known is None:
             _begin(project, config, result, dry_run=dry_run)

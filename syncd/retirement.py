@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syncd.errors import ClosedFolder, ReplicaError
+from syncd.errors import ClosedFolder, ReplicaError, UsageError
 from syncd.message import FOLDERS
 from syncd.names import CLAUDE_DIR, TEMP_PREFIX
 from syncd.syscalls import sync_names
@@ -106,6 +106,14 @@ def refusal(project: Path, known: Retirement) -> ReplicaError:
     return ReplicaError(
         f"{project} is retired: its files, its history and its journal are in an archive",
         hint=f"Bring them back: {undoing(project, known)}",
+    )
+
+
+def unfinished(project: Path, known: Retirement) -> UsageError:
+    """Return what is said where a project that is being restored is to be something else."""
+    return UsageError(
+        f"{project} is being restored from {known.archive}",
+        hint=f"Finish that first: {undoing(project, known)}",
     )
 
 

@@ -25,9 +25,9 @@ from syncd.tables import VERSION
 FEWEST = 1000
 """A project of fewer files is compared in some milliseconds, and nothing is kept of it."""
 
-_TICK_S = 0.02
 # RACE: a write within one tick of the file system's clock (4 ms on most systems) of our look leaves
 # the times as they are. So nothing is remembered that was written less than this before the look.
+_TICK_S = 0.02
 
 
 class Seen:

@@ -16,7 +16,6 @@ from syncd.sides import Quarantined
 TICK_S = 0.01
 COARSE_TICK_S = 2.0
 
-
 _FIRST_NS = -(2**61)  # no file system has times before 1901
 
 
@@ -191,7 +190,7 @@ def stamp_of(found: os.stat_result) -> Stamp:
     return Stamp(found.st_size, _in_64_bits(found.st_mtime_ns), _in_64_bits(found.st_ino))
 
 
-def list_folder(fd: int, listed: list[Listed], *, stamped: bool = True) -> None:
+def list_folder(fd: int, listed: list[Listed], *, stamped: bool) -> None:
     """Add a folder's entries that may concern us, one by one: what was listed by then counts.
 
     Regular files but the first have `NO_STAMP` unless ``stamped``: a folder whose names can be

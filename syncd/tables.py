@@ -232,12 +232,12 @@ def way_back(connection: sqlite3.Connection, missing: Sequence[str]) -> str | No
 
     A column that is added empty to rows of which the baseline knows more would count as an edit.
     """
-    lost = next((column for column in missing if column in COLUMNS), None)
     if "id" in missing:
         return (
             "Give the table another name, and every program of the family makes it as it should "
             "be: ALTER TABLE messages RENAME TO messages_before"
         )
+    lost = next((column for column in missing if column in COLUMNS), None)
     if lost is None or not _knows_messages(connection):
         return None
     return (

@@ -103,6 +103,16 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+@contextmanager
+def opened_folder(path: Path) -> Iterator[int]:
+    """Give a folder's descriptor; raises `OSError` for a link."""
+    fd = os.open(path, _FOLDER)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file; raises as `opened` does."""
     with opened(path) as file:
@@ -170,9 +180,7 @@ def _are_equal(one: Path, other: Path) -> bool:
 
 def _rename_new(source: Path, target: Path) -> None:
     """Rename without overwriting, a folder too."""
-    fd = os.open(source.parent, _FOLDER)
-    try:
-        to_fd = os.open(target.parent, _FOLDER)
+    with opened_folder(source.parent) as fd, opened_folder(target.parent) as to_fd:
         try:
             rename_new(fd, source.name, to_fd, target.name)
         except PermissionError:
@@ -183,7 +191,3 @@ def _rename_new(source: Path, target: Path) -> None:
             if look(target) is not None:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
             os.rename(source, target)
-        finally:
-            os.close(to_fd)
-    finally:
-        os.close(fd)

@@ -21,7 +21,7 @@ from syncd.inventory import Inventory
 from syncd.markdown import ParsedFile
 from syncd.message import FIELDS, FOLDERS, Message, file_name
 from syncd.names import CLAUDE_DIR, is_utf8, row_key
-from syncd.record import Row
+from syncd.record import Record, Row
 from syncd.shell import quoted
 from syncd.sides import Quarantined
 from syncd.store import Store
@@ -313,29 +313,38 @@ class _Told:
         """Return how a difference is mended; here the baseline is asked, for what a cycle sees."""
         if self._is_halted:
             return f"The project is halted; the ways out: syncd status {self._quoted}"
-        for place in (path, row_key(key)):
-            entry = self._quarantine.get(place) if place is not None else None
-            if entry is not None:
-                return f"{entry.path} is quarantined: {entry.problem.reason}. {entry.problem.hint}"
-        record = self._store.records.of([key]).get(key) if row is not None else None
-        if record is not None and path is None and record.path in self._files.scan.odd:
-            problem = self._files.scan.odd[record.path]
-            return f"At {record.path}, where its file stood, {problem.reason}. {problem.hint}"
-        if row is not None and path is None:
-            known = [record.path] if record is not None else []
-            known += [place for place, entry in self._quarantine.items() if entry.id == key]
-            for place in (*known, *(f"{folder}/{file_name(key)}" for folder in FOLDERS)):
-                if place in self._files.unreadable:
-                    return f"Its file may be {place}, which cannot be read: mend that one."
-        if record is not None and row is not None and path == record.path:
-            stamp = self._files.scan.stamps.get(path)
-            if (record.row_digest, record.stamp) == (row.digest, stamp):
-                path = quoted(self._base / path)
-                return f"{_unnoticed(unsaid)}: touch {path} && syncd sync {self._quoted}"
-        return (
+        entry = self._quarantine.get(path) if path is not None else None
+        entry = entry or self._quarantine.get(row_key(key))
+        if entry is not None:
+            return f"{entry.path} is quarantined: {entry.problem.reason}. {entry.problem.hint}"
+        hint = ""
+        if row is not None:
+            record = self._store.records.of([key]).get(key)
+            if path is None:
+                hint = self._hint_for_lost_file(key, record)
+            elif record is not None and path == record.path:
+                stamp = self._files.scan.stamps.get(path)
+                if (record.row_digest, record.stamp) == (row.digest, stamp):
+                    place = quoted(self._base / path)
+                    hint = f"{_unnoticed(unsaid)}: touch {place} && syncd sync {self._quoted}"
+        return hint or (
             f"See what a cycle would do: syncd sync {self._quoted} --dry-run; "
             f"then do it: syncd sync {self._quoted}"
         )
+
+    def _hint_for_lost_file(self, key: str, record: Record | None) -> str:
+        """Return where the file of a row may be that has none to be read; nothing for nowhere."""
+        odd = self._files.scan.odd
+        if record is not None and record.path in odd:
+            problem = odd[record.path]
+            return f"At {record.path}, where its file stood, {problem.reason}. {problem.hint}"
+        places = [record.path] if record is not None else []
+        places += [place for place, entry in self._quarantine.items() if entry.id == key]
+        places += [f"{folder}/{file_name(key)}" for folder in FOLDERS]
+        for place in places:
+            if place in self._files.unreadable:
+                return f"Its file may be {place}, which cannot be read: mend that one."
+        return ""
 
 
 def _unnoticed(unsaid: Sequence[str]) -> str:

@@ -76,10 +76,8 @@ def wake_for(folder: str, name: str, what: Happening) -> Wake | None:
 def _of_database(name: str, what: Happening) -> Wake | None:
     """Ring the bell for a commit, or for a database that came, went or was replaced.
 
-    Where a retirement begins or ends, all is looked at.
-
-    Opening and closing one makes and removes its -wal and sets its rights: that must not be a
-    reason to open it again.
+    Opening and closing a database makes and removes its -wal and sets its rights: that must not be
+    a reason to open it again. Where a retirement begins or ends, all is looked at.
     """
     match what:
         case Happening.CHANGED_RIGHTS:

@@ -452,3 +452,12 @@ def random_message(rng: random.Random) -> LegacyMessage:
         body=body,
         attachments=rng.sample(ATTACHMENTS, rng.randint(0, 3)) if body else [],
     )
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file below a folder, by path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

@@ -178,7 +178,7 @@ class Project:
         return sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*"))
 
     def messages_in_files(self) -> dict[str, Message]:
-        """Parse every file; the first of an id counts, and what cannot be read is left out."""
+        """Parse every file, of which all have to be messages; the first of an id counts."""
         found: dict[str, Message] = {}
         for folder in FOLDERS:
             for name in self.names(folder):
@@ -283,16 +283,17 @@ def path_of(project: Project, message_id: str) -> str:
     return found[0]
 
 
+def execute(path: Path, statement: str, *values: object) -> None:
+    """Run a statement as another program would."""
+    with closing(sqlite3.connect(path, timeout=1.0)) as connection, connection:
+        connection.execute(statement, values)
+
+
 def drop_ours(project: Project, *, triggers_only: bool = False) -> None:
     """Remove what syncd put into the database, as a tool that rebuilds it may."""
-    for kind, name in project.sql(
-        "SELECT type, name FROM sqlite_master WHERE name LIKE 'syncd%' AND type = 'trigger'"
-    ):
-        project.sql(f"DROP {kind} {name}")
-    if not triggers_only:
-        for kind, name in project.sql(
-            "SELECT type, name FROM sqlite_master WHERE name LIKE 'syncd%' AND type = 'table'"
-        ):
+    sql = "SELECT name FROM sqlite_master WHERE name LIKE 'syncd%' AND type = ?"
+    for kind in ("trigger",) if triggers_only else ("trigger", "table"):
+        for (name,) in project.sql(sql, kind):
             project.sql(f"DROP {kind} {name}")
 
 

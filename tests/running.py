@@ -48,6 +48,29 @@ def syncd(home: Path, *arguments: object, **settings: object) -> subprocess.Comp
     )
 
 
+def start_script(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a Python process that can import syncd and talks through its pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Let a script go on, and return its exit code and what it printed to stdout and stderr."""
+    with process:
+        try:
+            out, err = process.communicate("\n", timeout=100)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return process.returncode, out.strip(), err.strip()
+
+
 def wait_for(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
     """Wait until ``condition`` holds, looking often; raises `AssertionError` when it never does."""
     deadline = time.monotonic() + timeout_s

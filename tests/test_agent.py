@@ -909,7 +909,7 @@ def test_g18_an_agent_shows_itself_at_once_when_the_machine_has_slept(
     assert 2 == beats
 
 
-def test_however_often_it_listens_an_agent_looks_again_soon(tmp_path: Path) -> None:
+def test_however_often_it_listens_an_agent_looks_again_soon() -> None:
     schedule = Schedule(load(environment={}))
     schedule.listen_until = math.inf
     for _ in range(2_000):

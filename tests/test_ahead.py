@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import pytest
 
 from syncd import ahead, intake, second_process
-from syncd.ahead import Ahead
+from syncd.ahead import by_two_processes
 from syncd.departure import departures_of
 from syncd.divided import Divided
 from syncd.errors import BusyError, SyncdError
@@ -75,7 +75,7 @@ def test_what_is_read_ahead_is_what_is_read_as_usual(
     compared = 0
     with FileReplica(odd) as files:
         paths = sorted(files.scan().stamps)
-        reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here)
+        reading = by_two_processes(("files", str(odd), MAX_BYTES), paths, not_here)
         for path in paths:
             taken = reading.take(path)
             try:
@@ -109,7 +109,7 @@ def test_two_processes_divide_the_files_among_them(
             here.extend(paths)
             return [(path, None) for path in paths]
 
-        reading = Ahead(("files", str(project.path), MAX_BYTES), paths, read_here)
+        reading = by_two_processes(("files", str(project.path), MAX_BYTES), paths, read_here)
         taken = [reading.take(path) for path in paths]
         assert reading.process.draw() is None, "all lots are drawn"
         reading.close()
@@ -127,7 +127,7 @@ def test_more_files_than_lots_are_divided_too(odd: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
     monkeypatch.setattr(second_process, "MOST_LOTS", 4)
     paths = [f"inbox/{number}.md" for number in range(9)]
-    reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here)
+    reading = by_two_processes(("files", str(odd), MAX_BYTES), paths, not_here)
     assert [None] * 9 == [reading.take(path) for path in paths]
     assert reading._portions == [paths[:3], paths[3:6], paths[6:]]
     reading.close()
@@ -140,14 +140,14 @@ def test_when_the_second_process_dies_or_is_stopped_the_rest_is_read_here(
     have_one_for_ten(monkeypatch)
     monkeypatch.setattr(second_process, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(ahead, "_AT_ONCE", 1)
-    take = Ahead.take
+    take = Divided.take
 
-    def take_and_signal(self: Ahead, path: str) -> object:
+    def take_and_signal(self: Divided, path: str) -> object:
         if path.endswith("0020-00000000.md"):
             os.kill(self.process.pid, signal_number)
         return take(self, path)
 
-    monkeypatch.setattr(Ahead, "take", take_and_signal)
+    monkeypatch.setattr(Divided, "take", take_and_signal)
     project = Project(tmp_path / "p")
     for number in range(40):
         project.receive(number, body="x" * 30_000)  # more than a pipe holds
@@ -222,16 +222,16 @@ def test_files_of_known_messages_are_not_read_ahead_for_long(
 ) -> None:
     given_up: list[int] = []
     have_one_for_ten(monkeypatch)
-    give_up = Ahead.give_up
+    give_up = Divided.give_up
 
-    def give_up_and_note(self: Ahead) -> None:
+    def give_up_and_note(self: Divided) -> None:
         given_up.append(self.process.pid)
         give_up(self)
 
     def age(key: str) -> None:
         os.utime(project.file(f"inbox/{key}.md"), (1_700_000_000, 1_700_000_000.5))
 
-    monkeypatch.setattr(Ahead, "give_up", give_up_and_note)
+    monkeypatch.setattr(Divided, "give_up", give_up_and_note)
     monkeypatch.setattr(intake, "_PATHS_AT_ONCE", 10)
     project = Project(tmp_path / "p")
     keys = [project.receive(number) for number in range(40)]
@@ -259,16 +259,16 @@ def test_rows_that_come_while_files_are_imported_for_the_first_time_are_compared
     for number in range(40):
         project.receive(number)
     key = "msg-20260220-000030-00000000"
-    take = Ahead.take
+    take = Divided.take
 
-    def take_beside_a_host(self: Ahead, path: str) -> object:
+    def take_beside_a_host(self: Divided, path: str) -> object:
         if path.endswith("0010-00000000.md"):
             columns = "id, from_project, to_project, subject, body, created_at"
             values = f"'{key}', '/q', '/p', 'S', 'By SQL.', '2026-02-20T00:00:30+00:00'"
             project.sql(f"INSERT INTO messages ({columns}) VALUES ({values})")
         return take(self, path)
 
-    monkeypatch.setattr(Ahead, "take", take_beside_a_host)
+    monkeypatch.setattr(Divided, "take", take_beside_a_host)
     report = project.sync()
     assert 39 == report.counts.rows_inserted
     history = project.sql(f"SELECT body FROM syncd_history WHERE id = '{key}'")
@@ -297,23 +297,27 @@ def test_a_second_process_that_the_system_reaped_can_be_ended(odd: Path) -> None
     former = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         paths = ["inbox/never.md"]
-        reading = Ahead(("files", str(odd), MAX_BYTES), paths, lambda _: [(paths[0], None)])
+        reading = by_two_processes(
+            ("files", str(odd), MAX_BYTES), paths, lambda _: [(paths[0], None)]
+        )
         assert reading.take("inbox/never.md") is None
         time.sleep(0.1)
         reading.close()
-        Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 100_000, not_here).close()
+        by_two_processes(
+            ("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 100_000, not_here
+        ).close()
     finally:
         signal.signal(signal.SIGCHLD, former)
 
 
 _FIRST = """
 import sys, threading, time
-from syncd.ahead import Ahead
+from syncd.ahead import by_two_processes
 
 if sys.argv[2] == "started":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 paths = [f"inbox/{number}.md" for number in range(100_000)]
-ahead = Ahead(("files", sys.argv[1], 1000), paths, lambda paths: [])
+ahead = by_two_processes(("files", sys.argv[1], 1000), paths, lambda paths: [])
 print(ahead.process.pid, flush=True)
 time.sleep(60)
 """
@@ -375,7 +379,7 @@ def test_what_is_rendered_ahead_is_what_is_rendered_as_usual(
     project.new.update(ids[6], id="../../etc/passwd")
     ids[6] = "../../etc/passwd"
     with Store.open(project.base / DATABASE) as store:
-        rendering = Ahead(
+        rendering = by_two_processes(
             ("rows", str(project.path), store.identity), [*ids, "never sent"], not_here
         )
         taken = {key: rendering.take(key) for key in ids}
@@ -386,7 +390,7 @@ def test_what_is_rendered_ahead_is_what_is_rendered_as_usual(
         assert left == {key for key, found in taken.items() if found is None}
         for key, row in store.rows.of(set(ids) - left).items():
             assert departures_of([row], str(project.path)) == [taken[key]]
-        other = Ahead(("rows", str(project.path), (0, 0)), ids, not_here)
+        other = by_two_processes(("rows", str(project.path), (0, 0)), ids, not_here)
         assert [None] * 12 == [other.take(key) for key in ids], "that is another database"
         other.close()
 
@@ -396,10 +400,10 @@ def test_what_is_rendered_ahead_is_what_is_rendered_as_usual(
 def test_rows_become_files_with_a_second_process_as_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: bool
 ) -> None:
-    take = Ahead.take
+    take = Divided.take
     told = 0
 
-    def take_and_kill(self: Ahead, key: str) -> object:
+    def take_and_kill(self: Divided, key: str) -> object:
         nonlocal told
         if dies and key == "row-20":
             os.kill(self.process.pid, signal.SIGKILL)
@@ -414,7 +418,7 @@ def test_rows_become_files_with_a_second_process_as_without(
     project.new.update(ids[30], created_at="soon")
     project.write(f"outbox/{ids[31]}.md", "no message")
     project.old.send(project.other, "Subject 32", "Written as a file too.", id=ids[32])
-    monkeypatch.setattr(Ahead, "take", take_and_kill)
+    monkeypatch.setattr(Divided, "take", take_and_kill)
     report = project.scoped()
     assert (None, 37) == (report.error, report.counts.files_created)
     assert dies or told > 20
@@ -438,19 +442,19 @@ def test_rows_become_files_with_a_second_process_as_without(
 def test_a_row_that_changes_while_its_file_is_written_is_heard_in_the_next_cycle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = Ahead.take
+    take = Divided.take
     project = Project(tmp_path / "p")
     project.sync()
     sent(project, 40)
 
-    def take_beside_a_host(self: Ahead, key: str) -> object:
+    def take_beside_a_host(self: Divided, key: str) -> object:
         told = take(self, key)
         if key == "row-10":
             project.new.update("row-10", body="Changed by SQL.")
             project.new.delete("row-11")
         return told
 
-    monkeypatch.setattr(Ahead, "take", take_beside_a_host)
+    monkeypatch.setattr(Divided, "take", take_beside_a_host)
     assert None is project.scoped().error
     assert "Body 10." in project.text("outbox/row-10.md")
     project.heed()
@@ -535,13 +539,13 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
     pids: list[int] = []
-    close = Ahead.close
+    close = Divided.close
 
-    def close_and_note(self: Ahead) -> None:
+    def close_and_note(self: Divided) -> None:
         pids.append(self.process.pid)
         close(self)
 
-    monkeypatch.setattr(Ahead, "close", close_and_note)
+    monkeypatch.setattr(Divided, "close", close_and_note)
     project = Project(tmp_path / "p")
     project.sync()
     sent(project, 12)
@@ -601,7 +605,7 @@ def test_one_that_is_slow_answers_nothing_of_the_next_work_as_of_the_last(
         for path in paths:
             os.utime(project.file(path), (1_700_000_000, 1_700_000_000.5))
         work = ("files", str(project.path), MAX_BYTES)
-        reading = Ahead(work, paths, not_here, second_process.at_hand())
+        reading = by_two_processes(work, paths, not_here, second_process.at_hand())
         taken = [reading.take(path) for path in paths]
         assert all(f"Words of {name}." in str(found) for found in taken)
         pids.add(reading.process.pid)
@@ -639,7 +643,7 @@ def test_one_that_is_stopped_while_it_waits_is_done_without_also_for_more_than_a
     assert stopped is not None
     os.kill(stopped.pid, signal.SIGSTOP)
     paths = [f"inbox/{'none-' * 20}{number}.md" for number in range(20_000)]
-    reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here, stopped)
+    reading = by_two_processes(("files", str(odd), MAX_BYTES), paths, not_here, stopped)
     assert is_dead(stopped.pid)
     reading.close()
     assert is_dead(reading.process.pid)
@@ -647,7 +651,7 @@ def test_one_that_is_stopped_while_it_waits_is_done_without_also_for_more_than_a
 
 @pytest.mark.usefixtures("waits")
 def test_one_that_has_not_answered_all_does_not_wait(odd: Path) -> None:
-    reading = Ahead(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3, not_here)
+    reading = by_two_processes(("files", str(odd), MAX_BYTES), ["inbox/never.md"] * 3, not_here)
     reading.close()
     assert not second_process._waiting
     assert is_dead(reading.process.pid)
@@ -665,7 +669,7 @@ def test_nothing_else_gets_among_the_answers(
         paths = sorted(files.scan().stamps)
     paths += [f"inbox/{'none-' * 20}{number}.md" for number in range(30_000)]
     monkeypatch.setattr("threading.active_count", lambda: 2)
-    reading = Ahead(("files", str(odd), MAX_BYTES), paths, not_here)
+    reading = by_two_processes(("files", str(odd), MAX_BYTES), paths, not_here)
     # As Ctrl-Z and fg do, while it writes into a pipe that is full more than goes in at once.
     for _ in range(20):
         os.kill(reading.process.pid, signal.SIGSTOP)

@@ -35,6 +35,7 @@ from syncd.project import turn
 from syncd.report import Report
 from tests.clients import NewClient
 from tests.projects import Project
+from tests.running import wait_for
 
 COMMANDS = [
     *(["run"], ["sync"], ["migrate"], ["status"], ["resume"]),
@@ -909,14 +910,6 @@ def agent_on(project: Path) -> Iterator[subprocess.Popen[str]]:
             process.communicate(timeout=10)
         finally:
             process.kill()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Look until a condition holds, 10 s at most."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # Settings

@@ -20,10 +20,8 @@ from rich.console import Console
 
 from syncd.cli.frames import frame
 from syncd.cli.watching import Watch
-from tests.projects import Project
+from tests.projects import ONE, Project
 from tests.running import RunningAgent, environment, syncd, wait_for
-
-ONE = "msg-20260220-000001-00000000"
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.clients import (
     LegacyMessage,
     NewClient,
     OldClient,
+    files_below,
     parse_legacy,
     random_message,
     render_legacy,
@@ -34,14 +35,6 @@ PLAIN = LegacyMessage(
     subject="Grüße",
     body="First.\n\nSecond.",
 )
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_every_quirk_has_a_reading() -> None:

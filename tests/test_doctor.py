@@ -26,11 +26,10 @@ from syncd.heartbeat import alive
 from syncd.names import DATABASE
 from tests.calls import Call
 from tests.clients import SCHEMA
-from tests.projects import Project, nothing_written
+from tests.projects import ONE, Project, nothing_written
 from tests.running import RunningAgent, as_anybody, environment, wait_for
 
-FIRST = "msg-20260220-000001-00000000"
-PATH = f"inbox/{FIRST}.md"
+PATH = f"inbox/{ONE}.md"
 TABLES = ("syncd_feed", "syncd_baseline")
 
 
@@ -372,11 +371,11 @@ def test_a_halt_is_told_with_its_ways_out(project: Project, call: Call) -> None:
 
 def test_open_conflicts_are_told(project: Project, call: Call) -> None:
     project.edit(PATH, "Body 1.", "By hand.")
-    project.sql("UPDATE messages SET body = 'By SQL.' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET body = 'By SQL.' WHERE id = ?", ONE)
     project.sync()
     found = Examined(call)
     assert {"state": "warning"} == found.bad
-    assert [f"{FIRST}, body"] == found["state"]["details"]
+    assert [f"{ONE}, body"] == found["state"]["details"]
 
 
 def test_a_clock_behind_what_was_noted_is_told(project: Project, call: Call) -> None:
@@ -387,7 +386,7 @@ def test_a_clock_behind_what_was_noted_is_told(project: Project, call: Call) -> 
 
 
 def test_what_waits_in_the_feed_is_noted_where_no_agent_is(project: Project, call: Call) -> None:
-    project.sql("UPDATE messages SET priority = 'high' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET priority = 'high' WHERE id = ?", ONE)
     found = Examined(call)
     assert {"feed": "note", "sides": "warning"} == found.bad
     run_mend(found["feed"])
@@ -395,12 +394,12 @@ def test_what_waits_in_the_feed_is_noted_where_no_agent_is(project: Project, cal
 
 
 def test_a_baseline_without_its_row_or_file_is_told(project: Project, call: Call) -> None:
-    project.sql("DELETE FROM messages WHERE id = ?", FIRST)
+    project.sql("DELETE FROM messages WHERE id = ?", ONE)
     project.file("inbox/msg-20260220-000002-00000000.md").unlink()
     found = Examined(call)
     assert {"baseline": "note", "feed": "note", "sides": "warning"} == found.bad
     assert "of 3 messages: 1 without a row, 1 without a file" == found["baseline"]["found"]
-    assert f"{FIRST}: no row" in found["baseline"]["details"]
+    assert f"{ONE}: no row" in found["baseline"]["details"]
 
 
 def test_what_a_cut_off_cycle_left_is_told(project: Project, call: Call) -> None:
@@ -461,10 +460,10 @@ def test_a_message_that_no_cycle_can_carry_over_is_told(project: Project, call: 
 
 
 def test_a_row_that_breaks_every_listing_is_told(project: Project, call: Call) -> None:
-    project.sql("UPDATE messages SET created_at = 'yesterday' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET created_at = 'yesterday' WHERE id = ?", ONE)
     found = Examined(call)
     assert "warning" == found["rows"]["verdict"]
-    assert [f"{DATABASE}#{FIRST}: created_at is 'yesterday', which is no ISO 8601 timestamp"] == (
+    assert [f"{DATABASE}#{ONE}: created_at is 'yesterday', which is no ISO 8601 timestamp"] == (
         found["rows"]["details"]
     )
 
@@ -473,7 +472,7 @@ def test_an_id_that_two_files_have_is_told(project: Project, call: Call) -> None
     project.write("inbox/copy.md", project.text(PATH).replace("Body 1.", "Another."))
     found = Examined(call)
     assert {"ids": "warning"} == found.bad
-    assert [f"inbox/copy.md: its id '{FIRST}' is taken by {PATH}"] == found["ids"]["details"]
+    assert [f"inbox/copy.md: its id '{ONE}' is taken by {PATH}"] == found["ids"]["details"]
 
 
 def test_a_file_that_the_old_client_cannot_read_is_told_and_repaired(
@@ -556,7 +555,7 @@ def test_an_agent_that_hangs_is_a_problem_and_what_waits_for_it_is_told(
     with RunningAgent(home, project.path) as agent:
         agent.process.send_signal(signal.SIGSTOP)
         try:
-            project.sql("UPDATE messages SET priority = 'high' WHERE id = ?", FIRST)
+            project.sql("UPDATE messages SET priority = 'high' WHERE id = ?", ONE)
             found = Examined(call)
             assert {"feed": "warning", "sides": "warning"} == found.bad
             (path,) = (home / "state" / "syncd" / "agents").glob("*.json")

@@ -8,15 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.make_world import HANDMADE, WORLD, write_world
-from tests.clients import OldClient, parse_legacy, render_legacy
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+from tests.clients import OldClient, files_below, parse_legacy, render_legacy
 
 
 def test_making_the_world_again_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from syncd.chronicle import now_text
 from syncd.journal import JournalEntry
 from syncd.names import DATABASE
 from syncd.store import Store
-from tests.projects import Project, a_day_later, assert_quiet, settings
-
-ONE = "msg-20260220-000001-00000000"
+from tests.projects import ONE, Project, a_day_later, assert_quiet, settings
 
 
 @pytest.fixture

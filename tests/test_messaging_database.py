@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,26 +23,11 @@ from syncd.errors import BusyError, MessageError, ReplicaError, StaleReplica, Us
 from syncd.messaging import MessagingDatabase, TaskInjector
 from syncd.messaging.connection import _switch_to_wal
 from syncd.messaging.rows import instant_of, parse_instant
+from tests.projects import execute
+from tests.running import finish, start_script
 
 ROOT = Path(syncd.errors.__file__).parents[1]
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a Python process that can import syncd and talks through its pipes."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate("\n", timeout=30)
-    return process.returncode, out.strip(), err.strip()
 
 
 def message(message_id: str, **values: Any) -> dict[str, Any]:
@@ -59,16 +43,6 @@ def message(message_id: str, **values: Any) -> dict[str, Any]:
 
 def ids(messages: list[dict[str, Any]]) -> list[str]:
     return [found["id"] for found in messages]
-
-
-def execute(path: Path, statement: str, *values: object) -> None:
-    """Run a statement as another program would."""
-    connection = sqlite3.connect(path, timeout=1.0)
-    try:
-        with connection:
-            connection.execute(statement, values)
-    finally:
-        connection.close()
 
 
 def open_files(path: Path) -> int:
@@ -471,7 +445,7 @@ def test_a_replaced_file_is_the_one_that_is_read_and_written(
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink()
     os.replace(other.db_path, path)
-    neighbour = start(
+    neighbour = start_script(
         "import sys; from syncd.messaging import MessagingDatabase\n"
         "database = MessagingDatabase(sys.argv[1]); database.insert_message(dict(id='neighbour',"
         " from_project='a', to_project='b', subject='', body=''))\n"
@@ -545,7 +519,7 @@ database.close()  # the child's connections must hold locks of their own by now
 assert os.waitpid(child, 0)[1] == 0
 print(MessagingDatabase(path).get_unread_count())
 """
-    assert (0, "201", "") == finish(start(FORK + script, path))
+    assert (0, "201", "") == finish(start_script(FORK + script, path))
 
 
 def test_a_fork_amid_a_transaction_leaves_it_to_the_parent(path: Path) -> None:
@@ -567,7 +541,7 @@ if child == 0:
     sys.exit(0)
 print([(m["id"], m["subject"]) for m in database.list_messages()])
 """
-    assert (0, "[('before', 'parent')]", "") == finish(start(FORK + script, path))
+    assert (0, "[('before', 'parent')]", "") == finish(start_script(FORK + script, path))
 
 
 def test_a_fork_waits_for_what_other_threads_are_at(path: Path) -> None:
@@ -593,7 +567,7 @@ for n in range(3):
     thread.join()
 print(database.get_unread_count())
 """
-    assert (0, "4", "") == finish(start(FORK + script, path))
+    assert (0, "4", "") == finish(start_script(FORK + script, path))
 
 
 def test_a_lock_that_stays_held_is_a_busy_error(path: Path) -> None:
@@ -653,7 +627,7 @@ def test_processes_that_create_the_file_at_once_all_succeed(path: Path) -> None:
         "MessagingDatabase(sys.argv[1]).insert_message(dict(id=sys.argv[2], from_project='a',"
         " to_project='b', subject='', body=''))"
     )
-    processes = [start(script, path, n) for n in range(6)]
+    processes = [start_script(script, path, n) for n in range(6)]
     for process in processes:
         assert process.stdout is not None
         process.stdout.readline()
@@ -677,7 +651,7 @@ while seen[-1] < 20_000:
         seen.append(count)
 print(json.dumps(seen))
 """
-    reader = start(script, path)
+    reader = start_script(script, path)
     assert reader.stdout is not None
     assert "ready\n" == reader.stdout.readline()
     database.insert_messages(message(f"a{n}") for n in range(10_000))
@@ -763,7 +737,7 @@ def test_the_session_of_a_killed_process_is_stale_when_pids_are_checked(
         "MessagingDatabase(sys.argv[1]).register_session('killed', '/p/a')\n"
         "print('ready', flush=True); sys.stdin.readline()"
     )
-    process = start(script, path)
+    process = start_script(script, path)
     assert process.stdout is not None
     assert "ready\n" == process.stdout.readline()
     database.register_session("mine", "/p/b")

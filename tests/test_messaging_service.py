@@ -8,8 +8,6 @@ import logging
 import os
 import re
 import sqlite3
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,6 +24,8 @@ import syncd.errors
 from syncd.errors import BusyError, ReplicaError, UsageError
 from syncd.messaging import Message, MessageService, MessagingDatabase, TaskInjector
 from syncd.messaging.paths import resolve_project, spelling
+from tests.projects import execute
+from tests.running import finish, start_script
 
 ROOT = Path(syncd.errors.__file__).parents[1]
 
@@ -55,28 +55,6 @@ def service(tmp_path: Path) -> Iterator[Open]:
         found.close()
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a Python process that can import syncd and talks through its pipes."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    with process:
-        try:
-            out, err = process.communicate("\n", timeout=100)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    return process.returncode, out.strip(), err.strip()
-
-
 def send(sender: MessageService, to: MessageService | Path, **values: Any) -> Message:
     to_project = to.project_root if isinstance(to, MessageService) else to
     content = {"to_agent": "pm", "message_type": "task", "subject": "Subject", "body": "Body"}
@@ -85,16 +63,6 @@ def send(sender: MessageService, to: MessageService | Path, **values: Any) -> Me
 
 def rows(service: MessageService) -> list[tuple[str, str]]:
     return [(row["id"], row["status"]) for row in service.messaging_db.list_messages(limit=None)]
-
-
-def execute(path: Path, statement: str, *values: object) -> None:
-    """Run a statement as another program would."""
-    connection = sqlite3.connect(path, timeout=1.0)
-    try:
-        with connection:
-            connection.execute(statement, values)
-    finally:
-        connection.close()
 
 
 # Sending
@@ -208,7 +176,7 @@ def test_a_sender_killed_between_the_two_rows_has_delivered_and_not_sent(
         "import sys; from syncd.messaging import MessageService\n"
         "MessageService(sys.argv[1]).send_message(sys.argv[2], 'pm', 'task', 'S', 'B')"
     )
-    process = start(script, alpha.project_root, beta.project_root)
+    process = start_script(script, alpha.project_root, beta.project_root)
     while not beta.get_unread_count():
         assert process.poll() is None, process.communicate()
     process.kill()
@@ -229,7 +197,7 @@ while True:
     service.send_message(sys.argv[2], "pm", "task", "S", "B")
 """
     for round_ in range(1, 4):
-        process = start(script, alpha.project_root, beta.project_root)
+        process = start_script(script, alpha.project_root, beta.project_root)
         while len(rows(alpha)) < 20 * round_:
             assert process.poll() is None, process.communicate()
         process.kill()
@@ -297,7 +265,7 @@ with MessageService(sys.argv[1]) as service:
         service.send_message(sys.argv[2], "pm", "task", str(n), "Body")
 """
     senders = [tmp_path / f"sender{n}" for n in range(4)]
-    processes = [start(script, sender, target.project_root) for sender in senders]
+    processes = [start_script(script, sender, target.project_root) for sender in senders]
     for process in processes:
         assert process.stdout is not None
         assert "ready\n" == process.stdout.readline()
@@ -698,7 +666,7 @@ if sys.argv[2] == "registry gone":
 elif sys.argv[2]:
     registry.write_bytes(b"no database" * 1000)
 """
-    assert (0, "", "") == finish(start(script, tmp_path / "alpha", spoiled))
+    assert (0, "", "") == finish(start_script(script, tmp_path / "alpha", spoiled))
     if not spoiled:
         registry = MessagingDatabase(tmp_path / "home" / ".claude-mpm" / "session-registry.db")
         assert ["inactive"] == [found["status"] for found in registry.list_all_sessions()]
@@ -713,7 +681,7 @@ def test_a_killed_program_leaves_a_session_that_is_found_to_be_stale(
         "service = MessageService(sys.argv[1])\n"
         "print(service.session_id, flush=True); sys.stdin.readline()"
     )
-    process = start(script, tmp_path / "beta")
+    process = start_script(script, tmp_path / "beta")
     assert process.stdout is not None
     killed = process.stdout.readline().strip()
     process.kill()
@@ -807,7 +775,7 @@ assert os.waitpid(child, 0)[1] == 0
 statuses = {s["session_id"]: s["status"] for s in service.global_registry.list_all_sessions()}
 print(statuses.pop(parents), *statuses.values(), service.get_unread_count())
 """
-    assert (0, "active inactive 1", "") == finish(start(script, tmp_path / "alpha"))
+    assert (0, "active inactive 1", "") == finish(start_script(script, tmp_path / "alpha"))
 
 
 def test_a_service_works_in_many_threads_at_once(service: Open) -> None:

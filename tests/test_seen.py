@@ -17,9 +17,8 @@ from syncd.files import FileReplica
 from syncd.names import DATABASE
 from syncd.seen import Seen
 from syncd.snapshot import Scan
-from tests.projects import Project
+from tests.projects import ONE, Project
 
-ONE = "msg-20260220-000001-00000000"
 FILE = f"inbox/{ONE}.md"
 
 

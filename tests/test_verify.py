@@ -23,11 +23,10 @@ from syncd.report import State
 from syncd.store import Store
 from syncd.tables import COLUMNS
 from syncd.verify import Verification, verify
-from tests.projects import Project, a_row, insert, nothing_written
+from tests.projects import ONE, Project, a_row, insert, nothing_written
 from tests.running import RunningAgent, as_anybody, environment, syncd, wait_for
 
-FIRST = "msg-20260220-000001-00000000"
-PATH = f"inbox/{FIRST}.md"
+PATH = f"inbox/{ONE}.md"
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_what_stands_in_a_files_place_is_named(project: Project) -> None:
 
 
 def test_nothing_is_changed(project: Project) -> None:
-    project.sql("UPDATE messages SET priority = 'urgent' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET priority = 'urgent' WHERE id = ?", ONE)
     with nothing_written(project):
         assert not found(project).is_equal
     assert not (project.base / f"{DATABASE}-wal").exists()
@@ -116,9 +115,9 @@ def test_all_fixtures_are_equal_after_a_cycle_but_for_the_note_and_with_their_tw
 def test_each_field_is_compared(project: Project, name: str, column: str) -> None:
     values = {"created_at": "2020-01-01T00:00:00+00:00", "metadata": '{"a": 1}'}
     value = values.get(name, '["x"]')
-    project.sql(f"UPDATE messages SET {column} = ? WHERE id = ?", value, FIRST)
+    project.sql(f"UPDATE messages SET {column} = ? WHERE id = ?", value, ONE)
     result = found(project)
-    assert [(FIRST, name)] == differing(result)
+    assert [(ONE, name)] == differing(result)
     assert value == result.differences[0].row
     assert PATH == result.differences[0].path
     assert 2 == result.equal
@@ -129,7 +128,7 @@ def test_two_spellings_of_a_value_are_equal(project: Project) -> None:
         "UPDATE messages SET body = ? || body || ?, created_at = ?, metadata = ' {} '",
         *("\r\n\n", "  \n", "2026-02-20 00:00:01.123456Z"),
     )
-    assert [] == [one for one in differing(found(project)) if one[0] == FIRST]
+    assert [] == [one for one in differing(found(project)) if one[0] == ONE]
 
 
 def test_the_baseline_is_not_asked(project: Project) -> None:
@@ -138,9 +137,9 @@ def test_the_baseline_is_not_asked(project: Project) -> None:
     assert found(project).is_equal
     project.sync()
     with project.connection() as connection:  # a baseline that says all is as it was
-        connection.execute("UPDATE messages SET body = 'other' WHERE id = ?", (FIRST,))
+        connection.execute("UPDATE messages SET body = 'other' WHERE id = ?", (ONE,))
         connection.execute("DELETE FROM syncd_feed")
-    assert [(FIRST, "body")] == differing(found(project))
+    assert [(ONE, "body")] == differing(found(project))
 
 
 def test_a_file_that_changed_under_its_stamp_is_found_and_the_hint_mends_it(
@@ -160,7 +159,7 @@ def test_a_file_that_changed_under_its_stamp_is_found_and_the_hint_mends_it(
 
 def test_long_values_are_cut_to_where_they_part(project: Project) -> None:
     project.write(PATH, project.text(PATH).replace("Body 1.", "a" * 500 + "FILE" + "b" * 500))
-    project.sql("UPDATE messages SET body = ? WHERE id = ?", "a" * 500 + "ROW", FIRST)
+    project.sql("UPDATE messages SET body = ? WHERE id = ?", "a" * 500 + "ROW", ONE)
     (one,) = found(project).differences
     assert f"…{'a' * 20}FILE{'b' * 36}…" == one.file
     assert f"…{'a' * 20}ROW" == one.row
@@ -170,7 +169,7 @@ def test_a_message_on_one_side_only_is_a_difference(project: Project) -> None:
     project.file(PATH).unlink()
     new = project.receive(4)
     result = found(project)
-    assert {(FIRST, "the row has no file"), (new, "the file has no row")} == {
+    assert {(ONE, "the row has no file"), (new, "the file has no row")} == {
         (one.id, one.what) for one in result.differences
     }
     assert all("syncd sync" in one.hint for one in result.differences)
@@ -186,7 +185,7 @@ def test_without_a_database_every_file_lacks_its_row(tmp_path: Path) -> None:
 def test_a_date_that_the_file_does_not_state_is_the_rows_alone(project: Project) -> None:
     text = project.text(PATH)
     line = next(line for line in text.splitlines() if line.startswith("created_at"))
-    project.write("inbox/undated.md", text.replace(f"{line}\n", "").replace(FIRST, "undated"))
+    project.write("inbox/undated.md", text.replace(f"{line}\n", "").replace(ONE, "undated"))
     project.sync()
     os.utime(project.file("inbox/undated.md"), (1, 1))
     assert found(project).is_equal
@@ -199,7 +198,7 @@ def test_a_date_that_the_file_does_not_state_is_the_rows_alone(project: Project)
 def test_what_no_message_can_be_read_from_is_quarantined(project: Project) -> None:
     project.write("inbox/note.md", "a note\n")
     project.file("inbox/link.md").symlink_to(project.file(PATH))
-    project.sql("UPDATE messages SET metadata = '{' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET metadata = '{' WHERE id = ?", ONE)
     project.sql(
         "INSERT INTO messages (from_project, to_project, subject, body, created_at) "
         "VALUES ('a', 'b', 's', 'b', '2026-02-20T00:00:00')"
@@ -210,8 +209,8 @@ def test_what_no_message_can_be_read_from_is_quarantined(project: Project) -> No
         "inbox/note.md": "there is no front matter: the first line is not '---'",
         "inbox/link.md": "it is a symbolic link, not a regular file",
         f"{DATABASE}[None]": "the id is no text",
-    } == {path: reason for path, reason in reasons.items() if FIRST not in path}
-    assert reasons[f"{DATABASE}#{FIRST}"].startswith("broken JSON")
+    } == {path: reason for path, reason in reasons.items() if ONE not in path}
+    assert reasons[f"{DATABASE}#{ONE}"].startswith("broken JSON")
     assert () == result.differences
     assert all(entry.problem.hint for entry in result.quarantined)
 
@@ -236,7 +235,7 @@ def test_a_second_file_with_a_taken_id_is_told_from_the_one_that_the_row_equals(
     project.write("inbox/a-copy.md", text.replace("Body 1.", "Body of the copy."))
     result = found(project)
     assert () == result.differences
-    assert [("inbox/a-copy.md", f"its id '{FIRST}' is taken by {PATH}")] == [
+    assert [("inbox/a-copy.md", f"its id '{ONE}' is taken by {PATH}")] == [
         (entry.path, entry.problem.reason) for entry in result.quarantined
     ]
 
@@ -357,7 +356,7 @@ def test_a_halt_is_named_as_the_thing_to_mend(project: Project) -> None:
 
 
 def test_a_change_that_is_carried_over_meanwhile_is_no_difference(project: Project) -> None:
-    project.sql("UPDATE messages SET priority = 'urgent' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET priority = 'urgent' WHERE id = ?", ONE)
     with soon(lambda: project.edit(PATH, "priority: normal", "priority: urgent")):
         assert found(project, patience_s=10).is_equal
 
@@ -378,7 +377,7 @@ def test_a_file_that_is_half_written_is_read_again(project: Project) -> None:
 
 def test_a_message_that_goes_on_both_sides_meanwhile_is_no_difference(project: Project) -> None:
     project.file(PATH).unlink()
-    with soon(lambda: project.sql("DELETE FROM messages WHERE id = ?", FIRST)):
+    with soon(lambda: project.sql("DELETE FROM messages WHERE id = ?", ONE)):
         assert found(project, patience_s=10).is_equal
 
 
@@ -389,10 +388,10 @@ def test_what_never_stands_still_is_marked(project: Project) -> None:
         number = 0
         while not stop.wait(0.01):
             number += 1
-            project.sql("UPDATE messages SET subject = ? WHERE id = ?", str(number), FIRST)
+            project.sql("UPDATE messages SET subject = ? WHERE id = ?", str(number), ONE)
 
     writer = threading.Thread(target=write)
-    project.sql("UPDATE messages SET subject = '0' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET subject = '0' WHERE id = ?", ONE)
     writer.start()
     try:
         # The writer has no time to stand still for so long, on a busy machine either.
@@ -440,13 +439,13 @@ def test_a_database_that_may_only_be_read_is_read(project: Project, tmp_path: Pa
 def test_the_command_tells_what_differs_and_how_to_mend_it(
     project: Project, tmp_path: Path
 ) -> None:
-    project.sql("UPDATE messages SET priority = 'urgent' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET priority = 'urgent' WHERE id = ?", ONE)
     project.receive(4)
     ended = syncd(tmp_path / "home", "verify", project.path)
     assert (3, "") == (ended.returncode, ended.stderr)
     assert [
         f"{project.path}: not equal, 4 files and 3 rows read, 2 messages equal, 2 differences",
-        f'  {FIRST}, {PATH}: priority differs: file "normal", row "urgent"',
+        f'  {ONE}, {PATH}: priority differs: file "normal", row "urgent"',
         "  msg-20260220-000004-00000000, inbox/msg-20260220-000004-00000000.md: "
         "the file has no row",
         f"  → See what a cycle would do: syncd sync {project.path} --dry-run; "
@@ -467,7 +466,7 @@ def test_the_command_answers_in_json_over_several_projects(
     other.write("inbox/note.md", "a note\n")
     broken = Project(tmp_path / "broken")
     (broken.base / DATABASE).write_text("this is no database, whatever its name says")
-    project.sql("UPDATE messages SET subject = 'a' WHERE id = ?", FIRST)
+    project.sql("UPDATE messages SET subject = 'a' WHERE id = ?", ONE)
     paths = (project.path, other.path, broken.path)
     ended = syncd(tmp_path / "home", "verify", *paths, "--json")
     answer = json.loads(ended.stdout)
@@ -478,7 +477,7 @@ def test_the_command_answers_in_json_over_several_projects(
     )
     assert [
         {
-            "id": FIRST,
+            "id": ONE,
             "field": "subject",
             "file": "Subject 1",
             "row": "a",
@@ -502,7 +501,7 @@ def test_beside_a_working_agent_changes_under_way_are_no_differences(
         while not stop.wait(0.02):
             number += 1
             if number % 2:
-                project.sql("UPDATE messages SET subject = ? WHERE id = ?", str(number), FIRST)
+                project.sql("UPDATE messages SET subject = ? WHERE id = ?", str(number), ONE)
             else:
                 project.new.send(project.path, "To me", f"Number {number}.")
 

@@ -71,9 +71,8 @@ def examine_inotify(projects: Iterable[Path], *, agent_works: bool) -> Check:
         )
     except (FileNotFoundError, NotADirectoryError):
         return good("inotify", "this system has no such limits")
-    needed = 0 if agent_works else sum(map(_count_folders, projects))
-    used = _inotify_in_use()
-    return inotify(limits, used, Inotify(needed, 0 if agent_works else 1))
+    needed = Inotify(0, 0) if agent_works else Inotify(sum(map(_count_folders, projects)), 1)
+    return inotify(limits, _inotify_in_use(), needed)
 
 
 def inotify(limits: Inotify, used: Inotify, needed: Inotify) -> Check:

@@ -26,6 +26,12 @@ _TONES = {
     Verdict.WARNING: Tone.ATTENTION,
     Verdict.PROBLEM: Tone.BAD,
 }
+_WORDS = {
+    Verdict.GOOD: "good",
+    Verdict.NOTE: "noted",
+    Verdict.WARNING: "to look at",
+    Verdict.PROBLEM: "to mend",
+}
 
 
 @app.command(cls=Command, epilog="Example: syncd doctor ~/work --recursive")
@@ -60,14 +66,6 @@ def doctor(paths: Paths = None, recursive: Recursive = False, json: Json = False
 
 def _examined(project: Path) -> Iterable[Check]:
     return list(examine(project))
-
-
-_WORDS = {
-    Verdict.GOOD: "good",
-    Verdict.NOTE: "noted",
-    Verdict.WARNING: "to look at",
-    Verdict.PROBLEM: "to mend",
-}
 
 
 def _as_json(project: Path | None, check: Check) -> dict[str, Any]:

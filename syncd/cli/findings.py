@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 Line = tuple[str, Tone]
 
-_NO_TIME = (TypeError, ValueError, OverflowError, OSError)
-"""What is raised for a text that is no time, or one in a year that the clock here lacks."""
-
 _VERBS = {
     "inserted": "insert",
     "updated": "update",
@@ -30,19 +27,24 @@ _VERBS = {
 }
 
 
+def by_local_clock(moment: str) -> datetime | None:
+    """Return a time by the clock here; None for a text that is none, or a year that it lacks."""
+    try:
+        return datetime.fromisoformat(moment).astimezone()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
 def local_time(moment: str) -> str:
     """Return a time as a person reads it; as it is where it is none."""
-    try:
-        return datetime.fromisoformat(moment).astimezone().isoformat(" ", "seconds")
-    except _NO_TIME:
-        return str(moment)
+    found = by_local_clock(moment)
+    return found.isoformat(" ", "seconds") if found is not None else str(moment)
 
 
 def ago(moment: str) -> str:
     """Return how long ago a time was; the time itself where it is to come, or is none."""
-    try:
-        found = datetime.fromisoformat(moment).astimezone()
-    except _NO_TIME:
+    found = by_local_clock(moment)
+    if found is None:
         return str(moment)
     seconds = int((datetime.now().astimezone() - found).total_seconds())
     if seconds < 0:

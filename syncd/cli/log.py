@@ -130,9 +130,9 @@ def _words(entry: JournalEntry) -> str:
     if entry.side is None:
         return entry.why or ""
     fields = f" {entry.fields.replace(',', ', ')}" if entry.fields else ""
+    path = entry.path or ""
     # A file that bears its message's id as its name needs no naming.
-    named = entry.path or ""
-    where = f" {named}" if named and named.rpartition("/")[2] != f"{entry.id}.md" else ""
+    where = "" if path.rpartition("/")[2] in ("", f"{entry.id}.md") else f" {path}"
     who = f", {entry.agent} in {entry.project}" if entry.agent and entry.project else ""
     return f"{_DONE.get(entry.step, entry.step)}{where}{fields}: {entry.why}{who}"
 

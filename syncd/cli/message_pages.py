@@ -157,6 +157,8 @@ def print_sessions(sessions: Sequence[Mapping[str, Any]]) -> None:
             for one in texts
         )
         return
+    from syncd.cli.findings import local_time  # few commands list sessions
+
     table = _table(("Session", "Status", "Project"), [one["session_id"] for one in texts])
     for one in texts:
         style = _STATUS_STYLES.get(one["status"], "dim")
@@ -164,16 +166,9 @@ def print_sessions(sessions: Sequence[Mapping[str, Any]]) -> None:
             table,
             ((one["session_id"], ""), (f"pid {one['pid']}", "dim")),
             ((one["status"], style),),
-            ((one["project_path"], ""), (f"active {_moment(one['last_active'])}", "dim")),
+            ((one["project_path"], ""), (f"active {local_time(one['last_active'])}", "dim")),
         )
     output.console(sys.stdout).print(table)
-
-
-def _moment(text: str) -> str:
-    try:
-        return _local(datetime.fromisoformat(text)).isoformat(" ", "seconds")
-    except ValueError:
-        return text
 
 
 # Tables

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from syncd.cli.findings import number_of
+from syncd.cli.findings import by_local_clock, number_of
 from syncd.cli.output import Tone
 from syncd.progress import Change, Progress, Stage, Survey, Window
 from syncd.shell import joined
@@ -61,10 +59,10 @@ def whose(change: Change) -> str:
 
 def day_and_age(moment: str, window: Window) -> str:
     """Return the local day of a time, and how long ago that was."""
-    try:
-        day = datetime.fromisoformat(moment).astimezone().date()
-    except (ValueError, OverflowError, OSError):
+    found = by_local_clock(moment)
+    if found is None:
         return moment
+    day = found.date()
     days = (window.now.astimezone().date() - day).days
     age = {0: "today", 1: "yesterday"}.get(days, f"{days:,} days ago")
     return f"{day} ({age})" if days >= 0 else str(day)

@@ -17,6 +17,8 @@ from syncd.errors import ReplicaError
 from syncd.service import Kind, Service
 from syncd.shell import joined
 
+_NOT_STARTED = "not started"
+
 _commands = typer.Typer()
 app = typer.Typer()
 app.add_typer(
@@ -47,23 +49,16 @@ def install(
     if former != text:
         service.write(path, text)
     deed = "written" if former is None else "as it was" if former == text else "written anew"
-    state, reason = "not started", ""
-    try:
-        if not later:
-            is_up = service.start(kind, path, anew=former != text)
-            state = "running" if is_up else "starting"
-    except service.Unreachable as error:
-        reason = error.sentence
-    except ReplicaError as error:
-        hint = f"Its log tells why: {_log(kind)}"
-        raise ReplicaError(f"{path} is {deed}, but {error.sentence}", hint=hint) from error
+    state, reason = _NOT_STARTED, ""
+    if not later:
+        state, reason = _started(kind, path, deed, anew=former != text)
     if json:
         output.print_json(path=str(path), file=deed, state=state, reason=reason)
         return 0
     output.say(f"{path}: {deed}")
     if reason:
         output.say(f"  {reason}", Tone.ATTENTION)
-    if state == "not started":
+    if state == _NOT_STARTED:
         calls = service.calls_to_start(kind, path, anew=True)
         output.say(f"  → Start it: {' && '.join(map(joined, calls))}", Tone.HINT)
     else:
@@ -75,6 +70,18 @@ def install(
             Tone.HINT,
         )
     return 0
+
+
+def _started(kind: Kind, path: Path, deed: str, *, anew: bool) -> tuple[str, str]:
+    """Start the service; return its state, and why it could not be started from here."""
+    try:
+        is_up = service.start(kind, path, anew=anew)
+    except service.Unreachable as error:
+        return _NOT_STARTED, error.sentence
+    except ReplicaError as error:
+        hint = f"Its log tells why: {_log(kind)}"
+        raise ReplicaError(f"{path} is {deed}, but {error.sentence}", hint=hint) from error
+    return ("running" if is_up else "starting"), ""
 
 
 @_commands.command(cls=Command, epilog="Example: syncd service uninstall")

@@ -14,10 +14,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 
 from syncd.cli import output
+from syncd.cli.findings import by_local_clock
 from syncd.cli.log import line_of
 from syncd.cli.projects import chosen_projects, worst
 from syncd.cli.status import Status, look, print_status
@@ -94,7 +94,8 @@ class Watched:
         if self._seq is None:
             found = store.chronicle.journal(last=_FIRST)
             earliest = time.time() - MINUTES * 60
-            if len(found) == _FIRST and (_seconds(found[0].at) or 0) > earliest:
+            first = by_local_clock(found[0].at) if len(found) == _FIRST else None
+            if first is not None and first.timestamp() > earliest:
                 found = store.chronicle.journal(last=_MOST)
             entries: Iterable[JournalEntry] = found
             self._seq = 0
@@ -107,16 +108,9 @@ class Watched:
             self._seq = entry.seq
             self._until = max(self._until, str(entry.at))
             self.news.append(entry)
-            moment = _seconds(entry.at)
+            moment = by_local_clock(entry.at)
             if moment is not None and entry.side is not None:
-                self._per_minute[int(moment // 60)] += 1
-
-
-def _seconds(at: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(at)).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
+                self._per_minute[int(moment.timestamp() // 60)] += 1
 
 
 class Watch:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from syncd.errors import MessageError
-from syncd.message import MAX_DEPTH, nests_deeper
+from syncd.message import MAX_DEPTH, nests_deeper, time_in_id
 from syncd.messaging.schema import MESSAGE_COLUMNS
 
 PRIORITIES = ("low", "normal", "high", "urgent")
@@ -41,7 +40,6 @@ _TEXTS = frozenset(MESSAGE_COLUMNS) - {
 }
 """The columns that hold text; in a table that somebody rebuilt they may hold anything."""
 
-_ID_TIME = re.compile(r"msg-(\d{8}-\d{6})-")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 _log = logging.getLogger("syncd.messaging")
@@ -76,12 +74,7 @@ def parse_instant(text: object) -> datetime | None:
 
 def instant_of(created_at: object, message_id: object) -> datetime:
     """Return when a message was made: what it says, else the time in its id, else 1970."""
-    instant = parse_instant(created_at)
-    if instant is None and (found := _ID_TIME.match(str(message_id))):
-        try:
-            return datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-        except ValueError:
-            return _EPOCH
+    instant = parse_instant(created_at) or parse_instant(time_in_id(str(message_id)))
     return instant or _EPOCH
 
 
