@@ -142,6 +142,11 @@ class Applier:
         except MessageError as error:
             self._refuse(task, error, of_a_row="cannot be written as a file: ")
             return False
+        is_held = found is not None and found.version.is_held
+        if is_held and (task.writes or outcome.file is Step.DELETE):
+            # Whoever has it open would go on writing to what is displaced, and nobody would see it.
+            self._drop(task)
+            return False
         # What only a file is to get need not be tried, and noted, thousands of times.
         if self.closed & task.folders and not task.changes_both:
             self.report.more_errors += 1

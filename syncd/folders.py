@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,8 @@ from syncd.snapshot import (
 from syncd.syscalls import is_being_written
 
 MAX_BYTES = 16 * 1024 * 1024
+STILL_S = 10.0
+"""How long a file that somebody has open for writing is left to that after the last change."""
 
 _OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which tell nothing of a file
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -146,7 +149,8 @@ class Folders:
         """Return a file's bytes, read between two equal looks at it.
 
         Raises `FileNotFoundError` when it is gone, `MessageError` for what is no regular file, too
-        large, or not to be read, and `StaleReplica` when it changes while it is read.
+        large, or not to be read, and `StaleReplica` when it changes while it is read, or somebody
+        who wrote to it within `STILL_S` has it open.
         """
         folder, name = split_path(path)
         try:
@@ -183,14 +187,15 @@ class Folders:
                 )
             data = os.pread(fd, before.st_size + 1, 0)
             after = os.fstat(fd)
-            if is_being_written(fd):
+            is_held = is_being_written(fd)
+            if is_held and time.time() - after.st_ctime < STILL_S:
                 break
             same_time = after.st_mtime_ns == before.st_mtime_ns
             if same_time and len(data) == after.st_size == before.st_size:
                 stamp = stamp_of(after)
                 if stamp.is_fresh():
                     self.fresh.add(path)
-                return Version(data, stamp, digest_of(data))
+                return Version(data, stamp, digest_of(data), is_held)
             before = after
         raise StaleReplica(f"{self._base / path} is being written")
 

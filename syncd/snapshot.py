@@ -54,11 +54,15 @@ NO_STAMP = Stamp(-1, 0, 0)
 
 
 class Version(NamedTuple):
-    """A file's bytes as read, with their stamp and digest."""
+    """A file's bytes as read, with their stamp and digest.
+
+    One that ``is_held`` somebody had open for writing, and had left alone for a while.
+    """
 
     data: bytes
     stamp: Stamp
     digest: bytes
+    is_held: bool = False
 
 
 MISSING = "is missing"

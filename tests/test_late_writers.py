@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd import folders
 from syncd.config import load
 from syncd.files import FileReplica
 from syncd.names import database_of
@@ -289,6 +290,58 @@ def test_g8_an_editor_writing_to_the_displaced_file_is_merged(tmp_path: Path) ->
     run_pass(here, CONFIG, Orders())
     row = NewClient(here).rows()[key]
     assert ("Words of a person", "urgent") == (row["body"], row["priority"])
+    assert both_equal(here)
+
+
+def versions(here: Path) -> int:
+    with closing(sqlite3.connect(database_of(here))) as connection:
+        return int(connection.execute("SELECT count(*) FROM syncd_versions").fetchone()[0])
+
+
+def test_a_file_that_somebody_keeps_open_is_taken_in_when_he_has_left_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, key, path = world(tmp_path)
+    relative = f"inbox/{key}.md"
+    with path.open("a") as writer:
+        writer.write("\nand more")
+        writer.flush()
+        assert {relative} == run_pass(here, CONFIG, Orders(wait=False)).unsettled
+        assert "Words" == NewClient(here).rows()[key]["body"], "he may not be done"
+
+        monkeypatch.setattr(folders, "STILL_S", 0.0)
+        run_pass(here, CONFIG, Orders())
+        assert "Words\nand more" == NewClient(here).rows()[key]["body"]
+
+        inode, noted = path.stat().st_ino, versions(here)
+        NewClient(here).update(key, priority="urgent")
+        for _ in range(3):
+            assert {relative} == run_pass(here, CONFIG, Orders(wait=False)).unsettled
+        assert noted == versions(here), "what cannot be done yet is not noted"
+        writer.write("\nand yet more")
+        writer.flush()
+        assert inode == path.stat().st_ino, "what he writes now is seen by all"
+    run_pass(here, CONFIG, Orders())
+    row = NewClient(here).rows()[key]
+    assert ("Words\nand more\nand yet more", "urgent") == (row["body"], row["priority"])
+    assert both_equal(here)
+
+
+def test_a_file_that_somebody_keeps_open_is_moved_and_not_deleted_under_his_hands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, key, path = world(tmp_path)
+    monkeypatch.setattr(folders, "STILL_S", 0.0)
+    with path.open("a") as writer:
+        NewClient(here).archive(key)
+        assert 1 == run_pass(here, CONFIG, Orders()).counts.files_moved
+        moved = path.parent / ".archive" / path.name
+        NewClient(here).delete(key)
+        assert {f"inbox/.archive/{key}.md"} == run_pass(here, CONFIG, Orders()).unsettled
+        writer.write("\nand more")
+    run_pass(here, CONFIG, Orders())
+    assert "Words\nand more" == NewClient(here).rows()[key]["body"], "an edit wins"
+    assert moved.exists()
     assert both_equal(here)
 
 
