@@ -237,6 +237,13 @@ def way_back(connection: sqlite3.Connection, missing: Sequence[str]) -> str | No
             "Give the table another name, and every program of the family makes it as it should "
             "be: ALTER TABLE messages RENAME TO messages_before"
         )
+    every = connection.execute("PRAGMA table_xinfo(messages)").fetchall()
+    computed = {name.lower() for _, name, *_, hidden in every if hidden}.intersection(missing)
+    if computed:
+        return (
+            f"SQLite computes the {min(computed)} there, and nobody can write it: make the table "
+            "anew, with that as a plain column."
+        )
     lost = next((column for column in missing if column in COLUMNS), None)
     if lost is None or not _knows_messages(connection):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -505,6 +506,17 @@ def test_g12_a_missing_column_is_said_and_nothing_is_harmed(synced: Project) -> 
     synced.sql("ALTER TABLE messages RENAME COLUMN seen_at TO read_at")
     synced.sync()
     assert_in_step(synced)
+
+
+def test_a_column_that_sqlite_computes_is_not_one_to_be_added(synced: Project) -> None:
+    plain = synced.sql("SELECT sql FROM sqlite_master WHERE name = 'messages'")[0][0]
+    computed = re.sub(r"priority TEXT[^,]*", "priority TEXT AS (lower(status))", plain)
+    synced.sql("DROP TABLE messages")
+    synced.sql(computed)
+    report = synced.cycle()
+    assert (report.error or "").endswith("lacks the column 'priority'")
+    assert report.hint.startswith("SQLite computes the priority there")
+    assert 0 == report.counts.changes()
 
 
 @pytest.mark.parametrize("column", ["subject", "body", "from_agent", "message_type"])
