@@ -1082,6 +1082,15 @@ def test_an_output_that_takes_nothing_gets_a_sentence(world: Path) -> None:
     assert 15 == len(Project(world / "lumen").rows())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_answer_is_as_good_where_stderr_takes_nothing(world: Path) -> None:
+    run("sync", world / "lumen")
+    with open("/dev/full", "w") as full:
+        result = run("log", "--project", world / "lumen", stderr=full)
+
+    assert (0, 15) == (result.code, len(result.out.splitlines()))
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
 def test_an_interrupt_ends_with_130_and_no_traceback(
     world: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
@@ -111,7 +112,8 @@ def say(text: str, tone: Tone = Tone.PLAIN) -> None:
 
 def tell(text: str, tone: Tone = Tone.PLAIN) -> None:
     """Print one line that is no answer: a problem, a hint, progress."""
-    _print(text, tone, sys.stderr)
+    with suppress(OSError):  # an answer is as good without
+        _print(text, tone, sys.stderr)
 
 
 def say_columns(rows: Iterable[Sequence[str]]) -> None:
