@@ -295,9 +295,10 @@ class Agent:
 
     # Cycles, in the pool
 
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: Job, *, has_just_worked: bool = False) -> None:
         if not self._stopping and job.claim():
-            self._workers.submit(job)
+            is_patient = has_just_worked or job.schedule.is_full_due(time.monotonic())
+            self._workers.submit(job, is_patient=is_patient)
 
     def _work(self, job: Job) -> None:
         try:
@@ -312,7 +313,7 @@ class Agent:
             job.is_new = False
             job.release()
             if job.schedule.has_work(time.monotonic()) and not self._stopping:
-                self._submit(job)
+                self._submit(job, has_just_worked=True)
             else:
                 self._attend(job)
 
@@ -350,7 +351,8 @@ class Agent:
                 if report.hinders_all or report.halt is not None:
                     return
             job.listen_on()
-            if self._stopping:
+            # One that is written to all the time has its next turn behind those who wait.
+            if self._stopping or self._workers.others_wait():
                 return
             occasion = job.schedule.take(time.monotonic())
 

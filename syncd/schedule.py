@@ -219,7 +219,7 @@ class Schedule:
                 return None
             # A full compare that no wake asked for must find nothing that a wake would have told.
             is_told = self.full or self.failures > 0 or self._has_heard()
-            full = self.full or 0 < self.full_due <= now
+            full = self.is_full_due(now)
             paths, gone = self._take_paths(now), self._take_vanished(now)
             is_again = self.again_at is not None and self.again_at <= now
             if is_again:
@@ -266,6 +266,10 @@ class Schedule:
         """Tell whether wakes wait; a stray that somebody has open is looked at without one."""
         quiet = self.quiet_at.keys() - self.late.keys()
         return bool(self.paths or self.bell or self.vanished or quiet)
+
+    def is_full_due(self, now: float) -> bool:
+        """Tell whether all is to be compared now."""
+        return self.full or 0 < self.full_due <= now
 
     def has_work(self, now: float) -> bool:
         """Tell whether wakes came that the next cycle can take at once."""

@@ -42,20 +42,32 @@ class Workers:
             ) from error
         self._lock = threading.Lock()
         self._queue: deque[Job] = deque()
+        self._patient: deque[Job] = deque()
+        self._is_turn_of_patient = False
         self._running = 0
         self._waiting: set[str] = set()
         self._is_stopping = False
 
-    def submit(self, job: Job) -> None:
-        """Have a job worked for as soon as a thread is free; it is claimed already."""
+    def submit(self, job: Job, *, is_patient: bool) -> None:
+        """Have a job worked for as soon as a thread is free; it is claimed already.
+
+        Those that are patient have every second turn: a single change, which somebody waits for,
+        does not wait behind hundreds of them.
+        """
         with self._lock:
-            # A first look does not wait behind others that come again and again.
-            (self._queue.appendleft if job.is_new else self._queue.append)(job)
+            if job.is_new:  # a first look does not wait behind what comes again and again
+                self._queue.appendleft(job)
+            else:
+                (self._patient if is_patient else self._queue).append(job)
             self._start()
 
     def is_waiting(self, job: Job) -> bool:
         """Tell whether the work for a job waits for a lock just now."""
         return job.folder in self._waiting
+
+    def others_wait(self) -> bool:
+        """Tell whether there are jobs that wait for a thread."""
+        return bool(self._queue or self._patient)
 
     def stop(self) -> None:
         """Finish what has begun, and begin nothing more."""
@@ -66,7 +78,7 @@ class Workers:
     def _start(self) -> None:
         """Begin what may begin now, under the lock."""
         while (
-            self._queue
+            self.others_wait()
             and self._running < self._most
             and self._running - len(self._waiting) < self._at_once
             and not self._is_stopping
@@ -75,7 +87,13 @@ class Workers:
             # The pool has it in any case. Where the system has no further thread to give, one that
             # is there takes it.
             with suppress(RuntimeError):
-                self._pool.submit(self._run, self._queue.popleft())
+                self._pool.submit(self._run, self._next())
+
+    def _next(self) -> Job:
+        """Return whose turn it is."""
+        is_of_patient = bool(self._patient) and (self._is_turn_of_patient or not self._queue)
+        self._is_turn_of_patient = not is_of_patient
+        return (self._patient if is_of_patient else self._queue).popleft()
 
     def _run(self, job: Job) -> None:
         tell_of_waits(partial(self._note_wait, job))

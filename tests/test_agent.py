@@ -820,7 +820,7 @@ def test_workers_go_on_where_the_system_has_no_thread_to_give(
 
     monkeypatch.setattr(threading.Thread, "start", start)
     for job in jobs:
-        workers.submit(job)
+        workers.submit(job, is_patient=False)
     wait_for(lambda: len(done) == len(jobs))
     workers.stop()
 
@@ -860,11 +860,68 @@ def test_a_first_look_at_a_project_does_not_wait_behind_others(tmp_path: Path) -
 
     workers = Workers(work, lambda: None, at_once=1, most=8)
     for job in jobs.values():
-        workers.submit(job)
+        workers.submit(job, is_patient=False)
     begin.set()
     wait_for(lambda: len(done) == len(jobs))
     workers.stop()
     assert ["busy", "new", "old", "older"] == done
+
+
+def test_a_single_change_does_not_wait_behind_projects_that_have_much_to_do(
+    tmp_path: Path,
+) -> None:
+    jobs = {name: Job(tmp_path / name, Schedule(load(environment={}))) for name in "0abcxyz"}
+    done: list[str] = []
+    begin = threading.Event()
+
+    def work(job: Job) -> None:
+        begin.wait()
+        done.append(job.project.name)
+
+    workers = Workers(work, lambda: None, at_once=1, most=8)
+    for name, job in jobs.items():
+        job.is_new = False
+        workers.submit(job, is_patient=name in "abc")
+    assert workers.others_wait()
+    begin.set()
+    wait_for(lambda: len(done) == len(jobs))
+    workers.stop()
+    assert not workers.others_wait()
+    assert list("0axbycz") == done
+
+
+def test_a_project_that_is_changed_all_the_time_has_its_turns_between_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = project(tmp_path / "p")
+    agent = Agent([here], recursive=False, poll=True, flags={}, on_ready=lambda _: None)
+    hot, other = (Job(tmp_path / name, Schedule(load(environment={}))) for name in ("hot", "other"))
+    cycles: list[Occasion] = []
+
+    def cycle(job: Job, occasion: Occasion) -> None:
+        cycles.append(occasion)
+        if len(cycles) < 5:
+            job.hear(Wake(Kind.CLOSED, "inbox/x.md"))
+
+    monkeypatch.setattr(Job, "cycle", cycle)
+    submitted: list[tuple[Job, bool]] = []
+
+    def submit(job: Job, *, is_patient: bool) -> None:
+        submitted.append((job, is_patient))
+
+    monkeypatch.setattr(agent._workers, "submit", submit)
+    monkeypatch.setattr(agent._workers, "others_wait", lambda: len(cycles) == 1)
+    assert hot.claim()
+    agent._work(hot)
+    assert (1, [(hot, True)]) == (len(cycles), submitted), "another one waits"
+    agent._work(hot)
+    assert 5 == len(cycles), "nobody waits"
+    agent._submit(other)
+    other.release()
+    other.schedule.cancel()
+    agent._submit(other)
+    assert [True, False] == [is_patient for job, is_patient in submitted if job is other]
+    agent._workers.stop()
 
 
 def test_trouble_that_comes_up_during_a_beat_is_told_at_once(tmp_path: Path) -> None:
