@@ -280,7 +280,7 @@ class Agent:
         job = self._jobs.get(project)
         if job is None:
             return
-        if wake.kind in (Kind.FULL, Kind.FOLDER_GONE):
+        if wake.kind in (Kind.FULL, Kind.FOLDER_CAME, Kind.FOLDER_GONE):
             self._roster.suspect(job)
             self._poke()
         due = job.hear(wake)

@@ -251,7 +251,7 @@ class _Watch(WatchCallback):
         if mask & _CAME:
             with suppress(OSError):
                 self.add(path)
-        self._wake(Wake(Kind.FULL if mask & _CAME else Kind.FOLDER_GONE))
+        self._wake(Wake(Kind.FOLDER_CAME if mask & _CAME else Kind.FOLDER_GONE))
 
     def _note(self, folder: str, name: str, what: Happening) -> None:
         wake = wake_for(folder, name, what)

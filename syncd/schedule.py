@@ -131,7 +131,7 @@ class Schedule:
                     self.listened = 0
                 case Kind.RELEASED:
                     self.bell = self.bell or is_open
-                case Kind.FULL | Kind.FOLDER_GONE:
+                case Kind.FOLDER_CAME | Kind.FOLDER_GONE:
                     # If a folder's files are there again, no event tells so: what was gone with it
                     # must not count as the first look at another absence.
                     self.vanished.clear()
@@ -141,6 +141,8 @@ class Schedule:
                         due = time.monotonic() + self.config.gone_s
                         self.again_at = min(self.again_at or due, due)
                         return self.again_at
+                    self.full = True
+                case Kind.FULL:
                     self.full = True
             return None
 

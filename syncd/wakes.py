@@ -28,7 +28,8 @@ class Kind(Enum):
     BELL = auto()  # somebody is committing to the database
     DATABASE_CAME = auto()  # a database was made, or put there: more may belong to it
     RELEASED = auto()  # somebody closed the database or took its -wal away: it may have been us
-    FULL = auto()  # a folder came, or has other rights; a retirement began or ended
+    FULL = auto()  # a folder has other rights; a retirement began or ended
+    FOLDER_CAME = auto()  # a folder came, of whose files no event tells
     FOLDER_GONE = auto()  # a folder went: the project may be about to go as a whole
 
 

@@ -75,6 +75,10 @@ _HAPPENINGS: dict[type[events.FileSystemEvent], Happening] = {
     events.FileModifiedEvent: Happening.WRITTEN,
     events.FileAttribEvent: Happening.CHANGED_RIGHTS,
 }
+_OF_FOLDERS: dict[type[events.FileSystemEvent], Kind] = {
+    events.DirDeletedEvent: Kind.FOLDER_GONE,
+    events.DirAttribEvent: Kind.FULL,
+}
 
 
 class ObserverWatcher:
@@ -142,8 +146,8 @@ class _Handler(events.FileSystemEventHandler):
         target = self._relative(event.dest_path) if event.dest_path else None
         if event.is_directory:
             if source in FOLDERS or target in FOLDERS or source == "":
-                is_gone = isinstance(event, events.DirDeletedEvent)
-                self._on_wake(self._project, Wake(Kind.FOLDER_GONE if is_gone else Kind.FULL))
+                kind = _OF_FOLDERS.get(type(event), Kind.FOLDER_CAME)
+                self._on_wake(self._project, Wake(kind))
             else:
                 is_new = isinstance(event, events.DirCreatedEvent)
                 self._note(source, Happening.ARRIVED if is_new else Happening.LEFT)

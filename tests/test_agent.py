@@ -378,6 +378,17 @@ def test_a_file_that_came_back_by_itself_is_given_two_looks_anew(kind: Kind) -> 
     assert {} == schedule.vanished
 
 
+def test_deletes_are_carried_over_also_where_the_rights_of_their_folder_change_all_the_time() -> (
+    None
+):
+    schedule = Schedule(load(flags={"gone_s": 2.0}, environment={}))
+    schedule.hear(Wake(Kind.GONE, "inbox/a.md"), is_open=False, ends_rest=False)
+    schedule.hear(Wake(Kind.FULL), is_open=False, ends_rest=False)
+    occasion = schedule.take(time.monotonic() + 2.0)
+    assert occasion is not None
+    assert (None, {"inbox/a.md"}) == (occasion.orders.paths, occasion.orders.gone)
+
+
 def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path: Path) -> None:
     here = project(tmp_path / "p")
     OldClient(tmp_path / "q").send(here, "Subject", "Body")
@@ -386,7 +397,7 @@ def test_a_file_that_came_back_with_its_folder_is_given_two_looks_anew(tmp_path:
     job = Job(here, Schedule(load(here, flags={"gone_s": 0.0})))
     heeded(job, Occasion(Orders(wait=False)))
     job.hear(Wake(Kind.GONE, name))
-    job.hear(Wake(Kind.FULL))
+    job.hear(Wake(Kind.FOLDER_CAME))
     occasion = job.schedule.take(time.monotonic() + 10)
     assert occasion is not None
     assert frozenset() == occasion.orders.gone

@@ -214,7 +214,7 @@ def test_a_folder_that_was_moved_away_is_listened_to_no_more(tmp_path: Path) -> 
         heard.drain()
         assert set() == heard.job.schedule.paths
         (heard.base / "archive").mkdir()
-        heard.wait_for(Kind.FULL)
+        heard.wait_for(Kind.FOLDER_CAME)
         wait_for(lambda: not heard.watcher.unwatched())
         wait_for(lambda: _is_heard(heard, "archive/c.md"))
     finally:
