@@ -38,7 +38,7 @@ log = logging.getLogger("syncd.agent")
 WORKERS = 4
 _MOST_WORKERS = 64
 OPEN_STORES, MAX_OPEN_STORES = 32, 128
-_FILES_OF_A_STORE, _FILES_OF_ALL_ELSE = 4, 48
+_FILES_OF_A_STORE, _FILES_OF_A_CYCLE, _FILES_OF_ALL_ELSE = 4, 12, 48
 _TICK_S = 1.0
 _LONG_S = 0.1
 _WAIT_S = 3.0
@@ -66,9 +66,9 @@ class Agent:
         self._plan: list[tuple[float, int, Job]] = []
         self._order = count()
         self._open: set[Path] = set()
-        self._most_open = _most_open()
+        most_workers, self._most_open = _limits()
         self._usual_open = min(OPEN_STORES, self._most_open)
-        self._workers = Workers(self._work, self._poke, at_once=WORKERS, most=_MOST_WORKERS)
+        self._workers = Workers(self._work, self._poke, at_once=WORKERS, most=most_workers)
         self._stopping = False
         self._reload = False
         self._lost_events = False
@@ -168,10 +168,10 @@ class Agent:
     def _plan_news(self, now: float) -> None:
         while self._news:
             job = self._news.popleft()
-            if job.is_new and not job.running:
+            due = job.next_due(now)
+            if job.is_new and due is not None and due <= now:
                 self._new[job.project] = job
                 continue
-            due = job.next_due(now)
             # A job stands in the heap with the first of its times; what is later is found out when
             # that comes.
             if due is not None and due < job.planned:
@@ -212,10 +212,10 @@ class Agent:
                 continue  # one that came sooner took its place
             job.planned = math.inf
             due = job.next_due(now)
-            if due is not None and due <= now:
-                self._submit(job)
-            elif due is not None:
+            if due is not None and (due > now or job.is_new):
                 self._news.append(job)
+            elif due is not None:
+                self._submit(job)
 
     def _tick(self, now: float) -> None:
         if self._reload:
@@ -357,12 +357,19 @@ class Agent:
             occasion = job.schedule.take(time.monotonic())
 
 
-def _most_open() -> int:
-    """Return how many databases the agent has open at most, where a process may have few files."""
+def _limits() -> tuple[int, int]:
+    """Return how many cycles may be under way, and databases open, where a process has few files.
+
+    More than `WORKERS` cycles are under way only where others hold locks.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return MAX_OPEN_STORES
-    return max(1, min(MAX_OPEN_STORES, (files - _FILES_OF_ALL_ELSE) // _FILES_OF_A_STORE))
+        return _MOST_WORKERS, MAX_OPEN_STORES
+    left = files - _FILES_OF_ALL_ELSE
+    spare = left - OPEN_STORES * _FILES_OF_A_STORE
+    more = max(0, min(_MOST_WORKERS - WORKERS, spare // (_FILES_OF_A_CYCLE + _FILES_OF_A_STORE)))
+    stores = (left - more * _FILES_OF_A_CYCLE) // _FILES_OF_A_STORE
+    return WORKERS + more, max(1, min(MAX_OPEN_STORES, stores))
 
 
 def _notify(text: str) -> None:

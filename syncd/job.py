@@ -24,6 +24,7 @@ from syncd.project import note_retirement, run_pass
 from syncd.report import Report, State
 from syncd.retirement import ROOTS
 from syncd.schedule import HALT_LOOK_S, LONGEST_RETRY_S, Occasion, Reason, Schedule
+from syncd.seen import is_done, look_of_files
 from syncd.snapshot import COARSE_TICK_S
 from syncd.store import Store
 from syncd.wakes import Kind, Wake
@@ -46,7 +47,8 @@ class Job:
     projects that are polled takes of a processor, in seconds. All but these and ``running`` is for
     the thread that claimed the project; others only read whether the database is open, and the
     trouble. ``halted_as`` tells how the folders looked at a halt, which saves compares until
-    ``halted_until``. One that ``is_dropped`` is no project of the agent any more.
+    ``halted_until``, ``polled_as`` how all files did when there was nothing to do. One that
+    ``is_dropped`` is no project of the agent any more.
     """
 
     project: Path
@@ -71,6 +73,7 @@ class Job:
     set_aside: dict[str, str] = field(default_factory=dict)
     halted_as: Marks | None = None
     halted_until: float = 0.0
+    polled_as: str | None = None
     compared: str = ""
     trouble: tuple[str, str] | None = None
     planned: float = math.inf
@@ -180,14 +183,19 @@ class Job:
         replaced meanwhile: it is looked at anew.
         """
         # A commit is heard of before it can be seen. All is made ready meanwhile.
+        self.worked = time.thread_time()
         if occasion.is_periodic and self._is_still_halted():
             self.schedule.want_full_in(HALT_LOOK_S)
+            return None
+        polled_as = self._look_of_polled(occasion)
+        if polled_as is not None and polled_as == self.polled_as:
+            self.schedule.note_compared()
+            self._poll_again(is_look=True)
             return None
         is_early = occasion.reason is Reason.BELL and None not in (self.store, self.versions)
         if not is_early and not self.has_reason(occasion.reason):
             return None
         used, self.used = self.used, time.monotonic()
-        self.worked = time.thread_time()
         report, orders = Report(str(self.project)), occasion.orders
         try:
             if not self.is_configured:
@@ -215,6 +223,8 @@ class Job:
             return report
         if done is None:
             self.used = used
+        is_quiet = done is not None and is_done(done) and not done.counts.changes()
+        self.polled_as = polled_as if is_quiet else None
         return done
 
     def _is_still_halted(self) -> bool:
@@ -228,6 +238,18 @@ class Job:
             and self.halted_as == _marks(self.folder)
             and not self.has_reason(Reason.LISTENING)
         )
+
+    def _look_of_polled(self, occasion: Occasion) -> str | None:
+        """Return how the files look of a project that is polled, where its database is closed.
+
+        To open that makes files in the project's folder, and many are not kept open. None where
+        there is a reason to open it in any case, or a file was written too lately to tell.
+        """
+        orders = occasion.orders
+        is_look = self.schedule.polled and occasion.is_periodic and self.store is None
+        if not is_look or orders.gone or orders.fresh or self.has_reason(Reason.LISTENING):
+            return None
+        return look_of_files(self.project)
 
     def _opened(self) -> Store | None:
         """Open the database; None where one that is known vanished just now."""
@@ -353,11 +375,11 @@ class Job:
             self._give_up()
         self.schedule.heed(occasion, report, self.used)
         if self.schedule.polled and not report.hinders_all:
-            self._poll_again(report)
+            self._poll_again(is_look=not report.counts.changes())
 
-    def _poll_again(self, report: Report) -> None:
+    def _poll_again(self, *, is_look: bool) -> None:
         """Arrange for the next look; with those at all other projects they leave time for more."""
-        if not report.counts.changes():
+        if is_look:
             self.costs[self.project] = time.thread_time() - self.worked
         round_s = sum(tuple(self.costs.values())) / _POLLING_SHARE
         self.schedule.want_full_within(max(self.config.poll_s, round_s))

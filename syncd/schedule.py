@@ -234,7 +234,7 @@ class Schedule:
             if full:
                 self.full = False
                 orders = Orders(gone=gone, fresh=frozenset(self.fresh), wait=False)
-                return Occasion(orders, is_periodic=not (is_told or self.polled))
+                return Occasion(orders, is_periodic=not is_told)
             paths |= {path for path in gone if not is_row_key(path)}
             return Occasion(Orders(paths=frozenset(paths), gone=gone, wait=False), reason)
 
@@ -307,7 +307,8 @@ class Schedule:
                 self.full = True
                 return
             self._retry_failed(orders, report, now)
-            self.is_deaf = occasion.is_periodic and report.counts.changes() > 0 and not heard
+            is_unheard = occasion.is_periodic and report.counts.changes() > 0 and not heard
+            self.is_deaf = is_unheard and not self.polled
             self._retry(report.unsettled, now)
             if report.halt is not None:
                 self.full_due = now + HALT_LOOK_S

@@ -17,6 +17,8 @@ from pathlib import Path
 from syncd.config import Config, state_folder
 from syncd.database import state_of
 from syncd.digest import digest_of
+from syncd.errors import ReplicaError
+from syncd.files import FileReplica
 from syncd.names import database_of, in_utf8
 from syncd.report import Report
 from syncd.snapshot import Scan, tick_s
@@ -54,7 +56,7 @@ class Seen:
     def remember(self, report: Report) -> None:
         """Note how things look, after a pass that found nothing to do, with the database closed."""
         scan = self._scan
-        if scan is None or self._known or not _is_done(report):
+        if scan is None or self._known or not is_done(report):
             return
         if sum(map(len, scan.listed.values())) < FEWEST:
             return
@@ -75,7 +77,19 @@ class Seen:
         return digest_of(whole.encode()).hex()
 
 
-def _is_done(report: Report) -> bool:
+def look_of_files(project: Path) -> str | None:
+    """Return a digest of how all files of a project look; None where that cannot be told now."""
+    now_ns = time.time_ns()
+    try:
+        with FileReplica(project) as files:
+            scan = files.scan()
+    except ReplicaError:
+        return None
+    still_s = max(_TICK_S, tick_s(scan.newest_ns))
+    return scan.digest if 0 <= scan.newest_ns < now_ns - still_s * 1e9 else None
+
+
+def is_done(report: Report) -> bool:
     """Tell whether a pass left nothing to come back to."""
     looked_at_again = any(entry.stamp is None for entry in report.quarantined)
     trouble = report.error is not None or report.halt is not None

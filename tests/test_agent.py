@@ -38,6 +38,7 @@ from syncd.project import run_pass, turn
 from syncd.report import Report
 from syncd.roster import Roster
 from syncd.schedule import Occasion, Reason, Schedule
+from syncd.seen import look_of_files
 from syncd.snapshot import Stamp
 from syncd.store import Store
 from syncd.tables import COLUMNS
@@ -532,6 +533,58 @@ def rung_job(here: Path) -> tuple[Job, Occasion]:
     return job, occasion
 
 
+def test_g10_a_project_that_is_polled_is_not_opened_to_find_nothing(tmp_path: Path) -> None:
+    here = project(tmp_path / "p")
+    key = OldClient(tmp_path / "q").send(here, "Subject", "Words")
+    job = Job(here, Schedule(CONFIG))
+    job.schedule.polled = True
+    next_report(job)
+
+    def changes() -> int:
+        """Return how many steps were taken until a look opened nothing."""
+        total = 0
+        for _ in range(5):
+            job.close()  # as where there are many
+            wait_for(lambda: look_of_files(here) is not None)
+            occasion = job.schedule.take(time.monotonic() + 700.0)
+            assert occasion is not None
+            report = job.cycle(occasion)
+            if report is None:
+                assert job.store is None
+                return total
+            job.heed(occasion, report)
+            total += report.counts.changes()
+        raise AssertionError("it is opened again and again")
+
+    assert 0 == changes()
+    due = job.next_due(time.monotonic())
+    assert due is not None
+    assert 0.0 < due - time.monotonic() <= 2 * CONFIG.poll_s
+    path = here / ".claude-mpm" / "inbox" / f"{key}.md"
+    path.write_text(path.read_text().replace("Words", "Other"))
+    assert 1 == changes()
+    NewClient(here).update(key, subject="From SQL")
+    assert 1 == changes()
+    path.unlink()
+    assert 1 == changes()
+    assert {} == rows_of(here)
+    job.close()
+
+
+def test_a_project_that_is_found_late_has_its_first_look_in_its_turn(tmp_path: Path) -> None:
+    agent = Agent([tmp_path], recursive=True, poll=True, flags={}, on_ready=lambda _: None)
+    job = Job(tmp_path / "p", Schedule(CONFIG))
+    job.schedule.rest(5.0)  # it may take a while to be all there
+    now = time.monotonic()
+    agent._news.append(job)
+    agent._plan_news(now)
+    assert ({}, True) == (agent._new, job.planned > now)
+    agent._submit_due(now + 6.0)
+    agent._plan_news(now + 6.0)
+    assert {job.project: job} == agent._new
+    agent._workers.stop()
+
+
 def test_looks_at_projects_that_are_polled_take_half_of_a_processor_at_most(tmp_path: Path) -> None:
     here = project(tmp_path / "p")
     job = Job(here, Schedule(load(here, environment={})), costs={tmp_path / "q": 30.0})
@@ -837,14 +890,18 @@ def test_workers_go_on_where_the_system_has_no_thread_to_give(
 
 
 @pytest.mark.parametrize(
-    ("files", "usual", "most"),
-    [(20, 1, 1), (64, 4, 4), (1024, 32, 128), (resource.RLIM_INFINITY, 32, 128)],
+    ("files", "usual", "most", "cycles"),
+    [
+        *((20, 1, 1, 4), (64, 4, 4, 4), (256, 32, 37, 9), (1024, 32, 85, 57)),
+        *((4096, 32, 128, 64), (resource.RLIM_INFINITY, 32, 128, 64)),
+    ],
 )
 def test_few_databases_stay_open_where_a_process_may_have_few_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, usual: int, most: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, usual: int, most: int, cycles: int
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
     agent = Agent([tmp_path], recursive=True, poll=True, flags={}, on_ready=lambda _: None)
+    assert cycles == agent._workers._most
     for number in range(2 * most):
         job = Job(tmp_path / str(number), Schedule(load(environment={})), used=float(number))
         agent._jobs[job.project] = job
