@@ -23,9 +23,11 @@ _here = threading.local()
 def patience(longest_s: float, look_s: float) -> Iterator[Callable[[], bool]]:
     """Give a function that waits until the next look is due; it returns False when time is over.
 
-    Looks come less often after a second: then somebody holds it, and many may be waiting.
+    Looks come less often after a second: then somebody holds it, and many may be waiting. Time is
+    over at once where the thread is needed elsewhere (`tell_of_waits`).
     """
     tell: Callable[[bool], None] | None = getattr(_here, "tell", None)
+    is_needed: Callable[[], bool] | None = getattr(_here, "is_needed", None)
     began = time.monotonic()
     is_told = False
 
@@ -37,6 +39,8 @@ def patience(longest_s: float, look_s: float) -> Iterator[Callable[[], bool]]:
         if waited > _MOMENT_S and tell is not None and not is_told:
             is_told = True
             tell(True)
+        if is_told and is_needed is not None and is_needed():
+            return False
         time.sleep(look_s if waited < _OFTEN_S else 5 * look_s)
         return True
 
@@ -62,9 +66,14 @@ def lock(fd: int, longest_s: float, look_s: float) -> bool:
                     return False
 
 
-def tell_of_waits(tell: Callable[[bool], None]) -> None:
-    """Have this thread ``tell`` when it begins to wait (True), and when that is over."""
-    _here.tell = tell
+def tell_of_waits(
+    tell: Callable[[bool], None], is_needed: Callable[[], bool] | None = None
+) -> None:
+    """Have this thread ``tell`` when it begins to wait (True), and when that is over.
+
+    It waits no longer when it ``is_needed``.
+    """
+    _here.tell, _here.is_needed = tell, is_needed
 
 
 class Courtesy:

@@ -96,13 +96,17 @@ class Workers:
         return (self._patient if is_of_patient else self._queue).popleft()
 
     def _run(self, job: Job) -> None:
-        tell_of_waits(partial(self._note_wait, job))
+        tell_of_waits(partial(self._note_wait, job), self._lacks_threads)
         try:
             self._work(job)
         finally:
             with self._lock:
                 self._running -= 1
                 self._start()
+
+    def _lacks_threads(self) -> bool:
+        """Tell whether a job waits for a thread, and all that there may be are taken."""
+        return self._running >= self._most and self.others_wait()
 
     def _note_wait(self, job: Job, begins: bool) -> None:
         with self._lock:

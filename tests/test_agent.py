@@ -34,6 +34,7 @@ from syncd.markdown import Place, parse
 from syncd.message import FOLDERS, Message, mailbox_at, message_from_row
 from syncd.names import CLAUDE_DIR
 from syncd.orders import Orders
+from syncd.patience import patience
 from syncd.project import run_pass, turn
 from syncd.report import Report
 from syncd.roster import Roster
@@ -957,6 +958,35 @@ def test_a_single_change_does_not_wait_behind_projects_that_have_much_to_do(
     workers.stop()
     assert not workers.others_wait()
     assert list("0axbycz") == done
+
+
+def test_who_waits_for_a_lock_gives_up_where_no_other_thread_may_begin(tmp_path: Path) -> None:
+    jobs = {name: Job(tmp_path / name, Schedule(load(environment={}))) for name in "abc"}
+    given_up: list[float] = []
+    done, is_over = threading.Event(), threading.Event()
+
+    def work(job: Job) -> None:
+        if job is jobs["c"]:
+            done.set()
+            return
+        began = time.monotonic()
+        with patience(30.0, 0.01) as wait:
+            while not is_over.is_set():
+                if not wait():
+                    given_up.append(time.monotonic() - began)
+                    return
+
+    workers = Workers(work, lambda: None, at_once=1, most=2)
+    for job in (jobs["a"], jobs["b"]):
+        workers.submit(job, is_patient=False)
+    wait_for(lambda: workers.is_waiting(jobs["a"]) and workers.is_waiting(jobs["b"]))
+    assert [] == given_up, "nobody needs their threads"
+    workers.submit(jobs["c"], is_patient=False)
+    assert done.wait(10.0)
+    assert given_up
+    assert max(given_up) < 30.0
+    is_over.set()
+    workers.stop()
 
 
 def test_a_project_that_is_changed_all_the_time_has_its_turns_between_the_others(
