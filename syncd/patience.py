@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _MOMENT_S = 0.05
-_OFTEN_S = 1.0
+_OFTEN_S = 0.2
 _SHORTEST_REST_S = 0.001
 _SERIES_S = 0.1
 _here = threading.local()
@@ -23,8 +23,8 @@ _here = threading.local()
 def patience(longest_s: float, look_s: float) -> Iterator[Callable[[], bool]]:
     """Give a function that waits until the next look is due; it returns False when time is over.
 
-    Looks come less often after a second: then somebody holds it, and many may be waiting. Time is
-    over at once where the thread is needed elsewhere (`tell_of_waits`).
+    After a fifth of a second it looks a tenth as often: then somebody holds it, and many may be
+    waiting. Time is over at once where the thread is needed elsewhere (`tell_of_waits`).
     """
     tell: Callable[[bool], None] | None = getattr(_here, "tell", None)
     is_needed: Callable[[], bool] | None = getattr(_here, "is_needed", None)
@@ -41,7 +41,7 @@ def patience(longest_s: float, look_s: float) -> Iterator[Callable[[], bool]]:
             tell(True)
         if is_told and is_needed is not None and is_needed():
             return False
-        time.sleep(look_s if waited < _OFTEN_S else 5 * look_s)
+        time.sleep(look_s if waited < _OFTEN_S else 10 * look_s)
         return True
 
     try:

@@ -28,7 +28,7 @@ from syncd.seen import Seen
 from syncd.sqlite_errors import refuse_link, translated
 from syncd.store import Store
 
-_LOOK_S = 0.01
+_LOOK_S = 0.005
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Roster:
         self.watcher: Watcher | None = None
         self._round: deque[Job] = deque()
         self._suspects: deque[Job] = deque()
+        self._gone: dict[Path, float] = {}
         self._next_search = self._soonest_search = 0.0
         self._ways: dict[str, Path] = {}
         self._costs: dict[Path, float] = {}
@@ -74,6 +75,8 @@ class Roster:
                 if is_meant and project not in self.jobs and is_project(project):
                     self._add(project)
         self._has_searched = True
+        lately = began - self.config.discover_s
+        self._gone = {project: since for project, since in self._gone.items() if since > lately}
         took = time.monotonic() - began
         # A large tree is walked less often: searching takes a small part of the time at most.
         self._next_search = began + max(self.config.discover_s, _SEARCH_SHARE * took)
@@ -132,7 +135,7 @@ class Roster:
         self._suspects.append(job)
 
     def look_after(self, now: float) -> None:
-        """Check some of the projects, and search for others when it is time."""
+        """Check some of the projects and those that went lately, and search when it is time."""
         until = time.monotonic() + _CHECKING_S
         for _ in range(min(_CHECKED_AT_ONCE, len(self.jobs))):
             if not self._round:
@@ -140,6 +143,10 @@ class Roster:
             self._check(self._round.popleft())
             if time.monotonic() >= until:
                 break
+        for project in [project for project in self._gone if is_project(project)]:
+            del self._gone[project]
+            if project not in self.jobs:
+                self._add(project)
         if now >= self._next_search:
             self.search()
             began = time.monotonic()
@@ -192,7 +199,9 @@ class Roster:
             job.is_dropped = True
             del self.jobs[job.project]
             self._costs.pop(job.project, None)
-            self._next_search = self._soonest_search  # it may have another name now
+            # It may have another name now; or be back sooner than all is searched again.
+            self._next_search = self._soonest_search
+            self._gone[job.project] = time.monotonic()
 
     # Watching
 

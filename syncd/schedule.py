@@ -22,7 +22,7 @@ from syncd.report import Report
 from syncd.wakes import Kind, Wake
 
 LONGEST_RETRY_S = 30.0
-_LONGEST_BUSY_S = 5.0
+_BUSY_REST_S = 1.0
 HALT_LOOK_S = 5.0
 _SHORTEST_REST_S = 1.0
 _LISTEN_S, _COMMIT_S = 5.0, 0.25
@@ -301,9 +301,9 @@ class Schedule:
             self.fresh |= report.fresh
             if report.hinders_all:
                 self.retries = min(self.retries + 1, 10)
-                # Nobody tells when a lock is free again.
-                longest = _LONGEST_BUSY_S if report.busy else LONGEST_RETRY_S
-                self.rest_until = now + min(0.5 * 2**self.retries, longest)
+                # Nobody tells when a lock is free again, where what was done under it is undone.
+                later = min(0.5 * 2**self.retries, LONGEST_RETRY_S)
+                self.rest_until = now + (_BUSY_REST_S if report.busy else later)
                 self.full = True
                 return
             self._retry_failed(orders, report, now)

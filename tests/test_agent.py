@@ -822,7 +822,7 @@ def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
     job.close()
 
 
-@pytest.mark.parametrize(("busy", "longest"), [(True, 5.0), (False, 30.0)])
+@pytest.mark.parametrize(("busy", "longest"), [(True, 1.0), (False, 30.0)])
 def test_a_locked_project_rests_less_long_than_one_with_another_error(
     busy: bool, longest: float
 ) -> None:
@@ -1504,6 +1504,26 @@ def test_a_project_that_has_another_name_now_is_found_at_once(tmp_path: Path) ->
     for _ in range(2):
         roster.look_after(time.monotonic() + 5)
     assert [tmp_path / "r"] == list(roster.jobs)
+
+
+def test_a_project_whose_folder_was_away_for_a_while_is_back_at_once(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p") / ".claude-mpm"
+    roster = Roster([tmp_path], recursive=True, flags={"discover_s": 900.0}, on_news=lambda _: None)
+    roster.search()
+    folder.rename(tmp_path / "away")
+    for seconds in range(3):
+        roster.look_after(time.monotonic() + seconds)
+    assert not roster.jobs
+    (tmp_path / "away").rename(folder)
+    roster.look_after(time.monotonic() + 3)
+    assert [tmp_path / "p"] == list(roster.jobs)
+    assert not roster._gone
+    folder.rename(tmp_path / "away")
+    roster.config = load(flags={"discover_s": 0.1}, environment={})
+    for seconds in range(2):
+        roster.look_after(time.monotonic() + 900 + seconds)
+        time.sleep(0.11)
+    assert not roster._gone, "a search finds it as it finds any other"
 
 
 def test_a_file_system_that_fails_is_an_error_and_no_defect(
