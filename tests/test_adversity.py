@@ -795,7 +795,7 @@ def test_g11_a_queue_that_overflows_while_the_agent_is_stopped(world: World) -> 
         try:
             one, two = world.base / "inbox" / "a.md.tmp", world.base / "inbox" / "b.md.tmp"
             one.write_text("")
-            for _ in range(limit // 4 + 100):  # each rename is two events
+            for _ in range(limit // 2):  # each rename is two events, so that is twice as many
                 one.rename(two)
                 two.rename(one)
             one.unlink()

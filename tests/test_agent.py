@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import os
 import random
@@ -26,6 +27,7 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from syncd.agent import WORKERS, Agent
+from syncd.cli.run import _JsonFormatter, _logged
 from syncd.config import load
 from syncd.errors import BusyError, ReplicaError, StaleReplica
 from syncd.files import FileReplica
@@ -1358,8 +1360,16 @@ def test_the_log_in_json_has_one_object_a_line(tmp_path: Path) -> None:
     with RunningAgent(tmp_path / "home", here, options=("--log-json",)) as agent:
         OldClient(there).send(here, "Hello", "Words")
         wait_for(lambda: "row inserted" in agent.log)
-    entries = [json.loads(line) for line in agent.lines if line.startswith("{")]
-    assert f"{here}: 1 row inserted" in [entry["message"] for entry in entries]
+    said = [json.loads(line)["message"] for line in agent.lines]
+    assert {f"{here}: 1 row inserted", "ready: watching 1 project"} <= {*said}
+
+
+def test_what_a_library_says_is_in_the_log_as_all_else_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with _logged(_JsonFormatter()):
+        logging.getLogger("watchdog.observers").warning("queue overflowed")
+    assert "queue overflowed" == json.loads(capsys.readouterr().err)["message"]
 
 
 def test_g15_a_project_with_wrong_settings_rests_until_they_are_mended(tmp_path: Path) -> None:

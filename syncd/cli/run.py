@@ -34,24 +34,28 @@ def run(
     from syncd import agent
 
     roots = chosen_roots(paths, recursive=recursive)
+
+    def say_ready(projects: int) -> None:
+        words = f"ready: watching {number_of(projects, 'project')}"
+        if log_json:
+            logging.getLogger("syncd.agent").info(words)
+            return
+        with suppress(OSError):  # a log that cannot be written, on a full disk, ends no agent
+            output.tell(words)
+
     with _logged(_JsonFormatter() if log_json else _LineFormatter()):
         flags = {"prefer": prefer}
-        agent.run(roots, recursive=recursive, poll=poll, flags=flags, on_ready=_say_ready)
+        agent.run(roots, recursive=recursive, poll=poll, flags=flags, on_ready=say_ready)
     return 0
-
-
-def _say_ready(projects: int) -> None:
-    with suppress(OSError):  # a log that cannot be written, on a full disk, ends no agent
-        output.tell(f"ready: watching {number_of(projects, 'project')}")
 
 
 @contextmanager
 def _logged(formatter: logging.Formatter) -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    log = logging.getLogger("syncd")
+    log = logging.getLogger()  # what libraries tell goes into the same lines
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    logging.getLogger("syncd").setLevel(logging.INFO)
     try:
         yield
     finally:
