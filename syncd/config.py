@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from syncd.core.sides import Side
 from syncd.errors import ClosedFolder, ConfigError, reason_of
 from syncd.names import CLAUDE_DIR, user_home
-from syncd.sides import Side
 
 PROJECT_FILE = Path(CLAUDE_DIR) / "syncd.toml"
 ENVIRONMENT_PREFIX = "SYNCD_"

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from syncd.core.journal import JournalEntry
+from syncd.database.sqlite_errors import translated
+from syncd.database.store import Store
 from syncd.errors import SyncdError
-from syncd.journal import JournalEntry
-from syncd.sqlite_errors import translated
-from syncd.store import Store
 
 POLL_S = 0.2
 

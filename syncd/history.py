@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from syncd.chronicle import HistoryEntry, OpenConflict, now_text
+from syncd.core.journal import COMMANDED, JournalEntry
+from syncd.core.markdown import ParsedFile, Place, parse
+from syncd.core.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
+from syncd.core.reconcile import Step
+from syncd.core.sides import Side
+from syncd.cycle.found import place_of
+from syncd.database.chronicle import HistoryEntry, OpenConflict, now_text
+from syncd.database.record import Row
+from syncd.database.store import Store
 from syncd.errors import LostTransaction, MessageError, StaleReplica, SyncdError, UsageError
-from syncd.files import FileReplica
-from syncd.found import place_of
-from syncd.journal import COMMANDED, JournalEntry
-from syncd.markdown import ParsedFile, Place, parse
-from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
+from syncd.files.replica import FileReplica
 from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.names import in_utf8, is_message_name, is_utf8
-from syncd.reconcile import Step
-from syncd.record import Row
-from syncd.sides import Side
-from syncd.store import Store
 
 CURRENT = "current"
 

@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncd.core.markdown import ParsedFile, parse
+from syncd.core.message import FIELDS, Mailbox, Message, in_order, mailbox_at
+from syncd.core.sides import Quarantined
+from syncd.cycle.found import place_of
+from syncd.cycle.reader import problem_of
+from syncd.database.store import Store
 from syncd.digest import digest_of_values
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import FileReplica
-from syncd.found import place_of
-from syncd.markdown import ParsedFile, parse
-from syncd.message import FIELDS, Mailbox, Message, in_order, mailbox_at
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import Scan
 from syncd.names import in_utf8, is_hidden
-from syncd.reader import problem_of
-from syncd.sides import Quarantined
-from syncd.snapshot import Scan
-from syncd.store import Store
 
 _DATE = FIELDS.index("created_at")
 

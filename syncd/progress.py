@@ -16,15 +16,15 @@ from enum import StrEnum
 from pathlib import Path
 
 from syncd.config import Config
-from syncd.files import FileReplica
-from syncd.found import is_no_message
-from syncd.journal import JournalCount
-from syncd.look import look_fully
+from syncd.core.journal import JournalCount
+from syncd.core.sides import Side
+from syncd.cycle.found import is_no_message
+from syncd.cycle.look import look_fully
+from syncd.cycle.report import number_of
+from syncd.cycle.retirement import retirement
+from syncd.database.store import Store
+from syncd.files.replica import FileReplica
 from syncd.names import is_hidden
-from syncd.report import number_of
-from syncd.retirement import retirement
-from syncd.sides import Side
-from syncd.store import Store
 
 
 class Stage(StrEnum):

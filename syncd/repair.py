@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.chronicle import now_text
-from syncd.edit import repair
+from syncd.core.edit import repair
+from syncd.core.journal import COMMANDED, JournalEntry
+from syncd.core.legacy import legacy_problem
+from syncd.core.markdown import parse
+from syncd.core.message import FIELDS
+from syncd.core.reconcile import Step
+from syncd.core.sides import Side
+from syncd.cycle.found import place_of
+from syncd.database.chronicle import now_text
+from syncd.database.store import Store
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import FileReplica
-from syncd.found import place_of
-from syncd.journal import COMMANDED, JournalEntry
-from syncd.legacy import legacy_problem
-from syncd.markdown import parse
-from syncd.message import FIELDS
+from syncd.files.replica import FileReplica
 from syncd.names import in_utf8
-from syncd.reconcile import Step
-from syncd.sides import Side
-from syncd.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from syncd.agent.heartbeat import BEAT_S, STALE_S
 from syncd.config import ENVIRONMENT_PREFIX, base_folder
 from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, reason_of
-from syncd.heartbeat import BEAT_S, STALE_S
 from syncd.names import temporary_name, user_home
 from syncd.shell import joined, quoted
 

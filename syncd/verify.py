@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from syncd.chronicle import QuarantineEntry
 from syncd.config import Config
+from syncd.core.markdown import ParsedFile
+from syncd.core.message import FIELDS, FOLDERS, Message, file_name
+from syncd.core.sides import Quarantined
+from syncd.database.chronicle import QuarantineEntry
+from syncd.database.record import Record, Row
+from syncd.database.store import Store
 from syncd.errors import MessageError, StaleReplica
-from syncd.files import FileReplica
+from syncd.files.replica import FileReplica
 from syncd.inventory import Inventory
-from syncd.markdown import ParsedFile
-from syncd.message import FIELDS, FOLDERS, Message, file_name
 from syncd.names import CLAUDE_DIR, is_utf8, row_key
-from syncd.record import Record, Row
 from syncd.shell import quoted
-from syncd.sides import Quarantined
-from syncd.store import Store
 
 _AT_ONCE = 500
 _LONGEST_PAUSE_S = 0.5

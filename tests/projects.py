@@ -12,13 +12,13 @@ from typing import Any
 
 from syncd import config
 from syncd.config import Config
-from syncd.markdown import Place, parse
-from syncd.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
+from syncd.core.markdown import Place, parse
+from syncd.core.message import FIELDS, FOLDERS, Message, mailbox_at, message_from_row
+from syncd.cycle.orders import Orders
+from syncd.cycle.project import run_pass
+from syncd.cycle.report import Report
 from syncd.names import DATABASE
-from syncd.orders import Orders
-from syncd.project import run_pass
-from syncd.report import Report
-from syncd.retire import Retiring, retire
+from syncd.retire.retire import Retiring, retire
 from tests.clients import NewClient, OldClient, Row
 
 ONE, TWO, THREE, ARCHIVED = (f"msg-20260220-{number:06d}-00000000" for number in (1, 2, 3, 4))

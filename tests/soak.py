@@ -41,9 +41,9 @@ from typing import Any
 
 import yaml
 
+from syncd.core.markdown import Place, parse
+from syncd.core.message import FOLDERS, Message, mailbox_at
 from syncd.errors import MessageError
-from syncd.markdown import Place, parse
-from syncd.message import FOLDERS, Message, mailbox_at
 from tests.clients import SCHEMA, NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent
 from tests.test_agent import project, rebuild, rows_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from syncd.message import Mailbox, Message, json_text, mailbox_of, normal_body
+from syncd.core.message import Mailbox, Message, json_text, mailbox_of, normal_body
 
 TRICKY = (
     "# x",

@@ -43,8 +43,8 @@ Test = Callable[[Path], None]
 _SKIPPED = 77
 _WITH_A_SHORT_TIMEOUT = """
 import sys
-import syncd.database
-syncd.database.BUSY_TIMEOUT_S = 0.3
+import syncd.database.database
+syncd.database.database.BUSY_TIMEOUT_S = 0.3
 from syncd.cli import main
 sys.exit(main())
 """

@@ -26,27 +26,27 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from syncd.agent import WORKERS, Agent
+from syncd.agent.agent import WORKERS, Agent
+from syncd.agent.job import Job
+from syncd.agent.roster import Roster
+from syncd.agent.schedule import Occasion, Reason, Schedule
+from syncd.agent.wakes import Kind, Wake
+from syncd.agent.workers import Workers
 from syncd.cli.run import _JsonFormatter, _logged
 from syncd.config import load
+from syncd.core.markdown import Place, parse
+from syncd.core.message import FOLDERS, Message, mailbox_at, message_from_row
+from syncd.cycle.orders import Orders
+from syncd.cycle.project import run_pass, turn
+from syncd.cycle.report import Report
+from syncd.cycle.seen import look_of_files
+from syncd.database.store import Store
+from syncd.database.tables import COLUMNS
 from syncd.errors import BusyError, ReplicaError, StaleReplica
-from syncd.files import FileReplica
-from syncd.job import Job
-from syncd.markdown import Place, parse
-from syncd.message import FOLDERS, Message, mailbox_at, message_from_row
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import Stamp
 from syncd.names import CLAUDE_DIR
-from syncd.orders import Orders
 from syncd.patience import patience
-from syncd.project import run_pass, turn
-from syncd.report import Report
-from syncd.roster import Roster
-from syncd.schedule import Occasion, Reason, Schedule
-from syncd.seen import look_of_files
-from syncd.snapshot import Stamp
-from syncd.store import Store
-from syncd.tables import COLUMNS
-from syncd.wakes import Kind, Wake
-from syncd.workers import Workers
 from tests.clients import SCHEMA, NewClient, OldClient, random_message
 from tests.running import RunningAgent, syncd, wait_for
 
@@ -812,7 +812,7 @@ def test_a_database_that_is_replaced_during_a_cycle_is_no_trouble(
         return reports[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr("syncd.job.run_pass", replace_and_run)
+        patched.setattr("syncd.agent.job.run_pass", replace_and_run)
         assert job.cycle(Occasion(Orders(wait=False))) is None
     assert [(True, True)] == [(one.busy, "Try again" in one.hint) for one in reports]
     job.hear(Wake(Kind.CLOSED, "inbox/edited.md"))
@@ -1062,7 +1062,7 @@ def test_g18_an_agent_shows_itself_at_once_when_the_machine_has_slept(
     agent._is_ready = True
     monkeypatch.setattr(agent, "_tick", tick)
     clock = SimpleNamespace(monotonic=time.monotonic, time=lambda: now[0])
-    monkeypatch.setattr("syncd.agent.time", clock)
+    monkeypatch.setattr("syncd.agent.agent.time", clock)
     agent._loop(cast(Any, SimpleNamespace(beat=beat)))
     assert 2 == beats
 
@@ -1155,7 +1155,7 @@ def test_g12_a_table_made_anew_during_a_cycle_is_compared_in_full(
         return report
 
     with monkeypatch.context() as patched:
-        patched.setattr("syncd.job.run_pass", run_and_rebuild)
+        patched.setattr("syncd.agent.job.run_pass", run_and_rebuild)
         assert heeded(job, occasion).halt is None
     job.hear(Wake(Kind.BELL))
     assert next_report(job).vanished, "rows that are gone get a second look"
@@ -1217,7 +1217,7 @@ def test_a_halted_project_is_compared_again_only_when_something_came(
         return report
 
     assert look() is not None, "what came within a tick of the look may not show"
-    monkeypatch.setattr("syncd.job.COARSE_TICK_S", -1.0)
+    monkeypatch.setattr("syncd.agent.job.COARSE_TICK_S", -1.0)
     assert look() is not None
     assert look() is None
     job.close()
@@ -1244,7 +1244,7 @@ def test_a_halted_project_is_compared_now_and_then_in_any_case(
     job = Job(here, Schedule(CONFIG))
     next_report(job)
     shutil.rmtree(here / ".claude-mpm" / "inbox")
-    monkeypatch.setattr("syncd.job.COARSE_TICK_S", -1.0)
+    monkeypatch.setattr("syncd.agent.job.COARSE_TICK_S", -1.0)
     assert next_report(job, 700.0).halt is not None
     assert job._is_still_halted()
     later = time.monotonic() + CONFIG.full_compare_s

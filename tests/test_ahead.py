@@ -16,19 +16,20 @@ from typing import Any, NoReturn
 
 import pytest
 
-from syncd import ahead, intake, second_process
-from syncd.ahead import by_two_processes
-from syncd.departure import departures_of
-from syncd.divided import Divided
+import syncd
+from syncd.cycle import ahead, intake, second_process
+from syncd.cycle.ahead import by_two_processes
+from syncd.cycle.departure import departures_of
+from syncd.cycle.divided import Divided
+from syncd.cycle.found import arrival_of, as_found
+from syncd.cycle.second_process import SecondProcess
+from syncd.database.record import RecordValues
+from syncd.database.records import Versions
+from syncd.database.store import Store
 from syncd.errors import BusyError, SyncdError
-from syncd.files import FileReplica
-from syncd.folders import MAX_BYTES
-from syncd.found import arrival_of, as_found
+from syncd.files.folders import MAX_BYTES
+from syncd.files.replica import FileReplica
 from syncd.names import DATABASE
-from syncd.record import RecordValues
-from syncd.records import Versions
-from syncd.second_process import SecondProcess
-from syncd.store import Store
 from tests.projects import Project, assert_in_step, assert_quiet
 from tests.running import wait_for
 
@@ -185,7 +186,7 @@ def test_beside_a_slow_second_process_no_more_is_read_than_memory_is_for() -> No
 
 def test_a_copy_ends_with_a_first_process_that_has_no_standard_streams() -> None:
     script = (
-        "import os, time; from syncd.second_process import SecondProcess, send\n"
+        "import os, time; from syncd.cycle.second_process import SecondProcess, send\n"
         "def do(draw, out):\n"
         "    while draw() is not None: send(out, 'x' * 100_000)\n"
         "os.close(0)\n"
@@ -312,7 +313,7 @@ def test_a_second_process_that_the_system_reaped_can_be_ended(odd: Path) -> None
 
 _FIRST = """
 import sys, threading, time
-from syncd.ahead import by_two_processes
+from syncd.cycle.ahead import by_two_processes
 
 if sys.argv[2] == "started":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
@@ -571,7 +572,7 @@ def test_a_burst_has_a_process_wait_which_then_serves_several(
 
 _SLOW = """
 import time
-from syncd import ahead, second_process
+from syncd.cycle import ahead, second_process
 
 draw = second_process._draw
 
@@ -593,7 +594,7 @@ def test_one_that_is_slow_answers_nothing_of_the_next_work_as_of_the_last(
     have_one_for_ten(monkeypatch)
     monkeypatch.setattr(ahead, "_AT_ONCE", 10)
     (tmp_path / "slow_ahead.py").write_text(_SLOW)
-    root = Path(ahead.__file__).parent.parent
+    root = Path(syncd.__file__).parent.parent
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
     monkeypatch.setattr(ahead, "_MODULE", "slow_ahead")
     pids = set()
@@ -618,7 +619,7 @@ def test_one_that_died_while_it_waited_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "FEWEST_IF_WAITING", 10)
-    second_process.stand_by("syncd.ahead")
+    second_process.stand_by("syncd.cycle.ahead")
     (waiting,) = second_process._waiting
     os.kill(waiting.pid, signal.SIGKILL)
     time.sleep(0.1)
@@ -638,7 +639,7 @@ def test_one_that_is_stopped_while_it_waits_is_done_without_also_for_more_than_a
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(second_process, "_PATIENCE_S", 0.1)
-        second_process.stand_by("syncd.ahead")
+        second_process.stand_by("syncd.cycle.ahead")
     stopped = second_process.at_hand()
     assert stopped is not None
     os.kill(stopped.pid, signal.SIGSTOP)
@@ -692,7 +693,7 @@ def test_no_descriptor_is_left_where_no_more_are_to_be_had(monkeypatch: pytest.M
         return made[0]
 
     monkeypatch.setattr("os.pipe", pipe_once)
-    second_process.stand_by("syncd.ahead")
+    second_process.stand_by("syncd.cycle.ahead")
     assert not second_process._waiting
     for fd in made[0]:
         with pytest.raises(OSError, match="Bad file descriptor"):

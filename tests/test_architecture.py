@@ -13,10 +13,25 @@ import pytest
 import syncd
 
 PACKAGE = Path(syncd.__file__).parent
-MAP = re.findall(r"^    (\w+) +\S", syncd.__doc__ or "", re.MULTILINE)
+
+
+def map_of(text: str) -> list[tuple[str, str]]:
+    """Return the modules and packages of a map with what it says of each, in order, as paths."""
+    found: list[tuple[str, str]] = []
+    room = ""
+    for indent, name, what in re.findall(r"^( {4}| {8})(\w+) +(\S.*)$", text, re.MULTILINE):
+        room = room if len(indent) == 8 else name
+        found.append((f"{room}/{name}" if len(indent) == 8 else name, what))
+    return found
+
+
+SAID = dict(map_of(syncd.__doc__ or ""))
+MAP = list(SAID)
+ROOMS = {place.partition("/")[0] for place in MAP if "/" in place}
 PURE = {
-    *("guard", "reconcile", "sides", "edit", "markdown", "front_matter", "canonical"),
-    *("spans", "nodes", "legacy", "message", "digest", "errors", "shell", "journal"),
+    *("core", "errors", "shell", "digest", "core/guard", "core/reconcile", "core/sides"),
+    *("core/edit", "core/markdown", "core/front_matter", "core/canonical", "core/spans"),
+    *("core/nodes", "core/legacy", "core/message", "core/journal"),
 }
 EFFECTS = {
     *("os", "io", "time", "logging", "sqlite3", "pathlib", "subprocess", "threading", "socket"),
@@ -25,10 +40,16 @@ EFFECTS = {
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py")
 
 
-def room_of(path: Path) -> str:
-    """Return the module or subpackage that a file belongs to, as the map names it."""
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+def place_of(*names: str) -> str:
+    """Return where the map has a module: by itself, or with the package that it is in."""
+    return "/".join(names[: 2 if names[0] in ROOMS else 1])
+
+
+def place_of_file(path: Path) -> str:
+    """Return the same of a file; nothing for that of the whole package."""
+    names = path.relative_to(PACKAGE).with_suffix("").parts
+    names = names[:-1] if names[-1] == "__init__" else names
+    return place_of(*names) if names else ""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -41,32 +62,33 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def rooms_used_by(path: Path) -> set[str]:
-    names = {name.split(".")[1] for name in imports_of(path) if name.startswith("syncd.")}
-    return {name for name in names if name in MAP} - {room_of(path)}
+def places_used_by(path: Path) -> set[str]:
+    used = {name for name in imports_of(path) if name.startswith("syncd.")}
+    found = {place_of(*name.split(".")[1:]) for name in used}
+    return (found & set(MAP)) - {place_of_file(path)}
 
 
 def test_the_map_names_every_module() -> None:
-    rooms = {room_of(path) for path in MODULES} - {"__init__"}
-    assert rooms == set(MAP)
+    assert {place_of_file(path) for path in MODULES} - {""} == set(MAP)
 
 
 def test_the_map_says_what_is_pure() -> None:
-    assert PURE == set(re.findall(r"^    (\w+) +PURE: ", syncd.__doc__ or "", re.MULTILINE))
+    said = {place for place, what in SAID.items() if what.startswith("PURE: ")}
+    assert PURE == said | {place for place in MAP if place.partition("/")[0] in said}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows_point_down(path: Path) -> None:
-    room = room_of(path)
-    if room == "__init__":
+    place = place_of_file(path)
+    if not place:
         return
-    below = set(MAP[MAP.index(room) + 1 :])
-    assert set() == rooms_used_by(path) - below
+    below = set(MAP[MAP.index(place) + 1 :])
+    assert set() == places_used_by(path) - below
 
 
-@pytest.mark.parametrize("room", sorted(PURE))
-def test_the_core_is_pure(room: str) -> None:
-    path = PACKAGE / f"{room}.py"
+@pytest.mark.parametrize("place", sorted(PURE))
+def test_the_core_is_pure(place: str) -> None:
+    path = PACKAGE / place / "__init__.py" if place == "core" else PACKAGE / f"{place}.py"
     top = {name.split(".")[0] for name in imports_of(path)}
     assert set() == top & EFFECTS
     for node in ast.walk(ast.parse(path.read_text())):
@@ -78,7 +100,7 @@ def test_the_core_is_pure(room: str) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_command_line_prints_and_exits(path: Path) -> None:
-    if room_of(path) == "cli":
+    if place_of_file(path) == "cli":
         return
     top = {name.split(".")[0] for name in imports_of(path)}
     assert set() == top & {"typer", "rich"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.attributes import command_for_rights
+from syncd.files.attributes import command_for_rights
 from tests.projects import Project
 
 # Read and write for the owner, read for user 12345 and the group: acl(5), as the system keeps it.

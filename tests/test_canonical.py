@@ -15,10 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fixtures.make_world import HANDMADE, WORLD
-from syncd import canonical, front_matter
-from syncd.edit import edit, edit_with_yaml
-from syncd.errors import MessageError
-from syncd.markdown import (
+from syncd.core import canonical, front_matter
+from syncd.core.edit import edit, edit_with_yaml
+from syncd.core.markdown import (
     ParsedFile,
     Place,
     decode,
@@ -28,7 +27,8 @@ from syncd.markdown import (
     render,
     written_with_yaml,
 )
-from syncd.message import FIELDS, Mailbox, Message, json_text
+from syncd.core.message import FIELDS, Mailbox, Message, json_text
+from syncd.errors import MessageError
 from tests.clients import WORDS, LegacyMessage, NewClient, OldClient, random_message, render_legacy
 from tests.strategies import TRICKY, messages
 

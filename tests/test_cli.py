@@ -24,15 +24,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from fixtures.make_world import WORLD
+from syncd.agent.heartbeat import AgentInfo
 from syncd.cli import main, output
 from syncd.cli.projects import worst
 from syncd.cli.status import Status
+from syncd.cycle.project import turn
+from syncd.cycle.report import Report
 from syncd.errors import ExitCode, ReplicaError
-from syncd.files import FileReplica
-from syncd.heartbeat import AgentInfo
+from syncd.files.replica import FileReplica
 from syncd.names import user_home
-from syncd.project import turn
-from syncd.report import Report
 from tests.clients import NewClient
 from tests.projects import Project
 from tests.running import wait_for
@@ -195,8 +195,8 @@ def test_reading_arguments_needs_no_pydantic(world: Path) -> None:
 def test_a_status_in_sync_comes_without_what_it_does_not_need(world: Path) -> None:
     heavy = {
         *("rich", "yaml", "frontmatter", "pydantic", "watchdog", "tomllib", "shlex", "logging"),
-        *("hashlib", "concurrent.futures", "syncd.reconcile", "syncd.guard", "syncd.journal"),
-        "syncd.cycle",
+        *("hashlib", "concurrent.futures", "syncd.cycle.cycle"),
+        *("syncd.core.reconcile", "syncd.core.guard", "syncd.core.journal"),
     }
     code = (
         "import sys; from syncd.cli import main; code = main(['status', sys.argv[1]]); "

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from syncd import tables
-from syncd.chronicle import Chronicle
 from syncd.cli.when import moment
+from syncd.core.journal import JournalEntry, origins_of
+from syncd.core.sides import Side
+from syncd.database import tables
+from syncd.database.chronicle import Chronicle
 from syncd.errors import UsageError
 from syncd.follow import follow
-from syncd.journal import JournalEntry, origins_of
-from syncd.sides import Side
 from tests.calls import Call, on_a_terminal
 from tests.projects import ONE, Project, nothing_written
 from tests.running import RunningAgent, environment, wait_for

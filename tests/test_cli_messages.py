@@ -21,8 +21,8 @@ import pytest
 
 from syncd import MessageService
 from syncd.cli import main
-from syncd.message import file_name
-from syncd.project import turn
+from syncd.core.message import file_name
+from syncd.cycle.project import turn
 from tests import running
 from tests.clients import NewClient, OldClient, parse_legacy
 from tests.projects import Project, assert_in_step
@@ -526,7 +526,7 @@ def test_check_leaves_no_trace_in_the_registry(message: Call, home: Path, shop: 
 def test_check_beside_an_agent_imports_neither_engine_nor_rich(home: Path, shop: Project) -> None:
     code = (
         "import sys; from syncd.cli import main; code = main(['message', 'check']); "
-        "print(code, *{'rich', 'yaml', 'pydantic', 'syncd.cycle', 'syncd.messaging.service'}"
+        "print(code, *{'rich', 'yaml', 'pydantic', 'syncd.cycle.cycle', 'syncd.messaging.service'}"
         " & sys.modules.keys())"
     )
     with RunningAgent(home, shop.path):

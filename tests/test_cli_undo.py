@@ -18,9 +18,9 @@ import pytest
 from fixtures.make_world import WORLD
 from syncd import history
 from syncd.cli import main
-from syncd.files import FileReplica
-from syncd.folders import MAX_BYTES
-from syncd.store import Store
+from syncd.database.store import Store
+from syncd.files.folders import MAX_BYTES
+from syncd.files.replica import FileReplica
 from tests.calls import Call, Result, on_a_terminal
 from tests.clients import parse_legacy
 from tests.projects import Project, a_row, assert_in_step, assert_quiet, insert, nothing_written
@@ -700,7 +700,7 @@ def test_a_halted_project_is_not_acted_on(call: Call, shop: Project) -> None:
 def test_a_busy_project_ends_with_75(
     call: Call, shop: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from syncd.project import turn
+    from syncd.cycle.project import turn
 
     key = in_conflict(shop)
     monkeypatch.setenv("SYNCD_BUSY_WAIT_S", "0")

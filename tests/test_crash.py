@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.archive import SUFFIX
-from syncd.retirement import MARKER
+from syncd.cycle.retirement import MARKER
+from syncd.retire.archive import SUFFIX
 from tests.crash.campaign import (
     LEAST_POINTS,
     USUAL_MODES,

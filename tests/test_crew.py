@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from syncd import second_process
 from syncd.cli.projects import FEWEST_SHARED, done_for_each
+from syncd.cycle import second_process
 from tests.projects import Project
 from tests.running import syncd, wait_for
 

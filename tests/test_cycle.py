@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
-from syncd import bulk, condition, cycle, files, intake
 from syncd.cli import status as status_page
-from syncd.files import FileReplica
-from syncd.message import FIELDS, FOLDERS
+from syncd.core.message import FIELDS, FOLDERS
+from syncd.core.sides import Side
+from syncd.cycle import bulk, condition, cycle, intake
+from syncd.cycle.report import State
+from syncd.database.rows import Rows
+from syncd.database.store import Store
+from syncd.files import replica
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import Stamp
 from syncd.patience import tell_of_waits
-from syncd.report import State
-from syncd.rows import Rows
-from syncd.sides import Side
-from syncd.snapshot import Stamp
-from syncd.store import Store
 from tests.clients import NewClient, OldClient, parse_legacy
 from tests.projects import (
     ARCHIVED,
@@ -166,7 +167,7 @@ def test_a_file_that_was_on_its_way_to_another_folder_at_the_first_look_is_no_de
     def arrive(_: float) -> None:
         on_its_way.rename(synced.file(f"inbox/.archive/{ONE}.md"))
 
-    monkeypatch.setattr("syncd.absence.time.sleep", arrive)
+    monkeypatch.setattr("syncd.cycle.absence.time.sleep", arrive)
     report = synced.sync()
     assert 0 == report.counts.rows_deleted
     assert ("archived", 1) == (synced.row(ONE)["status"], synced.row(ONE)["task_injected"])
@@ -1346,7 +1347,7 @@ def test_g7_a_crash_before_a_new_files_baseline_undoes_no_delete_of_its_row(
     insert(project, a_row(project, "row"))
     with monkeypatch.context() as patched:
         if is_written:
-            patched.setattr(files, "sync_names", crash)
+            patched.setattr(replica, "sync_names", crash)
         else:
             patched.setattr(FileReplica, "create", crash)
         with pytest.raises(SystemExit):
@@ -1376,7 +1377,7 @@ def test_g7_a_cut_off_cycles_file_that_cannot_be_read_now_undoes_no_delete_of_it
     project.sync()
     insert(project, a_row(project, "row"))
     with monkeypatch.context() as patched:
-        patched.setattr(files, "sync_names", crash)
+        patched.setattr(replica, "sync_names", crash)
         with pytest.raises(SystemExit):
             project.sync()
     project.sql("DELETE FROM messages WHERE id = 'row'")
@@ -1399,7 +1400,7 @@ def test_g7_a_deleted_row_takes_a_cut_off_cycles_file_along_without_a_full_look(
     project.sync()
     insert(project, a_row(project, "row"))
     with monkeypatch.context() as patched:
-        patched.setattr(files, "sync_names", crash)
+        patched.setattr(replica, "sync_names", crash)
         with pytest.raises(SystemExit):
             project.sync()
     project.sql("DELETE FROM messages WHERE id = 'row'")
@@ -1567,7 +1568,7 @@ def test_a_file_that_cannot_be_replaced_is_kept_once_however_often_it_is_tried(
 
     synced.new.update(ONE, body="By SQL.")
     with monkeypatch.context() as patched:
-        patched.setattr(files, "exchange", refuse)
+        patched.setattr(replica, "exchange", refuse)
         for _ in range(3):
             assert "read-only" in (synced.cycle().error or "")
     (kept,) = [row for row in synced.history(ONE) if row["side"] == "file"]
@@ -1717,7 +1718,7 @@ def test_what_sql_takes_out_of_the_archive_is_so_for_the_old_client_too(project:
 @contextmanager
 def closed(folder: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have nothing go into a mailbox folder, as where its owner is somebody else."""
-    write, rename = FileReplica._temporary, files.rename_new
+    write, rename = FileReplica._temporary, replica.rename_new
 
     def refuse(fd: int) -> None:
         if os.readlink(f"/proc/self/fd/{fd}").endswith(f"/.claude-mpm/{folder}"):
@@ -1733,7 +1734,7 @@ def closed(folder: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with monkeypatch.context() as patched:
         patched.setattr(FileReplica, "_temporary", refusing_write)
-        patched.setattr(files, "rename_new", refusing_rename)
+        patched.setattr(replica, "rename_new", refusing_rename)
         patched.setattr(intake, "_BATCH", 10)
         yield
 

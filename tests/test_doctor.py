@@ -22,7 +22,7 @@ import pytest
 
 import syncd
 from fixtures.make_world import WORLD
-from syncd.heartbeat import alive
+from syncd.agent.heartbeat import alive
 from syncd.names import DATABASE
 from tests.calls import Call
 from tests.clients import SCHEMA

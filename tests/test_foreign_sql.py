@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from syncd import tables
-from syncd.apply import Applier
+from syncd.core.message import message_from_row
+from syncd.cycle.apply import Applier
+from syncd.cycle.report import State
+from syncd.cycle.task import Task
+from syncd.database import tables
+from syncd.database.rows import Rows
+from syncd.database.store import Store
 from syncd.errors import ReplicaError, StaleReplica
-from syncd.message import message_from_row
 from syncd.messaging import MessagingDatabase
-from syncd.report import State
-from syncd.rows import Rows
-from syncd.store import Store
-from syncd.task import Task
 from tests.clients import SCHEMA
 from tests.projects import (
     ARCHIVED,

@@ -29,16 +29,16 @@ from typing import Any
 
 import yaml
 
-from syncd.edit import edit
-from syncd.errors import MessageError
-from syncd.markdown import ParsedFile, Place, parse, render
-from syncd.message import (
+from syncd.core.edit import edit
+from syncd.core.markdown import ParsedFile, Place, parse, render
+from syncd.core.message import (
     Mailbox,
     Message,
     mailbox_of,
     message_from_row,
     status_in,
 )
+from syncd.errors import MessageError
 from tests.clients import LegacyMessage, parse_legacy
 from tests.running import ROOT
 

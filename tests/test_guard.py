@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.guard import Gone, Halt, guard, still_gone
-from syncd.sides import Side
+from syncd.core.guard import Gone, Halt, guard, still_gone
+from syncd.core.sides import Side
 
 
 @pytest.fixture(params=Side)

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from syncd import cycle
-from syncd.apply import Applier
-from syncd.bulk import Bulk
+from syncd.core.sides import Side
+from syncd.cycle import cycle
+from syncd.cycle.apply import Applier
+from syncd.cycle.bulk import Bulk
+from syncd.cycle.look import Look, look_fully
+from syncd.cycle.report import State
+from syncd.database.store import Store
 from syncd.errors import BusyError, ReplicaError
-from syncd.files import FileReplica
-from syncd.look import Look, look_fully
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import Stamp, Version
 from syncd.names import DATABASE
-from syncd.report import State
-from syncd.sides import Side
-from syncd.snapshot import Stamp, Version
-from syncd.store import Store
 from tests.projects import (
     ARCHIVED,
     AT_ONE,

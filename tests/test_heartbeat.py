@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from syncd.agent.heartbeat import agent_for, agents, alive
 from syncd.config import runtime_folder
 from syncd.errors import UsageError
-from syncd.heartbeat import agent_for, agents, alive
 from tests.projects import Project
 from tests.running import RunningAgent, as_anybody, environment, syncd, wait_for
 

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from syncd import store as store_module
-from syncd.chronicle import now_text
-from syncd.journal import JournalEntry
+from syncd.core.journal import JournalEntry
+from syncd.database import store as store_module
+from syncd.database.chronicle import now_text
+from syncd.database.store import Store
 from syncd.names import DATABASE
-from syncd.store import Store
 from tests.projects import ONE, Project, a_day_later, assert_quiet, settings
 
 
@@ -221,9 +221,9 @@ def test_g2_one_pass_with_a_clock_that_is_ahead_takes_nothing_that_is_to_be_kept
 def test_g9_what_is_past_its_time_goes_in_portions_and_leaves_the_lock_free_in_between(
     project: Project, monkeypatch: pytest.MonkeyPatch, seconds: float, portions: int
 ) -> None:
-    monkeypatch.setattr("syncd.database.DROPPED_AT_ONCE", 10)
+    monkeypatch.setattr("syncd.database.database.DROPPED_AT_ONCE", 10)
     monkeypatch.setattr(store_module, "DROPPED_AT_ONCE", 10)
-    monkeypatch.setattr("syncd.database.DROPPING_S", seconds)
+    monkeypatch.setattr("syncd.database.database.DROPPING_S", seconds)
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 45)"
     long_ago = "'2001-01-01T00:00:00+00:00'"
     for sql in (

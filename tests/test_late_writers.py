@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from syncd import folders
 from syncd.config import load
-from syncd.files import FileReplica
+from syncd.core.sides import Side
+from syncd.cycle.orders import Orders
+from syncd.cycle.project import run_pass
+from syncd.database.record import Row
+from syncd.database.rows import Rows
+from syncd.files import folders
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import Stamp, Version
+from syncd.files.syscalls import exchange
 from syncd.names import database_of
-from syncd.orders import Orders
-from syncd.project import run_pass
-from syncd.record import Row
-from syncd.rows import Rows
-from syncd.sides import Side
-from syncd.snapshot import Stamp, Version
-from syncd.syscalls import exchange
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
 from tests.running import RunningAgent, wait_for
 from tests.test_agent import both_equal, project
@@ -399,7 +399,7 @@ def test_g8_a_writer_to_a_version_that_was_taken_back_undoes_nothing_of_sqls(
             appended.append(temp)
 
     with monkeypatch.context() as patched:
-        patched.setattr("syncd.files.exchange", append_between)
+        patched.setattr("syncd.files.replica.exchange", append_between)
         NewClient(here).update(key, priority="low")
         run_pass(here, CONFIG, Orders())
     inode = (path.parent / appended[0]).stat().st_ino

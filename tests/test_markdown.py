@@ -11,11 +11,10 @@ import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from syncd.edit import edit, repair
-from syncd.errors import MessageError
-from syncd.legacy import legacy_problem, legacy_view, view_beside_fields
-from syncd.markdown import Place, parse, render
-from syncd.message import (
+from syncd.core.edit import edit, repair
+from syncd.core.legacy import legacy_problem, legacy_view, view_beside_fields
+from syncd.core.markdown import Place, parse, render
+from syncd.core.message import (
     FIELDS,
     Mailbox,
     Message,
@@ -27,6 +26,7 @@ from syncd.message import (
     normal_json,
     status_in,
 )
+from syncd.errors import MessageError
 from tests.clients import parse_legacy, render_legacy
 from tests.strategies import messages
 

@@ -24,16 +24,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from syncd.errors import MessageError
-from syncd.markdown import Place, parse
-from syncd.message import (
+from syncd.core.markdown import Place, parse
+from syncd.core.message import (
     FOLDERS,
     TEXT_FIELDS,
     Message,
     mailbox_at,
     message_from_row,
 )
-from syncd.report import Report
+from syncd.cycle.report import Report
+from syncd.errors import MessageError
 from tests.clients import (
     ATTACHMENTS,
     PARAGRAPHS,

@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from syncd.cli import status
+from syncd.core.message import file_name
+from syncd.cycle.report import State
+from syncd.database.store import Store
 from syncd.errors import ReplicaError
-from syncd.files import FileReplica
-from syncd.message import file_name
-from syncd.report import State
-from syncd.snapshot import Version
-from syncd.store import Store
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import Version
 from syncd.verify import verify
 from tests.clients import SCHEMA, NewClient
 from tests.projects import (
@@ -171,8 +171,8 @@ def test_g14_a_database_that_is_no_regular_file_is_an_error_and_blocks_nothing(
     before = target.read_bytes()
     make_odd(kind, project.new.database, target)
     code = (
-        "import sys; from pathlib import Path; from syncd.project import run_pass; "
-        "from syncd.config import Config; from syncd.orders import Orders; "
+        "import sys; from pathlib import Path; from syncd.cycle.project import run_pass; "
+        "from syncd.config import Config; from syncd.cycle.orders import Orders; "
         f"report = run_pass(Path(sys.argv[1]), Config(gone_s=0.0), Orders(dry_run={dry_run})); "
         "print(report.state, '|', report.error)"
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.message import (
+from syncd.core.message import (
     FIELDS,
     TEXT_FIELDS,
     Mailbox,
@@ -18,8 +18,8 @@ from syncd.message import (
     mailbox_of,
     status_in,
 )
-from syncd.reconcile import NOTHING, Conflict, FileState, Kept, Outcome, Step, reconcile
-from syncd.sides import Baseline, Quarantined, Side
+from syncd.core.reconcile import NOTHING, Conflict, FileState, Kept, Outcome, Step, reconcile
+from syncd.core.sides import Baseline, Quarantined, Side
 
 ALL = frozenset(FIELDS)
 

@@ -20,13 +20,15 @@ from typing import Any
 
 import pytest
 
-from syncd import database, patience, syscalls
+from syncd import patience
+from syncd.core.message import FIELDS, fingerprint, message_from_row
+from syncd.database import database
+from syncd.database.record import row_digest
+from syncd.database.store import Store
 from syncd.errors import ReplicaError, StaleReplica
-from syncd.files import FileReplica
-from syncd.message import FIELDS, fingerprint, message_from_row
-from syncd.record import row_digest
-from syncd.snapshot import NO_STAMP, Scan, Stamp, Version, stamp_of
-from syncd.store import Store
+from syncd.files import syscalls
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import NO_STAMP, Scan, Stamp, Version, stamp_of
 from tests.projects import Project, a_row, assert_in_step, assert_quiet, insert, moment
 
 PATH = "inbox/x.md"
@@ -200,7 +202,7 @@ def far_archive(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         rename_new(fd, name, to_fd, to)
 
-    monkeypatch.setattr("syncd.files.rename_new", refuse)
+    monkeypatch.setattr("syncd.files.replica.rename_new", refuse)
 
 
 @pytest.mark.usefixtures("far_archive")

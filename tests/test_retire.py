@@ -21,15 +21,15 @@ from typing import IO, Any
 
 import pytest
 
-from syncd import retire as retire_module
-from syncd import tables
-from syncd.archive import Manifest, checked, pack, unpack
-from syncd.database import Database
+from syncd.cycle.project import turn
+from syncd.cycle.retirement import MARKER, ROOTS, Stage, retirement, save
+from syncd.database import tables
+from syncd.database.database import Database
 from syncd.errors import BusyError, ReplicaError, UsageError
-from syncd.project import turn
-from syncd.reinstate import reinstate
-from syncd.retire import retire
-from syncd.retirement import MARKER, ROOTS, Stage, retirement, save
+from syncd.retire import retire as retire_module
+from syncd.retire.archive import Manifest, checked, pack, unpack
+from syncd.retire.reinstate import reinstate
+from syncd.retire.retire import retire
 from tests.calls import Call
 from tests.clients import OldClient, row_of
 from tests.crash.campaign import compiled_shim, crew, enumerated, sampled, tried
@@ -557,7 +557,7 @@ def test_g9_large_tables_are_removed_in_short_transactions(
 ) -> None:
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 950)"
     project.sql(f"INSERT INTO syncd_journal (at, id) {numbers} SELECT '2026-01-01', i FROM n")
-    monkeypatch.setattr("syncd.database.DROPPING_S", 0.0)
+    monkeypatch.setattr("syncd.database.database.DROPPING_S", 0.0)
     begun = []
     immediate = Database._immediate
 
@@ -581,7 +581,7 @@ def test_an_undo_from_elsewhere_that_was_cut_off_names_no_archive_that_is_not_th
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("syncd.reinstate._place", cut_off)
+    monkeypatch.setattr("syncd.retire.reinstate._place", cut_off)
     with pytest.raises(KeyboardInterrupt):
         reinstate(project.path, archive, project.config)
     monkeypatch.undo()
@@ -729,7 +729,7 @@ def test_g14_a_manifest_that_unpacks_without_end_is_not_read_to_the_end(
 ) -> None:
     project.retire()
     repacked(project.archive, with_entry(sha256="0" * 20_000_000))
-    monkeypatch.setattr("syncd.archive._MANIFEST_BYTES", 0)
+    monkeypatch.setattr("syncd.retire.archive._MANIFEST_BYTES", 0)
     with pytest.raises(ReplicaError, match="is larger than such an archive can have it"):
         checked(project.archive)
 

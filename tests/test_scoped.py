@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from syncd import database, snapshot
-from syncd.chronicle import Chronicle
-from syncd.records import TwinRecords
-from syncd.snapshot import COARSE_TICK_S, TICK_S
+from syncd.database import database
+from syncd.database.chronicle import Chronicle
+from syncd.database.records import TwinRecords
+from syncd.files import snapshot
+from syncd.files.snapshot import COARSE_TICK_S, TICK_S
 from tests.projects import (
     ARCHIVED,
     AT_ONE,

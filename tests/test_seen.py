@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from syncd import config, seen
+from syncd import config
 from syncd.cli import status
-from syncd.files import FileReplica
+from syncd.cycle import seen
+from syncd.cycle.seen import Seen
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import Scan
 from syncd.names import DATABASE
-from syncd.seen import Seen
-from syncd.snapshot import Scan
 from tests.projects import ONE, Project
 
 FILE = f"inbox/{ONE}.md"
@@ -132,7 +133,7 @@ def test_status_compares_nothing_where_nothing_was_written(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("files are compared")
 
-    monkeypatch.setattr("syncd.look._compare_files", refuse)
+    monkeypatch.setattr("syncd.cycle.look._compare_files", refuse)
     monkeypatch.setattr(config, "load", lambda _: project.config)
     assert 0 == status.look(project.path, []).pending
     project.edit(FILE, "Body 1.", "Word 1.")

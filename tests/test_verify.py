@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from fixtures.make_world import WORLD
+from syncd.core.message import FIELDS
+from syncd.cycle.report import State
+from syncd.database.store import Store
+from syncd.database.tables import COLUMNS
 from syncd.errors import StaleReplica
-from syncd.message import FIELDS
 from syncd.names import DATABASE
-from syncd.report import State
-from syncd.store import Store
-from syncd.tables import COLUMNS
 from syncd.verify import Verification, verify
 from tests.projects import ONE, Project, a_row, insert, nothing_written
 from tests.running import RunningAgent, as_anybody, environment, syncd, wait_for

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from syncd.agent.job import Job
+from syncd.agent.schedule import Schedule
+from syncd.agent.wakes import Kind, Wake
+from syncd.agent.watch import ObserverWatcher, Watcher
 from syncd.config import Config
-from syncd.files import FileReplica
-from syncd.job import Job
+from syncd.cycle.retirement import Retirement, save
+from syncd.database.store import Store
+from syncd.files.replica import FileReplica
 from syncd.names import TEMP_PREFIX
-from syncd.retirement import Retirement, save
-from syncd.schedule import Schedule
-from syncd.store import Store
-from syncd.wakes import Kind, Wake
-from syncd.watch import ObserverWatcher, Watcher
 from tests.running import wait_for
 
 if sys.platform.startswith("linux"):
     from watchdog.observers.inotify_c import InotifyConstants, WatchDescriptor
 
-    from syncd.inotify import InotifyWatcher
+    from syncd.agent.inotify import InotifyWatcher
 
     WATCHERS = [ObserverWatcher, InotifyWatcher]
 else:
@@ -242,7 +242,7 @@ def test_a_folder_without_a_watch_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify")
 def test_many_events_are_waited_for_and_few_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    from syncd import inotify
+    from syncd.agent import inotify
 
     rests: list[float] = []
     now = 100.0
@@ -264,7 +264,7 @@ def test_many_events_are_waited_for_and_few_are_not(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify")
 def test_of_syncds_own_new_files_no_event_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    from syncd import inotify
+    from syncd.agent import inotify
 
     reader = inotify._Reader()
     reader.mailboxes.add(WatchDescriptor(1))

@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from syncd import __version__
+from syncd.agent.heartbeat import AgentInfo
 from syncd.checkup.check import Check, good, note, problem, warning
-from syncd.folders import inodes_of_folders
-from syncd.heartbeat import AgentInfo
+from syncd.files.folders import inodes_of_folders
+from syncd.files.syscalls import watched_inodes
 from syncd.names import CLAUDE_DIR
 from syncd.shell import quoted
-from syncd.syscalls import watched_inodes
 
 _FDINFO = Path("/proc/self/fdinfo")
 """Where a system tells what its processes watch."""

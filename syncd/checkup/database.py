@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from syncd import tables
 from syncd.checkup.check import Check, Verdict, good, made, note, problem, some, warning
 from syncd.checkup.machine import seconds_ahead
+from syncd.cycle.report import number_of
+from syncd.database import tables
+from syncd.database.store import Store
+from syncd.files.snapshot import Scan
 from syncd.messaging.schema import INDEXES_DDL
 from syncd.names import CLAUDE_DIR, DATABASE, is_row_key
-from syncd.report import number_of
 from syncd.shell import quoted
-from syncd.snapshot import Scan
-from syncd.store import Store
 from syncd.verify import Verification
 
 _SETTLED_S = 60.0

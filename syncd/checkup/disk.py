@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.attributes import command_for_rights
 from syncd.checkup.check import Check, good, note, problem, some, warning
-from syncd.message import FOLDERS
+from syncd.core.message import FOLDERS
+from syncd.files.attributes import command_for_rights
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.shell import quoted
 

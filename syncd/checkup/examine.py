@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from syncd import config
+from syncd.agent.heartbeat import agents
 from syncd.checkup.agents import agent_checks
 from syncd.checkup.check import Check, Verdict, failed, good, note, problem, some, warning, worst
 from syncd.checkup.database import DatabaseChecks
@@ -15,14 +16,13 @@ from syncd.checkup.disk import disk_checks
 from syncd.checkup.machine import machine_checks, settings
 from syncd.checkup.messages import MessageChecks
 from syncd.config import Config
+from syncd.cycle.retirement import Retirement, Stage, left_files, retirement, undoing
+from syncd.database.store import Store
 from syncd.errors import ConfigError, SyncdError
-from syncd.files import FileReplica
-from syncd.heartbeat import agents
+from syncd.files.replica import FileReplica
 from syncd.names import CLAUDE_DIR, database_of
-from syncd.retirement import Retirement, Stage, left_files, retirement, undoing
+from syncd.retire.trees import digest
 from syncd.shell import quoted
-from syncd.store import Store
-from syncd.trees import digest
 from syncd.verify import patience_beside, verify
 
 

@@ -15,9 +15,9 @@ from syncd import config
 from syncd.checkup.check import Check, Verdict, good, made, note, warning
 from syncd.checkup.disk import journal_mode
 from syncd.errors import ConfigError
+from syncd.files.syscalls import watched_inodes
 from syncd.names import CLAUDE_DIR, session_registry
 from syncd.shell import quoted
-from syncd.syscalls import watched_inodes
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _PLENTY = 524_288

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from syncd.checkup.check import Check, good, made, note, some, warning
 from syncd.checkup.machine import seconds_ahead
-from syncd.chronicle import QuarantineEntry
-from syncd.files import FileReplica
+from syncd.cycle.report import number_of
+from syncd.database.chronicle import QuarantineEntry
+from syncd.database.store import Store
+from syncd.files.replica import FileReplica
+from syncd.files.snapshot import time_ns
 from syncd.names import CLAUDE_DIR
 from syncd.repair import repair_files
-from syncd.report import number_of
 from syncd.shell import quoted
-from syncd.snapshot import time_ns
-from syncd.store import Store
 from syncd.verify import Verification
 
 _SKEW_S = 300.0

@@ -9,24 +9,25 @@ from typing import Annotated
 
 import typer
 
-from syncd import config, cycle
+from syncd import config
 from syncd.cli import output
 from syncd.cli.findings import problems
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_project
 from syncd.config import Config
+from syncd.core.journal import COMMANDED
+from syncd.core.sides import Side
+from syncd.cycle import cycle
+from syncd.cycle.orders import Orders
+from syncd.cycle.project import run_pass
+from syncd.cycle.report import Report, number_of
+from syncd.cycle.retirement import refusal, retirement
+from syncd.database.store import Store
 from syncd.errors import ExitCode, UsageError
 from syncd.find import current_folder, project_around
 from syncd.history import in_step
-from syncd.journal import COMMANDED
 from syncd.names import database_of
-from syncd.orders import Orders
-from syncd.project import run_pass
-from syncd.report import Report, number_of
-from syncd.retirement import refusal, retirement
 from syncd.shell import joined
-from syncd.sides import Side
-from syncd.store import Store
 
 SIDES: dict[str, str] = {Side.FILE: "file", Side.DB: "row"}
 """What the sides are called towards people."""

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from syncd import history
-from syncd.chronicle import OpenConflict
 from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
@@ -25,11 +24,12 @@ from syncd.cli.acts import (
 from syncd.cli.findings import local_time, number_of
 from syncd.cli.options import Command, Json, OfProject, OnePath
 from syncd.cli.output import Tone
+from syncd.core.sides import Side
+from syncd.cycle.report import Report
+from syncd.database.chronicle import OpenConflict
+from syncd.database.store import Store
 from syncd.errors import ExitCode, MessageError, SyncdError, UsageError
 from syncd.history import CURRENT, Resolved
-from syncd.report import Report
-from syncd.sides import Side
-from syncd.store import Store
 
 app = typer.Typer()
 

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from syncd.divided import Answers, Divided, answer_lots, in_portions
-from syncd.second_process import Draw, SecondProcess
+from syncd.cycle.divided import Answers, Divided, answer_lots, in_portions
+from syncd.cycle.second_process import Draw, SecondProcess
 
 T = TypeVar("T")
 

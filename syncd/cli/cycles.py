@@ -17,10 +17,10 @@ from syncd.cli.findings import deeds, number_of, retired
 from syncd.cli.options import Command, DryRun, Json, OnePath, Paths, Prefer, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_project, chosen_projects, done_for_each, worst
+from syncd.cycle.orders import Orders
+from syncd.cycle.project import run_pass
+from syncd.cycle.report import Counts, Report, State
 from syncd.errors import ConfigError, ExitCode, UsageError
-from syncd.orders import Orders
-from syncd.project import run_pass
-from syncd.report import Counts, Report, State
 
 app = typer.Typer()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd.cli.output import Tone
-from syncd.report import Counts, Report
-from syncd.report import number_of as number_of
-from syncd.sides import Side
+from syncd.core.sides import Side
+from syncd.cycle.report import Counts, Report
+from syncd.cycle.report import number_of as number_of
 
 if TYPE_CHECKING:
-    from syncd.chronicle import QuarantineEntry
-    from syncd.retirement import Retirement
+    from syncd.cycle.retirement import Retirement
+    from syncd.database.chronicle import QuarantineEntry
 
 Line = tuple[str, Tone]
 
@@ -71,7 +71,7 @@ def retired(known: Retirement) -> str:
 
 def _retirement(report: Report, known: Retirement) -> Iterator[Line]:
     """Yield what is left to do in a retired project."""
-    from syncd.retirement import undoing
+    from syncd.cycle.retirement import undoing
     from syncd.shell import quoted  # few projects are retired
 
     undo = undoing(Path(report.path), known)

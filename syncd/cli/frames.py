@@ -21,7 +21,7 @@ from syncd.cli.log import line_of
 from syncd.cli.output import BARS, STYLES, Tone
 from syncd.cli.status import TONES, Status, agent_in_words, needs
 from syncd.cli.watching import EVERY_S, MINUTES, Watch, Watched
-from syncd.report import State
+from syncd.cycle.report import State
 
 _LEAST_TABLE = 2
 _WORST_FIRST = [State.ERROR, State.HALTED, State.ATTENTION, State.IN_SYNC, State.RETIRED]

@@ -17,13 +17,13 @@ from syncd.cli.findings import Line, local_time, number_of
 from syncd.cli.options import Command, OfProject
 from syncd.cli.output import Tone
 from syncd.cli.when import moment
+from syncd.core.journal import COMMANDED, HALTED, QUARANTINED, RELEASED, RESUMED, JournalEntry
+from syncd.core.reconcile import Step
+from syncd.core.sides import Side
+from syncd.database.sqlite_errors import translated
 from syncd.errors import SyncdError
 from syncd.follow import follow as follow_journal
-from syncd.journal import COMMANDED, HALTED, QUARANTINED, RELEASED, RESUMED, JournalEntry
 from syncd.names import database_of
-from syncd.reconcile import Step
-from syncd.sides import Side
-from syncd.sqlite_errors import translated
 
 app = typer.Typer()
 

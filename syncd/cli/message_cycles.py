@@ -12,8 +12,8 @@ from syncd.errors import BusyError, ReplicaError, SyncdError
 from syncd.names import CLAUDE_DIR, database_of
 
 if TYPE_CHECKING:
-    from syncd.orders import Orders
-    from syncd.report import Report
+    from syncd.cycle.orders import Orders
+    from syncd.cycle.report import Report
 
 _WAYS_OUT = "'syncd status' tells the ways out."
 
@@ -26,14 +26,14 @@ def taken_in(path: Path | None) -> Path:
     """
     project = chosen_project(path)
     if _has_agent(project):
-        from syncd.database import is_set_up
+        from syncd.database.database import is_set_up
 
         if is_set_up(database_of(project)):
             return project
-    from syncd.message import FOLDERS
+    from syncd.core.message import FOLDERS
 
     if any((project / CLAUDE_DIR / folder).is_dir() for folder in FOLDERS):
-        from syncd.orders import Orders
+        from syncd.cycle.orders import Orders
 
         halt = _cycle(project, Orders(one_way=True)).halt
         if halt is not None:
@@ -50,7 +50,7 @@ def bring_in_step(*projects: Path) -> None:
     for project in dict.fromkeys(projects):
         if _has_agent(project):
             continue
-        from syncd.orders import Orders
+        from syncd.cycle.orders import Orders
 
         try:
             halt = _cycle(project, Orders()).halt
@@ -67,7 +67,7 @@ def bring_in_step(*projects: Path) -> None:
 def _cycle(project: Path, orders: Orders) -> Report:
     """Run one cycle; raises `SyncdError` when the project as a whole could not be worked on."""
     from syncd import config
-    from syncd.project import run_pass
+    from syncd.cycle.project import run_pass
 
     report = run_pass(project, config.load(project), orders)
     if report.error is not None:
@@ -77,7 +77,7 @@ def _cycle(project: Path, orders: Orders) -> Report:
 
 
 def _has_agent(project: Path) -> bool:
-    from syncd.heartbeat import agent_for
+    from syncd.agent.heartbeat import agent_for
 
     agent = agent_for(project)
     return agent is not None and agent.alive

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from syncd.cli.findings import by_local_clock, number_of
 from syncd.cli.output import Tone
+from syncd.core.sides import Side
 from syncd.progress import Change, Progress, Stage, Survey, Window
 from syncd.shell import joined
-from syncd.sides import Side
 
 STAGES = {
     Stage.FILES: "files in use",

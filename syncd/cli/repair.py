@@ -7,19 +7,19 @@ from typing import Any
 
 import typer
 
-from syncd import cycle
 from syncd.cli import output
 from syncd.cli.acts import code_of, print_state, project_and_settings
 from syncd.cli.findings import deeds, number_of
 from syncd.cli.options import Command, DryRun, Json, OnePath
 from syncd.cli.output import Tone
+from syncd.cycle import cycle
+from syncd.cycle.orders import Orders
+from syncd.cycle.project import run_pass
+from syncd.cycle.report import Counts
+from syncd.database.store import Store
 from syncd.errors import ExitCode
-from syncd.files import FileReplica
-from syncd.orders import Orders
-from syncd.project import run_pass
+from syncd.files.replica import FileReplica
 from syncd.repair import Repair, repair_files
-from syncd.report import Counts
-from syncd.store import Store
 
 app = typer.Typer()
 

@@ -22,11 +22,11 @@ from syncd.cli.findings import local_time, number_of
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
+from syncd.core.sides import Side
+from syncd.database.store import Store
 from syncd.errors import ExitCode, SyncdError, UsageError, trouble_of
 from syncd.names import database_of
 from syncd.progress import Figures, Progress, Survey, Window, Writer, progress_of
-from syncd.sides import Side
-from syncd.store import Store
 
 app = typer.Typer()
 

@@ -14,8 +14,8 @@ from syncd.cli import progress_words as words
 from syncd.cli.findings import number_of
 from syncd.cli.output import shown
 from syncd.cli.report_plots import buckets, stacked_bars, two_lines
+from syncd.core.sides import Side
 from syncd.progress import Progress, Stage, Survey
-from syncd.sides import Side
 
 _STYLE = Path(__file__).with_suffix(".css")
 _MOST_CALLS = 50

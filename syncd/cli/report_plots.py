@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from syncd.cli.findings import number_of
-from syncd.sides import Side
+from syncd.core.sides import Side
 
 _INK, _LINE = "#010101", "#020202"
 _OF = {Side.FILE: "#030303", Side.DB: "#040404"}

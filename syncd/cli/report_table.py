@@ -12,8 +12,8 @@ from rich.text import Text
 from syncd.cli import progress_words as words
 from syncd.cli.findings import number_of
 from syncd.cli.output import BARS, STYLES, console, shown
+from syncd.core.sides import Side
 from syncd.progress import Progress, Survey
-from syncd.sides import Side
 
 _NOTHING = "·"
 _ORIGINS = ((Side.FILE, "files", "yellow"), (Side.DB, "SQL", "cyan"))

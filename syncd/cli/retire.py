@@ -9,19 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from syncd import config
-from syncd import retire as engine
-from syncd.archive import Manifest
 from syncd.cli import output
 from syncd.cli.acts import project_and_settings
 from syncd.cli.findings import Line, number_of
 from syncd.cli.options import Command, DryRun, Json, OnePath
 from syncd.cli.output import Tone
+from syncd.cycle.retirement import undoing
 from syncd.errors import ExitCode, UsageError
 from syncd.find import is_project
 from syncd.names import CLAUDE_DIR
-from syncd.reinstate import Reinstating, reinstate
-from syncd.retire import Reason, Retiring
-from syncd.retirement import undoing
+from syncd.retire import retire as engine
+from syncd.retire.archive import Manifest
+from syncd.retire.reinstate import Reinstating, reinstate
+from syncd.retire.retire import Reason, Retiring
 from syncd.shell import quoted
 
 app = typer.Typer()

@@ -31,7 +31,7 @@ def run(
     prefer: Prefer = None,
 ) -> int:
     """Keep projects in step until stopped: the agent, in the foreground."""
-    from syncd import agent
+    from syncd.agent import agent
 
     roots = chosen_roots(paths, recursive=recursive)
 

@@ -15,20 +15,20 @@ from typing import Annotated, Any
 import typer
 
 from syncd import config
+from syncd.agent.heartbeat import AgentInfo, agent_for, agents
 from syncd.cli import output
 from syncd.cli.findings import Line, ago, local_time, number_of, problems, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
+from syncd.cycle.look import look_fully, pending
+from syncd.cycle.report import Report, State
+from syncd.cycle.retirement import left_files, retirement
+from syncd.cycle.seen import Seen
+from syncd.database.store import Store
 from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, trouble_of
-from syncd.files import FileReplica
-from syncd.heartbeat import AgentInfo, agent_for, agents
-from syncd.look import look_fully, pending
+from syncd.files.replica import FileReplica
 from syncd.names import database_of
-from syncd.report import Report, State
-from syncd.retirement import left_files, retirement
-from syncd.seen import Seen
-from syncd.store import Store
 
 app = typer.Typer()
 

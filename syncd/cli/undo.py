@@ -11,7 +11,6 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from syncd import history as past
-from syncd.chronicle import HistoryEntry
 from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
@@ -28,10 +27,11 @@ from syncd.cli.acts import (
 from syncd.cli.findings import local_time, number_of
 from syncd.cli.options import Command, Json, MessageId, OfProject
 from syncd.cli.output import Tone
+from syncd.database.chronicle import HistoryEntry
+from syncd.database.store import Store
 from syncd.errors import MessageError, UsageError
-from syncd.files import FileReplica
+from syncd.files.replica import FileReplica
 from syncd.history import Restored
-from syncd.store import Store
 
 app = typer.Typer()
 

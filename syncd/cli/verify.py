@@ -12,16 +12,16 @@ from typing import Any
 import typer
 
 from syncd import config
+from syncd.agent.heartbeat import agent_for
 from syncd.cli import output
 from syncd.cli.acts import opened
 from syncd.cli.findings import Line, number_of, quarantined, retired
 from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
+from syncd.cycle.report import State
+from syncd.cycle.retirement import Retirement, retirement
 from syncd.errors import ExitCode, SyncdError, trouble_of
-from syncd.heartbeat import agent_for
-from syncd.report import State
-from syncd.retirement import Retirement, retirement
 from syncd.verify import Difference, Verification, patience_beside
 from syncd.verify import verify as verify_project
 

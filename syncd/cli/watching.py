@@ -16,17 +16,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from syncd.agent.heartbeat import AgentInfo, agent_for, agents
 from syncd.cli import output
 from syncd.cli.findings import by_local_clock
 from syncd.cli.log import line_of
 from syncd.cli.projects import chosen_projects, worst
 from syncd.cli.status import Status, look, print_status
+from syncd.core.journal import JournalEntry
+from syncd.cycle.retirement import MARKER
+from syncd.database.store import Store
 from syncd.errors import ExitCode, UsageError
-from syncd.heartbeat import AgentInfo, agent_for, agents
-from syncd.journal import JournalEntry
 from syncd.names import DATABASE, database_of
-from syncd.retirement import MARKER
-from syncd.store import Store
 
 EVERY_S = 1.0
 MINUTES = 10

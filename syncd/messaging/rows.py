@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from syncd.core.message import MAX_DEPTH, nests_deeper, time_in_id
 from syncd.errors import MessageError
-from syncd.message import MAX_DEPTH, nests_deeper, time_in_id
 from syncd.messaging.schema import MESSAGE_COLUMNS
 
 PRIORITIES = ("low", "normal", "high", "urgent")

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from syncd.archive import SUFFIX
 from syncd.cli import main
+from syncd.core.markdown import Place, parse
+from syncd.core.message import FOLDERS, TEXT_FIELDS, Message, mailbox_at, message_from_row
+from syncd.cycle.retirement import MARKER, ROOTS, aside
+from syncd.database.tables import COLUMNS
 from syncd.errors import ExitCode, MessageError
-from syncd.markdown import Place, parse
-from syncd.message import FOLDERS, TEXT_FIELDS, Message, mailbox_at, message_from_row
-from syncd.retirement import MARKER, ROOTS, aside
-from syncd.tables import COLUMNS
+from syncd.retire.archive import SUFFIX
 from tests.clients import Row
 from tests.crash.scenarios import RETIRE, SCENARIOS, SYNC, Scenario
 from tests.projects import Project

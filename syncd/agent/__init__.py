@@ -1,0 +1,1 @@
+"""Many projects at once, for as long as it runs."""

@@ -1,0 +1,1 @@
+"""One project compared, and both sides made equal."""

@@ -1,0 +1,1 @@
+"""The database: the host's rows, and what syncd keeps beside them."""

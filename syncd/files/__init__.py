@@ -1,0 +1,1 @@
+"""The mailbox folders and the files in them."""
