@@ -39,10 +39,12 @@ keeps the arrows so.
         reader          reading files as messages, patiently
         bulk            messages that are new on one side, taken over many at a time
         apply           a plan in batches, in an order that survives a crash at any point
+        beside          files that stand beside a message's own, kept before they go
         task            one message on its way through a batch
         ahead           many files or rows read ahead, by two processes
         divided         work that two processes divide among them
         second_process  the second one: started, kept waiting, told, answering
+        ledger          what one cycle works on, and what it has done so far
         orders          what a cycle is asked to do
         report          what a cycle did and found
         retirement      the word that a project is retired

@@ -14,24 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 from syncd.core.edit import edit
-from syncd.core.journal import LATE_REWRITE, JournalEntry, entries_of
+from syncd.core.journal import JournalEntry, entries_of
 from syncd.core.markdown import render
-from syncd.core.message import Mailbox, file_name, same_texts
+from syncd.core.message import Mailbox, file_name
 from syncd.core.reconcile import Step
 from syncd.core.sides import Quarantined, Side
+from syncd.cycle.beside import keep_beside
 from syncd.cycle.found import Found, place_of
-from syncd.cycle.report import Report
+from syncd.cycle.ledger import Ledger
 from syncd.cycle.task import Task
-from syncd.database.chronicle import OpenConflict, QuarantineEntry, now_text
-from syncd.database.store import Store
+from syncd.database.chronicle import OpenConflict, now_text
 from syncd.digest import blake2b
 from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica
-from syncd.files.replica import FileReplica
-from syncd.files.snapshot import NO_STAMP, Stamp, Version
-from syncd.names import in_utf8, is_utf8, row_key
+from syncd.files.snapshot import NO_STAMP, Stamp
+from syncd.names import row_key
 
 _LONGEST_NAME = 255
 
@@ -39,66 +37,24 @@ _LONGEST_NAME = 255
 class Applier:
     """Carries out the outcomes of one cycle on both replicas, and counts them."""
 
-    def __init__(
-        self,
-        project: Path,
-        store: Store,
-        files: FileReplica,
-        report: Report,
-        *,
-        dry_run: bool,
-        cause: str,
-    ) -> None:
-        self.store = store
-        self.files = files
-        self.report = report
-        self.dry_run = dry_run
-        self.cause = cause
-        self.set_aside: dict[str, QuarantineEntry] = {}
-        self.released: set[str] = set()
-        self.freed: set[str] = set()
-        """Ids of messages that stand nowhere any more."""
-        self.twins: dict[str, tuple[str, Stamp]] = {}
-        self.touched: set[str] = set()
-        self.would_conflict: list[OpenConflict] = []
-        self.beside: list[Found] = []
-        """Files that can be read and stand for no message, or for one that cannot take them in."""
-        self.awaited: set[str] = set()
-        """Files whose change is to be taken in before a stray can be."""
-        self.taken: set[str] = set()
-        """Paths at which a file is put in this pass."""
-        self.closed: set[str] = set()
-        """Folders to which nothing can be written in this pass."""
-        self.own_path = in_utf8(str(project))
-
-    def quarantine_row(self, message_id: object, problem: MessageError | Quarantined) -> None:
-        """Leave a row alone, with the reason."""
-        if isinstance(problem, MessageError):
-            problem = Quarantined(problem.sentence, problem.line, problem.hint)
-        if not problem.hint:
-            problem = replace(problem, hint="Mend the row with SQL, or delete it.")
-        key = row_key(message_id)
-        known = message_id if isinstance(message_id, str) and is_utf8(message_id) else None
-        self.set_aside[key] = QuarantineEntry(key, known, problem, None)
-
-    def quarantine_file(
-        self, path: str, message_id: str | None, problem: Quarantined, stamp: Stamp | None
-    ) -> None:
-        """Leave a file alone, with the reason; it is looked at again when its stamp changes."""
-        self.set_aside[path] = QuarantineEntry(path, message_id, problem, stamp)
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._store = ledger.store
+        self._files = ledger.files
+        self._report = ledger.report
 
     def apply(self, tasks: Sequence[Task]) -> None:
         """Carry out one batch."""
         ready = [task for task in tasks if self._prepare(task)]
-        if not self.dry_run:
+        if not self.ledger.dry_run:
             self._in_one_transaction(self._keep_and_merge, ready)
-            self.files.stage([one for task in ready if (one := task.writes) is not None])
+            self._files.stage([one for task in ready if (one := task.writes) is not None])
             for task in ready:
                 if not task.dropped:
                     self._change_file(task)
-            self.report.late += self.files.settle()
+            self._report.late += self._files.settle()
             self._in_one_transaction(self._record, ready)
-        self.keep_beside()
+        keep_beside(self.ledger)
         for task in ready:
             if not task.dropped:
                 self._count(task)
@@ -127,16 +83,16 @@ class Applier:
                 assert outcome.message is not None
                 assert outcome.mailbox is not None
                 task.path = self._free_path(outcome.mailbox, file_name(task.id), task.id)
-                task.data = render(outcome.message, place_of(task.path, self.own_path))
+                task.data = render(outcome.message, place_of(task.path, self.ledger.own_path))
             elif found is not None:
                 task.path = found.path
                 task.stamp = found.version.stamp
                 if outcome.file is Step.UPDATE:
                     self._prepare_update(task, found)
-            if task.data is not None and len(task.data) > self.files.max_bytes:
+            if task.data is not None and len(task.data) > self._files.max_bytes:
                 raise MessageError(
                     f"its file would have {len(task.data):,} bytes; the limit is "
-                    f"{self.files.max_bytes:,}",
+                    f"{self._files.max_bytes:,}",
                     hint="Raise max_bytes in syncd.toml, or shorten the row.",
                 )
         except MessageError as error:
@@ -148,8 +104,8 @@ class Applier:
             self._drop(task)
             return False
         # What only a file is to get need not be tried, and noted, thousands of times.
-        if self.closed & task.folders and not task.changes_both:
-            self.report.more_errors += 1
+        if self.ledger.closed & task.folders and not task.changes_both:
+            self._report.more_errors += 1
             return False
         return True
 
@@ -166,7 +122,7 @@ class Applier:
             task.data = edit(
                 found.version.data,
                 outcome.message,
-                place_of(task.path, self.own_path, found.version.stamp.mtime_ns),
+                place_of(task.path, self.ledger.own_path, found.version.stamp.mtime_ns),
                 status_said=outcome.status_said,
                 says_date="created_at" in outcome.file_fields,
             )
@@ -175,13 +131,13 @@ class Applier:
         """Quarantine what cannot be written: the file that cannot be edited, or else the row."""
         problem = Quarantined(error.sentence, error.line, error.hint)
         if task.found is not None:
-            self.beside.append(task.found)
+            self.ledger.beside.append(task.found)
             hint = problem.hint or "Bring the value over by hand, in the file or with SQL."
-            self.quarantine_file(task.found.path, task.id, replace(problem, hint=hint), None)
+            self.ledger.quarantine_file(task.found.path, task.id, replace(problem, hint=hint), None)
         else:
             # A line would be one of a file that there is not.
             reason = f"{of_a_row}{problem.reason}"
-            self.quarantine_row(task.id, replace(problem, reason=reason, line=None))
+            self.ledger.quarantine_row(task.id, replace(problem, reason=reason, line=None))
         task.dropped = True
 
     def _free_path(
@@ -194,17 +150,17 @@ class Applier:
         path = f"{mailbox}/{name}"
         digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
         for number in count(1):
-            if path not in self.taken and self._standing(path) in (None, stamp):
+            if path not in self.ledger.taken and self._standing(path) in (None, stamp):
                 break
             end = f"%_{digest}{f'-{number}' if number > 1 else ''}.md"
             stem = name.removesuffix(".md").encode()[: _LONGEST_NAME - len(end)]
             path = f"{mailbox}/{stem.decode(errors='ignore')}{end}"
-        self.taken.add(path)
+        self.ledger.taken.add(path)
         return path
 
     def _standing(self, path: str) -> Stamp | str | None:
         try:
-            return self.files.look(path)
+            return self._files.look(path)
         except ReplicaError:
             return None
 
@@ -218,7 +174,7 @@ class Applier:
         # What is about to be written need not survive the machine, only this process: it tells
         # the next cycle that a file without a baseline is syncd's own work.
         changes_rows = any(task.changes_both for task in first)
-        with self.store.writing(durable=bool(first), mute=changes_rows):
+        with self._store.writing(durable=bool(first), mute=changes_rows):
             for task in first:
                 if task.changes_both:
                     self._change_row(task)
@@ -228,18 +184,18 @@ class Applier:
                 if task.dropped:
                     continue  # its row never held this, so no rewrite may be measured by it
                 if task.record is not None:
-                    self.store.versions.save(task.record)
+                    self._store.versions.save(task.record)
                 if task.changes_both and task.outcome.heard is not None:
                     # The row has what the file said. Whatever the file says next, to this very
                     # exchange already, is news against that, and the row's words are no one else's.
                     as_found = task.record_as_found()
-                    self.store.versions.save(as_found)
-                    self.store.records.save([as_found])
+                    self._store.versions.save(as_found)
+                    self._store.records.save([as_found])
                 intended = replace(task.new_record(), stamp=NO_STAMP)
-                self.store.versions.save(intended, intent=True)
+                self._store.versions.save(intended, intent=True)
             if changes_rows:
                 self._note_rows(task for task in first if task.changes_both)
-            self.store.end_if_vain()
+            self._store.end_if_vain()
 
     def _kept_file(self, task: Task) -> bool:
         return task.found is not None and any(keep.side is Side.FILE for keep in task.outcome.kept)
@@ -250,34 +206,34 @@ class Applier:
             if keep.side is not side:
                 continue
             if side is Side.DB:
-                version = self.store.chronicle.keep_row(task.id, keep.reason)
+                version = self._store.chronicle.keep_row(task.id, keep.reason)
             else:
                 assert task.found is not None
                 found = task.found
-                version = self.store.chronicle.keep_file(
+                version = self._store.chronicle.keep_file(
                     task.id, found.path, found.version.data, keep.reason
                 )
             for conflict in task.outcome.conflicts:
                 if conflict.winner is not side:
-                    self.store.chronicle.save_conflict(task.id, conflict, version)
+                    self._store.chronicle.save_conflict(task.id, conflict, version)
 
     def _change_row(self, task: Task) -> None:
         outcome = task.outcome
         try:
-            with self.store.all_or_nothing():
+            with self._store.all_or_nothing():
                 if task.changes_both:
                     self._keep(task, Side.FILE)
                 if outcome.row is Step.CREATE:
                     assert outcome.message is not None
-                    task.written_row = self.store.rows.insert(outcome.message)
+                    task.written_row = self._store.rows.insert(outcome.message)
                 elif outcome.row is not Step.NONE:
                     assert task.row is not None
                     self._keep(task, Side.DB)
                     if outcome.row is Step.DELETE:
-                        self.store.rows.delete(task.row)
+                        self._store.rows.delete(task.row)
                     else:
                         assert outcome.message is not None
-                        task.written_row = self.store.rows.update(
+                        task.written_row = self._store.rows.update(
                             task.row, outcome.message, outcome.row_fields
                         )
         except StaleReplica:
@@ -287,16 +243,8 @@ class Applier:
         except MessageError as error:
             self._refuse(task, error)
 
-    def note_written(self, rows: Iterable[tuple[str, bytes | None]]) -> None:
-        """Come back to what hosts' triggers changed, at the end of a transaction that wrote rows.
-
-        ``rows`` has the id and digest of each that was written, None for one that was deleted.
-        """
-        if self.store.has_host_triggers:
-            self.report.unsettled.update(map(row_key, self.store.changed_by_hosts(dict(rows))))
-
     def _note_rows(self, tasks: Iterable[Task]) -> None:
-        self.note_written(
+        self.ledger.note_written(
             (task.id, task.written_row.digest if task.written_row is not None else None)
             for task in tasks
             if task.outcome.row is not Step.NONE and not task.dropped
@@ -305,7 +253,7 @@ class Applier:
     def _drop(self, task: Task) -> None:
         task.dropped = True
         by_row = task.outcome.file is Step.CREATE or not task.path
-        self.report.unsettled.add(row_key(task.id) if by_row else task.path)
+        self._report.unsettled.add(row_key(task.id) if by_row else task.path)
 
     # 2. Files
 
@@ -315,38 +263,33 @@ class Applier:
         try:
             if outcome.file is Step.CREATE:
                 assert written is not None
-                task.stamp = self.files.create(written[0], written[1])
+                task.stamp = self._files.create(written[0], written[1])
             elif outcome.file is Step.DELETE:
                 assert found is not None
-                self.files.delete(found.path, seen=found.version)
+                self._files.delete(found.path, seen=found.version)
             elif outcome.file is Step.UPDATE:
                 assert found is not None
                 if written is not None:
-                    task.stamp = self.files.replace(written[0], written[1], seen=found.version)
+                    task.stamp = self._files.replace(written[0], written[1], seen=found.version)
                 if task.path != found.path:
                     assert task.stamp is not None
-                    task.stamp = self.files.move(found.path, task.path, seen=task.stamp)
+                    task.stamp = self._files.move(found.path, task.path, seen=task.stamp)
                     if task.stamp == NO_STAMP:
-                        self.report.unsettled.add(task.path)
+                        self._report.unsettled.add(task.path)
         except StaleReplica:
             self._drop(task)
             self._note_taken_back(task)
         except ReplicaError as error:
             # One folder or file that cannot be written must not hold up the others.
             task.dropped = True
-            self.note_failure(error, task.folders)
-
-    def note_failure(self, error: ReplicaError, folders: set[str]) -> None:
-        """Note that a change to a file in these folders failed, and where all others would."""
-        self.report.note_failure(error)
-        self.closed |= {one for one in folders - self.closed if self.files.is_closed(one)}
+            self.ledger.note_failure(error, task.folders)
 
     def _note_taken_back(self, task: Task) -> None:
         """Have it known from which version a late writer started: an inode alone may be reused."""
-        stamp = self.files.taken_back.pop(task.found.path, None) if task.found else None
+        stamp = self._files.taken_back.pop(task.found.path, None) if task.found else None
         if stamp is not None:
-            with self.store.writing(durable=False, mute=False):
-                self.store.versions.save(replace(task.new_record(), stamp=stamp))
+            with self._store.writing(durable=False, mute=False):
+                self._store.versions.save(replace(task.new_record(), stamp=stamp))
 
     # 3. Rows, and the baseline
 
@@ -357,20 +300,20 @@ class Applier:
         # Where only files changed, a baseline that dies with the machine is no loss: then both
         # sides changed to the same.
         changes_rows = any(task.outcome.row is not Step.NONE for task in work)
-        with self.store.writing(durable=changes_rows, mute=changes_rows):
+        with self._store.writing(durable=changes_rows, mute=changes_rows):
             for task in work:
                 if not task.changes_both:
                     self._change_row(task)
             done = [task for task in work if not task.dropped]
-            self.store.records.save(
+            self._store.records.save(
                 task.new_record() for task in done if not (task.partial or task.outcome.forget)
             )
             for task in done:
                 self._settle(task)
-            self.store.chronicle.add_to_journal(self._told(done))
+            self._store.chronicle.add_to_journal(self._told(done))
             if changes_rows:
                 self._note_rows(task for task in done if not task.changes_both)
-            self.store.end_if_vain()
+            self._store.end_if_vain()
 
     def _told(self, tasks: Iterable[Task]) -> Iterator[JournalEntry]:
         """Yield what was done to these messages as entries of the journal."""
@@ -384,76 +327,22 @@ class Applier:
                 at=at,
                 was_known=task.record is not None,
                 path=task.path or (task.record.path if task.record else ""),
-                cause=self.cause,
+                cause=self.ledger.cause,
             )
 
     def _settle(self, task: Task) -> None:
         outcome = task.outcome
         if outcome.forget:
-            self.store.records.forget(task.id)
+            self._store.records.forget(task.id)
         if outcome.file in (Step.CREATE, Step.UPDATE) or task.was_intended:
             if outcome.file is Step.UPDATE:
-                self.store.versions.settle_intent(task.id)
+                self._store.versions.settle_intent(task.id)
             else:
-                self.store.versions.drop_intents([task.id])
-
-    # Files that stand beside the message's own
-
-    def keep_beside(self) -> None:
-        """Keep the words of files that no row holds: the next version would be their end."""
-        beside, self.beside = self.beside, []
-        records = self.store.records.of({found.state.message.id for found in beside})
-        for found in beside:
-            message = found.state.message
-            record = records.get(message.id)
-            if self.dry_run or (record and same_texts(record.baseline.fields, message)):
-                continue
-            self._keep_once(message.id, found.path, found.version.data, "set aside")
-
-    def _keep_once(self, message_id: str, path: str, data: bytes, reason: str) -> None:
-        """Take a file's bytes into the history, unless that holds them."""
-        if not self.store.chronicle.has_version(message_id, data):
-            with self.store.writing():
-                self.store.chronicle.keep_file(message_id, path, data, reason)
-
-    def remove(self, message_id: str, path: str, version: Version) -> None:
-        """Take a late rewrite that stands beside its message into the history, and delete it."""
-        if not self.dry_run:
-            self._keep_once(message_id, path, version.data, LATE_REWRITE)
-            try:
-                self.files.delete(path, seen=version)
-                self.report.late += self.files.settle()
-            except StaleReplica:
-                self.report.unsettled.add(path)
-                return
-            except ReplicaError as error:
-                self.report.note_failure(error)
-                return
-            told = JournalEntry(
-                now_text(), message_id, Side.FILE, Step.DELETE, why=LATE_REWRITE, path=path
-            )
-            with self.store.writing(durable=False, mute=False):
-                self.store.chronicle.add_to_journal([told])
-        self.report.counts.files_deleted += 1
-        self.touched.add(message_id)
-
-    def remove_stray(
-        self, message_id: str, path: str, version: Version, *, keep_as: str | None
-    ) -> None:
-        """Unlink a stray; its bytes go to the history first, for this reason, if for any."""
-        if self.dry_run:
-            return
-        if keep_as is not None:
-            self._keep_once(message_id, path, version.data, keep_as)
-        try:
-            if not self.files.unlink_stray(path, version.digest):
-                self.report.late.append(path)
-        except ReplicaError as error:
-            self.report.note_failure(error)
+                self._store.versions.drop_intents([task.id])
 
     def _count(self, task: Task) -> None:
-        counts, outcome = self.report.counts, task.outcome
-        self.would_conflict += [
+        counts, outcome = self._report.counts, task.outcome
+        self.ledger.would_conflict += [
             OpenConflict(task.id, conflict.field, "", conflict.winner, 0)
             for conflict in outcome.conflicts
         ]
@@ -466,7 +355,7 @@ class Applier:
             counts.files_moved += task.path != task.found.path
             counts.files_updated += task.data is not None and task.data != task.found.version.data
         if outcome.row is not Step.NONE or outcome.file is not Step.NONE:
-            self.touched.add(task.id)
+            self.ledger.touched.add(task.id)
         if outcome.forget:
-            self.freed.add(task.id)
-            self.released.add(row_key(task.id))
+            self.ledger.freed.add(task.id)
+            self.ledger.released.add(row_key(task.id))

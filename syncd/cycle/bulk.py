@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from syncd.core.journal import first_entry
 from syncd.core.message import file_name
 from syncd.core.sides import Side
-from syncd.cycle.apply import Applier
 from syncd.cycle.departure import Departure, departures_of
 from syncd.cycle.divided import Divided
 from syncd.cycle.found import Arrival
+from syncd.cycle.ledger import Ledger
 from syncd.database.chronicle import now_text
 from syncd.database.queries import in_portions
 from syncd.database.record import Row
@@ -28,13 +28,13 @@ _AT_ONCE_BYTES = 2 * 1024 * 1024  # of files, whose rows go in within some 50 ms
 
 
 class Bulk:
-    """Takes over what is new; counts and notes it with the cycle's ``applier``."""
+    """Takes over what is new; counts and notes it in the cycle's ``ledger``."""
 
-    def __init__(self, applier: Applier) -> None:
-        self._store = applier.store
-        self._files = applier.files
-        self._applier = applier
-        self._report = applier.report
+    def __init__(self, ledger: Ledger) -> None:
+        self._store = ledger.store
+        self._files = ledger.files
+        self._ledger = ledger
+        self._report = ledger.report
         self._unrecorded: Sequence[Departure] = []
 
     # Files that become rows
@@ -56,19 +56,19 @@ class Bulk:
                 break
             inserted.update(one.id for one in portion)
         self._report.counts.rows_inserted += len(inserted)
-        self._applier.touched |= inserted
+        self._ledger.touched |= inserted
         return inserted
 
     def _insert(self, arrivals: Sequence[Arrival]) -> bool:
-        if self._applier.dry_run:
+        if self._ledger.dry_run:
             return True
         rows, records = [one.row for one in arrivals], [one.record for one in arrivals]
-        entry = first_entry(Side.DB, at=now_text(), cause=self._applier.cause)
+        entry = first_entry(Side.DB, at=now_text(), cause=self._ledger.cause)
         try:
             with self._store.writing():
                 self._store.rows.insert_all(rows)
                 self._store.records.save_first(records, entry)
-                self._applier.note_written((one.id, one.row_digest) for one in arrivals)
+                self._ledger.note_written((one.id, one.row_digest) for one in arrivals)
         except StaleReplica:
             return False
         return True
@@ -77,7 +77,7 @@ class Bulk:
 
     def departures(self, rows: Sequence[Row]) -> list[Departure]:
         """Return what becomes of rows of which nothing is known, where that is plain."""
-        found = departures_of(rows, self._applier.own_path)
+        found = departures_of(rows, self._ledger.own_path)
         return [one for one in found if one is not None and self._is_plain(one)]
 
     def rendered(
@@ -93,7 +93,7 @@ class Bulk:
 
     def _is_plain(self, departure: Departure) -> bool:
         """Tell whether no file stands for a new row or in its way, and its own is not too large."""
-        if departure.path in self._applier.taken or len(departure.data) > self._files.max_bytes:
+        if departure.path in self._ledger.taken or len(departure.data) > self._files.max_bytes:
             return False
         return self._files.standing(file_name(departure.id)) is None
 
@@ -102,23 +102,23 @@ class Bulk:
 
         To one that cannot be written now, a later cycle comes back.
         """
-        closed = self._applier.closed
+        closed = self._ledger.closed
         if closed:
             total = len(departures)
             departures = [one for one in departures if split_path(one.path)[0] not in closed]
             self._report.more_errors += total - len(departures)
         if not departures:
             return
-        self._applier.released.update(row_key(one.id) for one in departures)
+        self._ledger.released.update(row_key(one.id) for one in departures)
         sent = departures
-        if not self._applier.dry_run:
+        if not self._ledger.dry_run:
             self._record(departures)
             self._files.stage([(one.path, one.data, False) for one in departures])
             sent = [one for one in map(self._sent, departures) if one is not None]
             self._report.late += self._files.settle()
             self._unrecorded = sent
         self._report.counts.files_created += len(sent)
-        self._applier.touched.update(one.id for one in sent)
+        self._ledger.touched.update(one.id for one in sent)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -139,7 +139,7 @@ class Bulk:
         """
         sent = self._unrecorded
         if sent or intended:
-            entry = first_entry(Side.FILE, at=now_text(), cause=self._applier.cause)
+            entry = first_entry(Side.FILE, at=now_text(), cause=self._ledger.cause)
             with self._store.writing(durable=False, mute=False):
                 if sent:
                     self._store.records.save_first([one.record for one in sent], entry)
@@ -149,13 +149,13 @@ class Bulk:
 
     def _sent(self, departure: Departure) -> Departure | None:
         """Write one file; return the departure with the file's stamp, or None."""
-        self._applier.taken.add(departure.path)
+        self._ledger.taken.add(departure.path)
         try:
             stamp = self._files.create(departure.path, departure.data)
         except StaleReplica:
             self._report.unsettled.add(row_key(departure.id))
             return None
         except ReplicaError as error:
-            self._applier.note_failure(error, {split_path(departure.path)[0]})
+            self._ledger.note_failure(error, {split_path(departure.path)[0]})
             return None
         return departure.stamped(stamp)

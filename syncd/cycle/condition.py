@@ -9,7 +9,7 @@ from syncd.core.guard import Halt
 from syncd.core.journal import QUARANTINED, RELEASED, JournalEntry, halt_entry
 from syncd.core.message import FOLDERS
 from syncd.core.sides import Side
-from syncd.cycle.apply import Applier
+from syncd.cycle.ledger import Ledger
 from syncd.cycle.look import Look
 from syncd.cycle.orders import Orders
 from syncd.cycle.report import Report
@@ -119,27 +119,27 @@ def _standing_halt(
     return Halt(cause, side, len(gone), store.rows.count()), gone
 
 
-def record_findings(applier: Applier, look: Look) -> None:
+def record_findings(ledger: Ledger, look: Look) -> None:
     """Record what was set aside or came back, twins, and that the feed was heard."""
-    store, unsettled = applier.store, applier.report.unsettled
+    store, unsettled = ledger.store, ledger.report.unsettled
     before = store.chronicle.quarantined(
-        applier.set_aside.keys() | applier.released | set(look.released)
+        ledger.set_aside.keys() | ledger.released | set(look.released)
     )
-    news = [entry for path, entry in applier.set_aside.items() if before.get(path) != entry]
-    released = [entry for path, entry in before.items() if path not in applier.set_aside]
-    applier.report.released = {entry.path for entry in released}
-    later = unsettled | applier.report.vanished
+    news = [entry for path, entry in ledger.set_aside.items() if before.get(path) != entry]
+    released = [entry for path, entry in before.items() if path not in ledger.set_aside]
+    ledger.report.released = {entry.path for entry in released}
+    later = unsettled | ledger.report.vanished
     heard = [entry for entry in look.feed if row_key(entry.id) not in later]
     # The feed tells where to come back to, but not yet of what a full compare found.
     rows_later = {key for key in map(id_in_row_key, unsettled) if key is not None}
     unheard = rows_later - {entry.id for entry in look.feed}
     lost_twins = set(look.twins_gone)
-    known_twins = store.twins.at([*lost_twins, *applier.twins])
+    known_twins = store.twins.at([*lost_twins, *ledger.twins])
     lost_twins &= known_twins.keys()
     new_twins = {
-        path: value for path, value in applier.twins.items() if known_twins.get(path) != value
+        path: value for path, value in ledger.twins.items() if known_twins.get(path) != value
     }
-    if applier.dry_run or not (released or news or heard or unheard or lost_twins or new_twins):
+    if ledger.dry_run or not (released or news or heard or unheard or lost_twins or new_twins):
         return
     at, chronicle = now_text(), store.chronicle
     acts: list[Callable[[], None]] = []

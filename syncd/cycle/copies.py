@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from syncd.core.message import Mailbox, mailbox_at
 from syncd.core.sides import Quarantined
-from syncd.cycle.apply import Applier
+from syncd.cycle.beside import remove
 from syncd.cycle.found import Found
+from syncd.cycle.ledger import Ledger
 from syncd.cycle.reader import Reader
 from syncd.cycle.strays import is_left_behind
 from syncd.database.record import Record
@@ -27,10 +28,10 @@ class Copies:
     for an id in this one.
     """
 
-    def __init__(self, applier: Applier, reader: Reader, *, one_way: bool) -> None:
-        self._applier = applier
-        self._store = applier.store
-        self._files = applier.files
+    def __init__(self, ledger: Ledger, reader: Reader, *, one_way: bool) -> None:
+        self._ledger = ledger
+        self._store = ledger.store
+        self._files = ledger.files
         self._reader = reader
         self._one_way = one_way
         self._second_names: dict[str, tuple[str, str]] = {}
@@ -59,19 +60,19 @@ class Copies:
             if not in_outbox and mailbox_at(other) is Mailbox.OUTBOX:
                 twin = self._files.look(other)
                 if isinstance(twin, Stamp):
-                    self._applier.twins[other] = (message.id, twin)
+                    self._ledger.twins[other] = (message.id, twin)
                 return True
         if record is not None and is_left_behind(self._store, found, record):
             if self._one_way:
-                self._applier.report.is_partial = True
+                self._ledger.report.is_partial = True
             else:
-                self._applier.remove(message.id, found.path, found.version)
+                remove(self._ledger, message.id, found.path, found.version)
             return False
         problem = Quarantined(
             f"its id {message.id!r} is taken by {other}",
             hint="Give one of the two another id, or delete one.",
         )
-        self._applier.quarantine_file(found.path, message.id, problem, None)
+        self._ledger.quarantine_file(found.path, message.id, problem, None)
         return False
 
     def _is_known_twin(self, found: Found, record: Record | None) -> bool:
@@ -84,7 +85,7 @@ class Copies:
         return key == found.state.message.id and not is_message
 
     def _note_twin(self, found: Found) -> None:
-        self._applier.twins[found.path] = (found.state.message.id, found.version.stamp)
+        self._ledger.twins[found.path] = (found.state.message.id, found.version.stamp)
 
     def _is_renamed(self, found: Found, other: str) -> bool:
         """Tell whether a file was renamed to what is the same name where case does not count."""
@@ -117,4 +118,4 @@ class Copies:
                 problem = Quarantined(
                     f"it is {other} under another name", hint="Delete one of the two names."
                 )
-                self._applier.quarantine_file(path, key, problem, None)
+                self._ledger.quarantine_file(path, key, problem, None)

@@ -27,6 +27,7 @@ from syncd.cycle.condition import (
 )
 from syncd.cycle.copies import Copies
 from syncd.cycle.intake import Intake
+from syncd.cycle.ledger import Ledger
 from syncd.cycle.look import Look, look_at, look_fully
 from syncd.cycle.orders import Orders
 from syncd.cycle.reader import Reader
@@ -36,7 +37,7 @@ from syncd.database.store import Store
 from syncd.errors import SyncdError
 from syncd.files.replica import FileReplica
 from syncd.files.snapshot import Scan
-from syncd.names import id_in_row_key
+from syncd.names import id_in_row_key, in_utf8
 
 
 def run(
@@ -80,17 +81,16 @@ class _Cycle:
         self.config = config
         self.orders = orders
         self.report = Report(str(project))
-        self.applier = Applier(
-            project, store, files, self.report, dry_run=orders.dry_run, cause=self._cause()
-        )
+        own_path = in_utf8(str(project))
+        self.ledger = Ledger(store, files, self.report, own_path, orders.dry_run, self._cause())
         self.reader = Reader(
             files,
-            self.applier.own_path,
+            own_path,
             self.report.unsettled,
             retry_s=config.retry_s,
             wait=orders.wait,
         )
-        self.copies = Copies(self.applier, self.reader, one_way=orders.one_way)
+        self.copies = Copies(self.ledger, self.reader, one_way=orders.one_way)
 
     def _cause(self) -> str:
         """Return what the journal says of all that this cycle does, where that needs saying."""
@@ -151,13 +151,14 @@ class _Cycle:
     def _apply(self, look: Look, absent: Absent) -> None:
         """Reconcile and apply all that the look found, in batches."""
         project, orders, prefer = self.project, self.orders, self.config.prefer
+        applier = Applier(self.ledger)
         self._set_odd_aside(look)
         if not orders.one_way:
             for path in look.strays:
-                take_in(self.store, self.files, self.applier, path, prefer)
-            if self.applier.awaited:
-                look.paths = in_order({*look.paths, *self.applier.awaited})
-        intake = Intake(look, absent, orders, self.applier, self.reader, self.copies, prefer=prefer)
+                take_in(applier, path, prefer)
+            if self.ledger.awaited:
+                look.paths = in_order({*look.paths, *self.ledger.awaited})
+        intake = Intake(look, absent, orders, applier, self.reader, self.copies, prefer=prefer)
         with reading_ahead(project, self.files, look.paths, self.config.max_bytes) as ahead:
             intake.take_files(look.paths, ahead)
         left = intake.left()
@@ -168,30 +169,30 @@ class _Cycle:
         self.copies.set_second_names_aside()
         if orders.one_way:
             look.feed.clear()  # what SQL changed is for a later cycle to hear
-        record_findings(self.applier, look)
-        self._wait_for_late_writers()
+        record_findings(self.ledger, look)
+        self._wait_for_late_writers(applier)
 
-    def _wait_for_late_writers(self) -> None:
+    def _wait_for_late_writers(self, applier: Applier) -> None:
         """Give those who still have a displaced file open a moment to finish."""
         deadline = time.monotonic() + self.config.retry_s
         while self.orders.wait and self.report.late and time.monotonic() < deadline:
             time.sleep(0.02)
             late, self.report.late = self.report.late, []
             for path in late:
-                take_in(self.store, self.files, self.applier, path, self.config.prefer)
+                take_in(applier, path, self.config.prefer)
 
     def _set_odd_aside(self, look: Look) -> None:
         for path, problem in look.odd_paths.items():
-            self.applier.quarantine_file(path, None, problem, None)
+            self.ledger.quarantine_file(path, None, problem, None)
         for key in look.odd_ids:
             kinds = {"NoneType": "NULL", "bytes": "a BLOB, not text", "str": "not UTF-8"}
             kind = kinds.get(type(key).__name__, "a number, not text")
-            self.applier.quarantine_row(
+            self.ledger.quarantine_row(
                 key, Quarantined(f"the id is {kind}", hint="Give the row an id that is text.")
             )
 
     def _summarise(self, look: Look) -> None:
-        report, set_aside = self.report, self.applier.set_aside
+        report, set_aside = self.report, self.ledger.set_aside
         if not look.folders:
             report.quarantined = [set_aside[path] for path in sorted(set_aside)]
             return
@@ -200,9 +201,9 @@ class _Cycle:
         report.quarantined = [entries[path] for path in sorted(entries.keys() - report.released)]
         report.conflicts = self.store.chronicle.conflicts()
         if self.orders.dry_run:
-            report.conflicts += self.applier.would_conflict
+            report.conflicts += self.ledger.would_conflict
         counts, total = report.counts, self.store.rows.count()
         if self.orders.dry_run:
             total += counts.rows_inserted - counts.rows_deleted
         deleted = counts.rows_deleted + counts.files_deleted
-        counts.unchanged = max(0, total - (len(self.applier.touched) - deleted))
+        counts.unchanged = max(0, total - (len(self.ledger.touched) - deleted))

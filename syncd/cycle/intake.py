@@ -16,6 +16,7 @@ from syncd.core.reconcile import NOTHING, Step, reconcile
 from syncd.core.sides import Quarantined, Side
 from syncd.cycle.absence import Absent
 from syncd.cycle.apply import Applier
+from syncd.cycle.beside import keep_beside
 from syncd.cycle.bulk import Bulk
 from syncd.cycle.copies import Copies
 from syncd.cycle.departure import Departure
@@ -58,13 +59,14 @@ class Intake:
         self._look = look
         self._orders = orders
         self._applier = applier
-        self._store = applier.store
-        self._files = applier.files
-        self._report = applier.report
+        self._ledger = ledger = applier.ledger
+        self._store = ledger.store
+        self._files = ledger.files
+        self._report = ledger.report
         self._reader = reader
         self._copies = copies
         self._prefer = prefer
-        self._bulk = Bulk(applier)
+        self._bulk = Bulk(ledger)
         self._unknown = absent.unknown
         self._fileless = set(absent.gone)
         """Ids whose file is known to be gone."""
@@ -98,10 +100,10 @@ class Intake:
 
     def take_freed(self) -> None:
         """Read the files that were set aside because their id was taken, and is free by now."""
-        freed, set_aside = self._applier.freed, self._applier.set_aside
+        freed, set_aside = self._ledger.freed, self._ledger.set_aside
         if freed:
             before = self._store.chronicle.quarantined_for(freed)
-            waiting = before.keys() - self._applier.released
+            waiting = before.keys() - self._ledger.released
             waiting |= {path for path, entry in set_aside.items() if entry.id in freed}
             paths = in_order(path for path in waiting if not is_row_key(path))
             for path in paths:
@@ -134,7 +136,7 @@ class Intake:
         self._copies.claimed |= taken
         self._fileless -= inserted
         self._done |= inserted
-        self._applier.released.update(taken.values())
+        self._ledger.released.update(taken.values())
         left = set(paths).difference(taken.values())
         return [path for path in paths if path in left]
 
@@ -149,7 +151,7 @@ class Intake:
                 self._set_file_aside(path, at.get(path), read)
             elif read is not None:
                 founds.append(read)
-                self._applier.released.add(path)
+                self._ledger.released.add(path)
                 size += len(read.version.data)
                 if size > _BATCH_BYTES:
                     self._take_founds(founds)
@@ -169,7 +171,7 @@ class Intake:
 
     def _take_portion(self, founds: Sequence[Found]) -> None:
         ids = {found.state.message.id for found in founds}
-        standing = ids - self._applier.freed if self._orders.dry_run else ids
+        standing = ids - self._ledger.freed if self._orders.dry_run else ids
         records, rows = self._store.records.of(standing), self._store.rows.of(standing)
         intended = self._store.versions.intended(ids)
         tasks: list[Task | None] = []
@@ -189,14 +191,14 @@ class Intake:
                         continue
                 tasks.append(self._task(key, found, row, record, intent))
             elif self._copies.twins.get(found.path) != (key, found.version.stamp):
-                self._applier.beside.append(found)
+                self._ledger.beside.append(found)
         inserted = self._bulk.insert([arrival for _, arrival in new])
         left = [found for found, arrival in new if arrival.id not in inserted]
         tasks += [self._task(found.state.message.id, found, None, None, None) for found in left]
         wanted = [task for task in tasks if task is not None]
         for start in range(0, len(wanted), _BATCH):
             self._applier.apply(wanted[start : start + _BATCH])
-        self._applier.keep_beside()
+        keep_beside(self._ledger)
 
     def _set_file_aside(self, path: str, record: Record | None, problem: Quarantined) -> None:
         may_be_known = record is not None or path in self._unknown.values()
@@ -204,7 +206,7 @@ class Intake:
             return  # an editor's or file manager's own file, not a message
         stamp = self._files.look(path) if problem.in_bytes else None
         key = record.id if record else self._id_of_unreadable(path)
-        self._applier.quarantine_file(
+        self._ledger.quarantine_file(
             path, key, problem, stamp if isinstance(stamp, Stamp) else None
         )
         if record is not None:  # else the message of that id may stand elsewhere
@@ -237,7 +239,7 @@ class Intake:
         for key in ids:
             record, row = records.get(key), rows.get(key)
             if row is None and record is None:
-                self._applier.released.add(row_key(key))
+                self._ledger.released.add(row_key(key))
                 if key in with_intent:
                     gone.append(key)
             elif key not in done:
@@ -272,9 +274,9 @@ class Intake:
         is_same = is_plain and record and row and row.digest == record.row_digest
         # What befell the file while its row could not be read was heard, and not carried over.
         if is_same and not self._store.chronicle.quarantined([row_key(key)]):
-            self._applier.released.add(row_key(key))
+            self._ledger.released.add(row_key(key))
             raise _NotNow
-        if path not in self._applier.released:
+        if path not in self._ledger.released:
             entry = self._store.chronicle.quarantined([path]).get(path)
             if entry is not None and entry.stamp is not None:
                 raise _NotNow
@@ -298,7 +300,7 @@ class Intake:
             self._report.vanished.add(path)
             self._report.unsettled.add(row_key(key))
             raise _NotNow
-        self._applier.released.add(path)
+        self._ledger.released.add(path)
         return read
 
     # One message
@@ -319,12 +321,12 @@ class Intake:
         try:
             message = _message_in(row, record)
         except MessageError as error:
-            self._applier.quarantine_row(key, error)
+            self._ledger.quarantine_row(key, error)
             if found is not None:
-                self._applier.beside.append(found)
+                self._ledger.beside.append(found)
             return None
         if row is not None:
-            self._applier.released.add(row_key(key))
+            self._ledger.released.add(row_key(key))
         agreed, rewritten = self._versions_behind(found, record, intended)
         outcome = reconcile(
             agreed.baseline if agreed else None,

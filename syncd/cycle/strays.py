@@ -19,12 +19,13 @@ from syncd.core.message import Mailbox, Message, fingerprints, mailbox_at
 from syncd.core.reconcile import FileState, Outcome, reconcile_late
 from syncd.core.sides import Baseline, Side
 from syncd.cycle.apply import Applier
+from syncd.cycle.beside import remove_stray
 from syncd.cycle.found import Found, as_found
+from syncd.cycle.ledger import Ledger
 from syncd.cycle.task import Task
 from syncd.database.record import Record, but_status, sight_of
 from syncd.database.store import VERSION_MEMORY_S, Store
 from syncd.errors import MessageError, StaleReplica
-from syncd.files.replica import FileReplica
 from syncd.files.snapshot import Version
 
 _SURE_S = 60.0
@@ -86,52 +87,53 @@ def _oldest() -> float:
     return time.time() - VERSION_MEMORY_S
 
 
-def take_in(store: Store, files: FileReplica, applier: Applier, path: str, prefer: Side) -> None:
+def take_in(applier: Applier, path: str, prefer: Side) -> None:
     """Merge what a late writer left in a stray, and unlink it; nothing when it is still open."""
+    ledger, store, files = applier.ledger, applier.ledger.store, applier.ledger.files
     try:
         version = files.read(path)
     except FileNotFoundError:
         return
     except StaleReplica:
-        applier.report.late.append(path)
+        ledger.report.late.append(path)
         return
     except MessageError:
         return
     try:
-        late = as_found(path, version, applier.own_path)
+        late = as_found(path, version, ledger.own_path)
         was = store.versions.of_file(version) if "id" not in late.state.said else None
         if was is not None:  # it has its id from a name, which was not the stray's
-            late = as_found(was.path, version, applier.own_path)
+            late = as_found(was.path, version, ledger.own_path)
     except MessageError:
         # A writer was cut off, or syncd was before the file had its name.
-        applier.remove_stray(path, path, version, keep_as=_LEFT_OVER if version.data else None)
+        remove_stray(ledger, path, path, version, keep_as=_LEFT_OVER if version.data else None)
         return
     key = late.state.message.id
     record = store.records.of([key]).get(key)
     if (key, version.digest) in store.versions.intended([key]):
         # Ours: a crash came before it had its name.
-        applier.remove_stray(key, path, version, keep_as=None)
+        remove_stray(ledger, key, path, version, keep_as=None)
         return
     rewritten = rewritten_version(store, late, record)
     origin = rewritten or _origin(store, key, version)
     if record is None or origin is None or origin.digest == version.digest:
         is_known = any(one and one.digest == version.digest for one in (record, origin))
         keep_as = None if is_known else _LEFT_OVER
-        applier.remove_stray(key, path, version, keep_as=keep_as)
+        remove_stray(ledger, key, path, version, keep_as=keep_as)
         return
     outcome_of = partial(
         reconcile_late, origin.baseline, late.state, prefer=prefer, is_rewrite=rewritten is not None
     )
-    task = _merge(store, files, applier, record, outcome_of)
+    task = _merge(ledger, record, outcome_of)
     if task is None:
-        applier.report.late.append(path)
-        applier.awaited.add(record.path)
+        ledger.report.late.append(path)
+        ledger.awaited.add(record.path)
         return
     applier.apply([task])
     if task.dropped:
-        applier.report.late.append(path)
+        ledger.report.late.append(path)
     else:
-        applier.remove_stray(key, path, version, keep_as=LATE_REWRITE)
+        remove_stray(ledger, key, path, version, keep_as=LATE_REWRITE)
 
 
 def _origin(store: Store, message_id: str, version: Version) -> Record | None:
@@ -141,18 +143,16 @@ def _origin(store: Store, message_id: str, version: Version) -> Record | None:
 
 
 def _merge(
-    store: Store,
-    files: FileReplica,
-    applier: Applier,
+    ledger: Ledger,
     record: Record,
     outcome_of: Callable[[Baseline, FileState, Message], Outcome],
 ) -> Task | None:
     """Return the task that merges into the file and row as they stand, None when not just now."""
-    row = store.rows.of([record.id]).get(record.id)
+    row = ledger.store.rows.of([record.id]).get(record.id)
     if row is None:
         return None
     try:
-        found = as_found(record.path, files.read(record.path), applier.own_path)
+        found = as_found(record.path, ledger.files.read(record.path), ledger.own_path)
         message = row.message()
     except (FileNotFoundError, StaleReplica, MessageError):
         return None
