@@ -24,7 +24,8 @@ keeps the arrows so.
     verify          both sides read in full and proved equal, without the baseline
     inventory       every file read in full: which are one message, and what it says
     repair          files that syncd can read and the old client cannot
-    history         undoing: versions, restore, conflicts resolved
+    conflicts       conflicts settled by a person: what stands, what lost
+    history         what stands and what stood before, and bringing that back
     follow          the journal as it grows
     progress        how far the migration is
     cycle           one project compared, and both sides made equal

@@ -1,18 +1,16 @@
-"""Undoing: what stands and what stood before, bringing that back, and settling conflicts.
+"""The history: what stands and what stood before, and bringing that back.
 
 Whatever is brought back is written into the row first, with what it replaces in the history; the
-next cycle carries it to the file. So each of these can itself be undone.
+next cycle carries it to the file. So a restore can itself be undone.
 """
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from syncd.core.journal import COMMANDED, JournalEntry
 from syncd.core.markdown import ParsedFile, Place, parse
@@ -20,20 +18,16 @@ from syncd.core.message import FIELDS, FOLDERS, Message, mailbox_at, message_fro
 from syncd.core.reconcile import Step
 from syncd.core.sides import Side
 from syncd.cycle.found import place_of
-from syncd.database.chronicle import HistoryEntry, OpenConflict, now_text
+from syncd.database.chronicle import HistoryEntry, now_text
 from syncd.database.record import Row
 from syncd.database.store import Store
-from syncd.errors import LostTransaction, MessageError, StaleReplica, SyncdError, UsageError
+from syncd.errors import MessageError, StaleReplica, UsageError
 from syncd.files.replica import FileReplica
 from syncd.messaging.schema import MESSAGE_COLUMNS
 from syncd.names import in_utf8, is_message_name, is_utf8
 
-CURRENT = "current"
-
 _MOST = 2**63 - 1  # SQLite's largest integer
-_SHORT_S, _AT_ONCE = 0.02, 50
 _BEFORE_RESTORE = "before a restore"
-_BEFORE_RESOLVE = "before a conflict was resolved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +41,6 @@ class Restored:
     kept: HistoryEntry
     before: int | None
     existed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A message whose conflicts are settled; ``before`` is the version kept of what it was."""
-
-    id: str
-    fields: tuple[str, ...]
-    before: int | None
 
 
 # Finding
@@ -240,7 +225,7 @@ def restore(project: Path, store: Store, files: FileReplica, kept: HistoryEntry)
     if kept.data is not None and "created_at" not in _parsed(kept, project).said:
         message = message._replace(created_at=_known_date(store, message))
     with store.writing():
-        existed, before = _set_row(store, message, FIELDS, _BEFORE_RESTORE)
+        existed, before = set_row(store, message, FIELDS, _BEFORE_RESTORE)
     if not existed:
         _set_own_columns(store, kept)
     if kept.data is not None:
@@ -305,115 +290,7 @@ def _put_file(
     return number
 
 
-# Resolving
-
-
-def standing_value(store: Store, conflict: OpenConflict) -> str | None:
-    """Return a conflict's field as it stands now; raises `MessageError` when that is not known."""
-    row = store.rows.of([conflict.id]).get(conflict.id)
-    if row is None:
-        raise MessageError(f"the row of {conflict.id!r} is gone")
-    value: str | None = getattr(row.message(), conflict.field)
-    return value
-
-
-def lost_value(project: Path, store: Store, conflict: OpenConflict) -> str | None:
-    """Return the value that lost a conflict; raises `MessageError` when that is not known."""
-    kept = store.chronicle.kept(conflict.version)
-    if kept is None or kept.id != conflict.id:
-        raise MessageError(f"the history has no version {conflict.version} any more")
-    value: str | None = getattr(message_of(kept, project), conflict.field)
-    return value
-
-
-def resolve_all(
-    project: Path, store: Store, conflicts: Mapping[str, list[OpenConflict]], take: str
-) -> tuple[list[Resolved], list[tuple[str, SyncdError]]]:
-    """Settle open conflicts, by message, by taking a side's values, or what stands now.
-
-    Returns what was settled, and what was not and why. Several messages share a transaction, as
-    many as their values are found for in a moment. The caller, who holds the project's lock, then
-    runs a cycle.
-    """
-    settled: list[Resolved] = []
-    failed: list[tuple[str, SyncdError]] = []
-    left = deque(conflicts.items())
-    while left:
-        portion: list[_Settling] = []
-        ends = time.monotonic() + _SHORT_S
-        while left and len(portion) < _AT_ONCE and (not portion or time.monotonic() < ends):
-            key, of_one = left.popleft()
-            try:
-                portion.append(_Settling(key, of_one, _values_of(project, store, of_one, take)))
-            except UsageError as error:
-                failed.append((key, error))
-        settled += _settle(store, portion, failed)
-    return settled, failed
-
-
-class _Settling(NamedTuple):
-    """A message whose conflicts are to be settled, and the values that its row is given."""
-
-    id: str
-    conflicts: list[OpenConflict]
-    values: dict[str, str | None]
-
-
-def _values_of(
-    project: Path, store: Store, conflicts: list[OpenConflict], take: str
-) -> dict[str, str | None]:
-    lost = [conflict for conflict in conflicts if take not in (CURRENT, conflict.winner)]
-    try:
-        return {item.field: lost_value(project, store, item) for item in lost}
-    except MessageError as error:
-        raise UsageError(
-            f"the value that lost in {conflicts[0].id!r} cannot be taken: {error.sentence}",
-            hint="Keep what stands now: --take current",
-        ) from error
-
-
-def _settle(
-    store: Store, portion: list[_Settling], failed: list[tuple[str, SyncdError]]
-) -> list[Resolved]:
-    """Settle some in one transaction, or each in its own where a host's trigger undoes that."""
-    now: list[Resolved] = []
-    refused: list[tuple[str, SyncdError]] = []
-    try:
-        with store.writing():
-            for one in portion:
-                try:
-                    with store.all_or_nothing():
-                        now.append(_settle_one(store, one))
-                except LostTransaction:
-                    raise
-                except (UsageError, MessageError) as error:
-                    refused.append((one.id, error))
-    except LostTransaction as error:
-        if len(portion) == 1:
-            failed.append((portion[0].id, error))
-            return []
-        return [done for one in portion for done in _settle(store, [one], failed)]
-    failed += refused
-    return now
-
-
-def _settle_one(store: Store, one: _Settling) -> Resolved:
-    before = None
-    if one.values:
-        row = store.rows.of([one.id]).get(one.id)
-        if row is None:
-            raise UsageError(
-                f"{one.id!r} stands nowhere any more",
-                hint="'syncd restore' brings it back; '--take current' closes the conflict.",
-            )
-        message = row.message()._replace(**one.values)  # type: ignore[arg-type]
-        _, before = _set_row(store, message, one.values, _BEFORE_RESOLVE)
-    for conflict in one.conflicts:
-        store.chronicle.forget_conflict(one.id, conflict.field)
-    return Resolved(one.id, tuple(conflict.field for conflict in one.conflicts), before)
-
-
-def _set_row(
+def set_row(
     store: Store, message: Message, fields: Iterable[str], reason: str
 ) -> tuple[bool, int | None]:
     """Write these fields of a message into its row, or insert it; inside of a transaction.

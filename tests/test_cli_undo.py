@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.make_world import WORLD
-from syncd import history
+from syncd import conflicts, history
 from syncd.cli import main
 from syncd.database.store import Store
 from syncd.files.folders import MAX_BYTES
@@ -229,7 +229,7 @@ def test_g9_conflicts_share_transactions_and_one_that_the_database_refuses_stays
     )
     begun: list[dict[str, bool]] = []
     writing = Store.writing
-    monkeypatch.setattr(history, "_SHORT_S", 9.0)
+    monkeypatch.setattr(conflicts, "_SHORT_S", 9.0)
 
     def noted(store: Store, **options: bool) -> AbstractContextManager[None]:
         begun.append(options)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from syncd import history
 from syncd.cli import output
 from syncd.cli.acts import (
     SIDES,
@@ -24,12 +23,13 @@ from syncd.cli.acts import (
 from syncd.cli.findings import local_time, number_of
 from syncd.cli.options import Command, Json, OfProject, OnePath
 from syncd.cli.output import Tone
+from syncd.conflicts import CURRENT, Resolved, lost_value, resolve_all, standing_value
 from syncd.core.sides import Side
 from syncd.cycle.report import Report
 from syncd.database.chronicle import OpenConflict
 from syncd.database.store import Store
 from syncd.errors import ExitCode, MessageError, SyncdError, UsageError
-from syncd.history import CURRENT, Resolved
+from syncd.history import choose
 
 app = typer.Typer()
 
@@ -90,11 +90,11 @@ def _values(project: Path, store: Store, conflict: OpenConflict) -> _Values:
     result = _Values(conflict, {}, {})
     winner, loser = Side(conflict.winner), conflict.loser
     try:
-        result.values[winner] = history.standing_value(store, conflict)
+        result.values[winner] = standing_value(store, conflict)
     except MessageError as error:
         result.unknown[winner] = error.sentence
     try:
-        result.values[loser] = history.lost_value(project, store, conflict)
+        result.values[loser] = lost_value(project, store, conflict)
     except MessageError as error:
         result.unknown[loser] = error.sentence
     return result
@@ -198,7 +198,7 @@ def resolve(
     with opened(project) as store, store.reading():
         seen = store.chronicle.conflicts()
     if message_id is not None:
-        key = history.choose(
+        key = choose(
             message_id,
             {conflict.id for conflict in seen},
             none=f"there is no open conflict in a message {message_id!r}",
@@ -212,7 +212,7 @@ def resolve(
         # Conflicts that came up only now were not meant: nobody has seen them.
         known = frozenset(seen)
         still_open = [conflict for conflict in store.chronicle.conflicts() if conflict in known]
-        done, left = history.resolve_all(project, store, _by_id(still_open), take)
+        done, left = resolve_all(project, store, _by_id(still_open), take)
         settled.extend(done)
         failed.extend(left)
 
