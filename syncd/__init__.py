@@ -10,7 +10,8 @@ keeps the arrows so.
         agent           many projects: wakes, timers, signals, the service manager
         workers         the threads that run the agent's cycles
         roster          which projects the agent keeps: found, watched or polled, gone, made again
-        job             one project of the agent: its cycles, its database, its trouble
+        job             one project of the agent: its cycles, its database while that is open
+        told            how a project stands, as the log and `status` were last told
         schedule        when a project is to be looked at, and where: wakes in, orders out
         watch           file events of many projects, as each system tells them → wakes
         inotify         the same on Linux: one descriptor and one thread for all

@@ -1,8 +1,7 @@
-"""One project of the agent: its cycles, its database while that is open, and its trouble."""
+"""One project of the agent: its cycles, and its database while that is open."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -15,12 +14,13 @@ from typing import Any
 
 from syncd import config as settings
 from syncd.agent.schedule import HALT_LOOK_S, LONGEST_RETRY_S, Occasion, Reason, Schedule
+from syncd.agent.told import Told
 from syncd.agent.wakes import Kind, Wake
 from syncd.config import Config
 from syncd.core.message import FOLDERS
 from syncd.cycle.orders import Orders
 from syncd.cycle.project import note_retirement, run_pass
-from syncd.cycle.report import Report, State
+from syncd.cycle.report import Report
 from syncd.cycle.retirement import ROOTS
 from syncd.cycle.seen import is_done, look_of_files
 from syncd.database.database import state_of
@@ -32,16 +32,13 @@ from syncd.names import CLAUDE_DIR, DATABASE
 Marks = list[tuple[int, int, int] | int | None]
 """Identity and time of each mailbox folder, or why it cannot be looked at."""
 
-log = logging.getLogger("syncd.agent")
-
 _COMMIT_S, _COMMIT_LOOKS = 0.0001, 15
 _POLLING_SHARE = 0.5
-_DEFECT_HINT = "The agent's log has the whole of it; the project is tried again by itself."
 
 
 @dataclass(slots=True)
 class Job:
-    """One project: its schedule, its open database, and how its last cycle went.
+    """One project: its schedule, its open database, and what was ``told`` of it.
 
     ``planned`` is when the agent comes to it next. ``costs`` has what a look at each of the agent's
     projects that are polled takes of a processor, in seconds. All but these and ``running`` is for
@@ -57,6 +54,7 @@ class Job:
     costs: dict[Path, float] = field(default_factory=dict)
     is_configured: bool = True
     folder: str = field(init=False)
+    told: Told = field(init=False)
     running: bool = False
     started: float = 0.0
     database_gone_at: float | None = None
@@ -69,22 +67,25 @@ class Job:
     closed_as: tuple[object, ...] = ()
     used: float = 0.0
     worked: float = 0.0
-    last_state: str = ""
-    set_aside: dict[str, str] = field(default_factory=dict)
     halted_as: Marks | None = None
     halted_until: float = 0.0
     polled_as: str | None = None
     compared: str = ""
-    trouble: tuple[str, str] | None = None
     planned: float = math.inf
     _claiming: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.folder = str(self.project / CLAUDE_DIR)
+        self.told = Told(str(self.project))
 
     @property
     def _database(self) -> str:
         return f"{self.folder}/{DATABASE}"
+
+    @property
+    def trouble(self) -> tuple[str, str] | None:
+        """What keeps the project from being in step, and the way out."""
+        return self.told.trouble
 
     @property
     def config(self) -> Config:
@@ -368,9 +369,7 @@ class Job:
 
     def heed(self, occasion: Occasion, report: Report) -> None:
         """Log what a cycle did, and arrange for what it left for later."""
-        if report.counts.changes():
-            log.info("%s: %s", self.project, report.counts)
-        self._log_state(occasion.orders, report)
+        self.told.tell(occasion.orders, report)
         if report.hinders_all:
             self._give_up()
         self.schedule.heed(occasion, report, self.used)
@@ -388,50 +387,13 @@ class Job:
         """Note that a cycle ended with a defect: all is to be compared after a while."""
         self._give_up()
         self.schedule.rest(LONGEST_RETRY_S)  # what the cycle that failed was to do is not known
-        self.last_state = "defect"
-        self.trouble = ("a cycle ended with a defect of syncd", _DEFECT_HINT)
+        self.told.tell_of_defect()
 
     def _give_up(self) -> None:
         """Close the database, and forget what was seen of it; how it looks then tells news."""
         self.close()
         self.versions = None
         self.closed_as = state_of(self._database)
-
-    def _log_state(self, orders: Orders, report: Report) -> None:
-        if not report.hinders_all:
-            self._log_quarantine(orders, report)
-        if self.trouble is not None and report.error is None and orders.paths is not None:
-            return  # an error stands until a full cycle went well
-        state = f"{report.state}:{report.error}:{report.halt and report.halt.cause}"
-        if state == self.last_state:
-            return
-        was, self.last_state = self.last_state.partition(":")[0], state
-        self.trouble = (report.error, report.hint) if report.error is not None else None
-        if report.state is State.ERROR:
-            log.error("%s: %s%s", self.project, report.error, report.hint and f" → {report.hint}")
-        elif report.halt is not None:
-            told = [report.halt.cause, *report.halt.ways_out(str(self.project))]
-            log.error("%s: halted: %s", self.project, " → ".join(told))
-        elif report.retired is not None:
-            log.info("%s: retired on %s: it is left alone", self.project, report.retired.at)
-            for path in report.left:
-                log.warning("%s: %s stands there all the same", self.project, path)
-        elif was in (State.ERROR, State.HALTED, "defect"):
-            log.info("%s: goes on", self.project)
-
-    def _log_quarantine(self, orders: Orders, report: Report) -> None:
-        """Log what is set aside and was not, or for another reason."""
-        known = self.set_aside
-        if orders.paths is None:
-            self.set_aside = {}
-        for path in report.released:
-            known.pop(path, None)
-        for entry in report.quarantined:
-            reason = entry.problem.reason
-            if known.get(entry.path) != reason:
-                line = entry.problem.line or 1
-                log.warning("%s: %s:%s: %s", self.project, entry.path, line, reason)
-            self.set_aside[entry.path] = reason
 
 
 def _marks(folder: str) -> Marks | None:
