@@ -45,6 +45,7 @@ Words.\r
 
 
 """
+NO_DATE = BY_HAND.replace("created_at: 2026-02-20T20:15:00Z\n", "")
 
 ODD_IDS = [
     *("../../escape", "/etc/escape", "..", ".", "", " ", ".hidden", "a/b", "a\\b", "-rf", "~"),

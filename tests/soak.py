@@ -45,8 +45,8 @@ from syncd.core.markdown import Place, parse
 from syncd.core.message import FOLDERS, Message, mailbox_at
 from syncd.errors import MessageError
 from tests.clients import SCHEMA, NewClient, OldClient, parse_legacy, render_legacy
+from tests.on_disk import project, rebuild, rows_of
 from tests.running import RunningAgent
-from tests.test_agent import project, rebuild, rows_of
 
 TOKEN = re.compile(r"T\d{6}")
 FIELDS = ("subject", "body", "metadata", "attachments")

@@ -33,8 +33,8 @@ import pytest
 from syncd.errors import ExitCode
 from syncd.names import CLAUDE_DIR
 from tests.clients import NewClient, OldClient
+from tests.on_disk import both_equal, project, rows_of
 from tests.running import ROOT, RunningAgent, as_anybody, environment, syncd, wait_for
-from tests.test_agent import both_equal, project, rows_of
 
 Test = Callable[[Path], None]
 

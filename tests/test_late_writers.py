@@ -25,8 +25,8 @@ from syncd.files.snapshot import Stamp, Version
 from syncd.files.syscalls import exchange
 from syncd.names import database_of
 from tests.clients import NewClient, OldClient, parse_legacy, render_legacy
+from tests.on_disk import both_equal, project
 from tests.running import RunningAgent, wait_for
-from tests.test_agent import both_equal, project
 
 CONFIG = load(flags={"gone_s": 0.0, "retry_s": 0.0}, environment={})
 

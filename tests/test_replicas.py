@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -262,18 +262,26 @@ def test_g7_a_move_by_link_that_was_cut_off_before_its_unlink_is_finished(
     assert ["inbox/.archive/x.md"] == list(project.files())
 
 
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Have the system open no further file in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_what_cannot_be_looked_at_for_want_of_descriptors_is_not_taken_for_free(
     project: Project, files: FileReplica
 ) -> None:
     assert PATH == files.standing("x.md")
     files.reopen()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
-        with pytest.raises(ReplicaError, match="too many open files"):
-            files.standing("x.md")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with no_more_files(), pytest.raises(ReplicaError, match="too many open files"):
+        files.standing("x.md")
     assert PATH == files.standing("x.md")
 
 
@@ -292,13 +300,8 @@ def test_a_folder_whose_renames_cannot_be_made_durable_is_no_error(
 
 def test_g18_where_too_many_files_are_open_that_is_said(project: Project) -> None:
     project.sync()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
-        with pytest.raises(ReplicaError, match="too many files are open") as told:
-            Store.open(project.new.database)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with no_more_files(), pytest.raises(ReplicaError, match="too many files are open") as told:
+        Store.open(project.new.database)
     assert "ulimit" in told.value.hint
 
 
