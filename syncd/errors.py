@@ -124,12 +124,8 @@ def os_sentence(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
-def trouble_of(error: Exception, database: str) -> tuple[str, str, ExitCode]:
-    """Return as a sentence what is wrong, the way out, and the exit code.
-
-    What neither we nor the system raised is SQLite's, and of the database that is so called.
-    """
+def trouble_of(error: SyncdError | OSError) -> tuple[str, str, ExitCode]:
+    """Return as a sentence what is wrong, the way out, and the exit code."""
     if isinstance(error, SyncdError):
         return error.sentence, error.hint, error.exit_code
-    told = os_sentence(error) if isinstance(error, OSError) else f"{database}: {error}"
-    return told, "", ExitCode.ERROR
+    return os_sentence(error), "", ExitCode.ERROR

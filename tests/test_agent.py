@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import shutil
 import signal
@@ -33,7 +34,7 @@ from tests.on_disk import (
     rebuild,
     rows_of,
 )
-from tests.running import RunningAgent, syncd, wait_for
+from tests.running import RunningAgent, environment, syncd, wait_for
 
 CONFIG = load(flags={"gone_s": 0.0, "retry_s": 0.0}, environment={})
 
@@ -196,6 +197,37 @@ def test_a_project_that_vanishes_and_comes_back_is_kept_in_step(tmp_path: Path) 
         key = OldClient(there).send(here, "Again", "More words")
         wait_for(lambda: (here / ".claude-mpm" / "messaging.db").exists())
         wait_for(lambda: body_in_sql(here, key) == "More words")
+
+
+@pytest.mark.parametrize(("ignored", "ends"), [(False, True), (True, False)])
+def test_an_agent_ends_with_its_terminal_unless_it_is_to_outlive_that(
+    tmp_path: Path, *, ignored: bool, ends: bool
+) -> None:
+    here = project(tmp_path / "p")
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "syncd", "run", str(here)]
+    surroundings = environment(home)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        if ignored:  # as nohup has it
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.execve(sys.executable, command, surroundings)
+    try:
+        said = b""
+        while b"ready" not in said:
+            said += os.read(terminal, 4096)
+        os.close(terminal)
+        if ends:
+            wait_for(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+        else:
+            time.sleep(0.5)
+            key = NewClient(tmp_path / "there").send(here, "Subject", "Still at work")
+            wait_for((here / ".claude-mpm" / "inbox" / f"{key}.md").exists)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 def test_a_project_that_is_deleted_is_let_go_and_kept_once_when_it_is_made_again(

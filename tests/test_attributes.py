@@ -8,10 +8,13 @@ import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from syncd.files.attributes import command_for_rights
+from syncd.database.store import Store
+from syncd.errors import ReplicaError
+from syncd.files.attributes import way_to_rights
 from tests.projects import Project
 
 # Read and write for the owner, read for user 12345 and the group: acl(5), as the system keeps it.
@@ -144,11 +147,38 @@ def test_what_root_makes_is_its_folders_owners(project: Project) -> None:
         assert (12345, 23456) == (found.st_uid, found.st_gid), name
 
 
-def test_the_command_for_rights_is_one_that_helps(
+def test_the_way_to_rights_is_one_that_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a b.md"
     path.touch()
-    assert f"chmod u+rw '{path}'" == command_for_rights("rw", path)
+    assert f"chmod u+rw '{path}'" == way_to_rights("rw", path)
     monkeypatch.setattr("os.geteuid", lambda: 4321)
-    assert f"sudo chown 4321 '{path}'" == command_for_rights("rw", path)
+    assert f"sudo chown 4321 '{path}'" == way_to_rights("rw", path)
+
+
+def test_g18_where_the_file_system_is_read_only_no_rights_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "no" / "messaging.db"
+    seen: list[Path] = []
+
+    def read_only(where: Path) -> SimpleNamespace:
+        seen.append(where)
+        return SimpleNamespace(f_flag=os.ST_RDONLY)
+
+    monkeypatch.setattr(os, "statvfs", read_only)
+    assert "mount it writable" in way_to_rights("rw", tmp_path)
+    assert way_to_rights("r", tmp_path).startswith("chmod")
+    with pytest.raises(ReplicaError, match="cannot be written") as told:
+        Store.open(path)
+    assert "mount it writable" in told.value.hint
+    assert [tmp_path, path.parent, path.parent] == seen
+
+
+def test_g18_a_path_that_is_too_long_for_sqlite_is_told(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["x" * 100] * 5)
+    folder.mkdir(parents=True)
+    with pytest.raises(ReplicaError, match="bytes, and SQLite takes 504 at most") as told:
+        Store.open(folder / "messaging.db")
+    assert "shorter" in told.value.hint

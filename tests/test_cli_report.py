@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import resource
 import sys
 import time
 from collections import Counter
@@ -466,6 +468,38 @@ def test_a_page_that_cannot_be_written_is_an_error(call: Call, shop: Project) ->
     result = call("report", "--html", shop.path / "no" / "page.html")
     assert (2, "") == (result.code, result.out)
     assert f"there is no folder {shop.path / 'no'}" in result.err
+
+
+def test_a_page_for_a_folder_is_refused(call: Call, shop: Project) -> None:
+    result = call("report", "--html", shop.path)
+    assert (2, "") == (result.code, result.out)
+    assert f"{shop.path} is a folder" in result.err
+
+
+@pytest.mark.usefixtures("_matplotlib")
+def test_an_earlier_page_stands_until_a_new_one_is_whole(
+    call: Call, shop: Project, tmp_path: Path
+) -> None:
+    shop.sync()
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    (folder / "page.html").write_text("The former one.")
+    (folder / "page.html").chmod(0o640)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # as little as is left on a full disk
+    try:
+        result = call("report", "--html", folder / "page.html")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (1, "") == (result.code, result.out)
+    assert f"the page cannot be written to {folder / 'page.html'}: file too large" in result.err
+    assert {"page.html": "The former one."} == {
+        path.name: path.read_text() for path in folder.iterdir()
+    }
+    assert 0 == call("report", "--html", folder / "page.html").code
+    assert "<html" in (folder / "page.html").read_text("utf-8")
+    assert 0o640 == (folder / "page.html").stat().st_mode & 0o777
+    assert ["page.html"] == os.listdir(folder)
 
 
 def test_a_journal_whose_first_time_is_the_end_of_all_time_is_no_end_of_the_report(

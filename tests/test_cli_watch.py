@@ -180,11 +180,14 @@ def test_a_watch_ends_as_soon_as_nobody_reads_it(home: Path, project: Project) -
             process.kill()
 
 
-def test_a_watch_ends_cleanly_when_it_is_terminated(home: Path, project: Project) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_watch_ends_cleanly_when_it_is_terminated(
+    home: Path, project: Project, number: signal.Signals
+) -> None:
     with watching(home, project.path) as watch:
         wait_for(watch.shows("in sync"))
 
-        assert 0 == watch.end(signal.SIGTERM)
+        assert 0 == watch.end(number)
     assert "Traceback" not in watch.text
 
 

@@ -25,6 +25,8 @@ from syncd.cycle.project import turn
 from syncd.cycle.retirement import MARKER, ROOTS, Stage, retirement, save
 from syncd.database import tables
 from syncd.database.database import Database
+from syncd.database.sqlite_errors import translated
+from syncd.database.store import Store
 from syncd.errors import BusyError, ReplicaError, UsageError
 from syncd.retire import retire as retire_module
 from syncd.retire.archive import Manifest, checked, pack, unpack
@@ -601,6 +603,25 @@ def test_a_damaged_archive_changes_nothing(project: Project, call: Call) -> None
     done = call("retire", "--undo", project.archive)
     assert (1, before) == (done.code, state(project))
     assert f"{project.archive} is damaged, or no archive of syncd's" in done.err
+
+
+def test_what_is_no_file_is_no_archive(project: Project, call: Call) -> None:
+    for what, words in ((project.path, "no regular file"), (project.path / "no", "no such file")):
+        done = call("retire", "--undo", what)
+        assert (2, True, True) == (done.code, words in done.err, "syncd status" in done.err)
+
+
+def test_g15_who_reads_while_a_project_is_being_retired_is_told_to_try_again(
+    project: Project,
+) -> None:
+    with Store.open(project.new.database) as store:
+        project.retire()
+        with (
+            pytest.raises(BusyError, match="has just lost a table of syncd's") as told,
+            translated(store.path),
+        ):
+            store.records.of(["any"])
+    assert "being retired" in told.value.hint
 
 
 def repacked(

@@ -70,6 +70,7 @@ class Agent:
         self._usual_open = min(OPEN_STORES, self._most_open)
         self._workers = Workers(self._work, self._poke, at_once=WORKERS, most=most_workers)
         self._stopping = False
+        self._ends_with_terminal = False
         self._reload = False
         self._lost_events = False
         self._next_tick = 0.0
@@ -83,7 +84,10 @@ class Agent:
         os.set_blocking(self._wake_read, False)
 
     def run(self, heartbeat: Heartbeat) -> None:
-        """Work until SIGTERM or SIGINT; the cycles in hand are finished."""
+        """Work until SIGTERM or SIGINT, or until the terminal that it was started on is closed.
+
+        The cycles in hand are finished.
+        """
         former = self._set_signals()
         try:
             second_process.have_one_wait(True)
@@ -124,13 +128,18 @@ class Agent:
             signal.SIGINT: self._on_stop,
             signal.SIGHUP: self._on_hangup,
         }
+        is_to_outlive = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as of nohup
+        self._ends_with_terminal = has_terminal() and not is_to_outlive
         return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
     def _on_stop(self, *_: object) -> None:
         self._stopping = True
 
     def _on_hangup(self, *_: object) -> None:
-        self._reload = True
+        if self._ends_with_terminal and not has_terminal():
+            self._stopping = True
+        else:
+            self._reload = True
 
     def _poke(self) -> None:
         with suppress(BlockingIOError):
@@ -370,6 +379,15 @@ def _limits() -> tuple[int, int]:
     more = max(0, min(_MOST_WORKERS - WORKERS, spare // (_FILES_OF_A_CYCLE + _FILES_OF_A_STORE)))
     stores = (left - more * _FILES_OF_A_CYCLE) // _FILES_OF_A_STORE
     return WORKERS + more, max(1, min(MAX_OPEN_STORES, stores))
+
+
+def has_terminal() -> bool:
+    """Tell whether this process has a terminal that it is controlled by."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _notify(text: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from syncd.database.sqlite_errors import translated
 from syncd.errors import ExitCode, SyncdError, trouble_of
 
 _MOST_DETAILS = 5
@@ -81,15 +83,16 @@ def some(lines: Sequence[str]) -> tuple[str, ...]:
     return (*lines[:_MOST_DETAILS], f"… and {len(lines) - _MOST_DETAILS:,} more")
 
 
-def made(name: str, check: Callable[[], Check]) -> Check:
+def made(name: str, check: Callable[[], Check], database: Path | None = None) -> Check:
     """Make a check; one that cannot be made is a problem, and stops no other."""
     try:
-        return check()
-    except (SyncdError, OSError, sqlite3.Error) as error:
+        with translated(database) if database is not None else nullcontext():
+            return check()
+    except (SyncdError, OSError) as error:
         return failed(name, error)
 
 
-def failed(name: str, error: SyncdError | OSError | sqlite3.Error) -> Check:
+def failed(name: str, error: SyncdError | OSError) -> Check:
     """Return what an error makes of a check."""
-    found, mend, code = trouble_of(error, "the database")
+    found, mend, code = trouble_of(error)
     return Check(name, Verdict.PROBLEM, found, mend, code=code)

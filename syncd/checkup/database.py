@@ -41,13 +41,13 @@ class DatabaseChecks:
             mend = f"syncd migrate {self._project}"
             yield note("database", "there is none yet", mend)
             return
-        yield made("integrity", self.integrity)
-        yield made("schema", self.schema)
-        yield made("triggers", self.triggers)
+        yield made("integrity", self.integrity, self._store.path)
+        yield made("schema", self.schema, self._store.path)
+        yield made("triggers", self.triggers, self._store.path)
         if self.is_new:
             return
-        yield made("state", self.state)
-        yield made("clock", self.clock)
+        yield made("state", self.state, self._store.path)
+        yield made("clock", self.clock, self._store.path)
 
     def passing(self, scan: Scan, known: Verification, feed_until: int | None) -> Iterator[Check]:
         """Make the checks of what an agent at work clears away by itself.
@@ -56,10 +56,10 @@ class DatabaseChecks:
         """
         if self.is_new:
             return
-        yield made("feed", lambda: self.feed(feed_until))
-        yield made("baseline", lambda: self.baseline(scan))
-        yield made("leftovers", lambda: self.leftovers(scan))
-        yield made("quarantine", lambda: self.quarantine(scan, known))
+        yield made("feed", lambda: self.feed(feed_until), self._store.path)
+        yield made("baseline", lambda: self.baseline(scan), self._store.path)
+        yield made("leftovers", lambda: self.leftovers(scan), self._store.path)
+        yield made("quarantine", lambda: self.quarantine(scan, known), self._store.path)
 
     @property
     def is_new(self) -> bool:

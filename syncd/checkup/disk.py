@@ -10,7 +10,7 @@ from pathlib import Path
 
 from syncd.checkup.check import Check, good, note, problem, some, warning
 from syncd.core.message import FOLDERS
-from syncd.files.attributes import command_for_rights
+from syncd.files.attributes import way_to_rights
 from syncd.names import CLAUDE_DIR, DATABASE
 from syncd.shell import quoted
 
@@ -179,7 +179,7 @@ def _lacking(path: Path, name: str, modes: int) -> Iterator[tuple[str, str]]:
     if may_by_mode and lacking == [words[_WRITE]]:
         fix = f"Mount the file system of {quoted(path)} so that it can be written."
     else:
-        fix = command_for_rights("".join(letter for _, letter in lacking), path)
+        fix = way_to_rights("".join(letter for _, letter in lacking), path)
     yield f"{name or CLAUDE_DIR} cannot be {what}", fix
 
 

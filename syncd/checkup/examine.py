@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from syncd.checkup.machine import machine_checks, settings
 from syncd.checkup.messages import MessageChecks
 from syncd.config import Config
 from syncd.cycle.retirement import Retirement, Stage, left_files, retirement, undoing
+from syncd.database.sqlite_errors import translated
 from syncd.database.store import Store
 from syncd.errors import ConfigError, SyncdError
 from syncd.files.replica import FileReplica
@@ -50,10 +50,10 @@ def examine(project: Path) -> Iterator[Check]:
     works = any(agent.alive and agent.covers(project) for agent in known)
     try:
         yield from disk_checks(project)
-        with Store.open_readonly(database) as store:
+        with translated(database), Store.open_readonly(database) as store:
             store.refuse_shared()
             yield from _examine_inside(project, store, _settings_of(project), agent_works=works)
-    except (SyncdError, OSError, sqlite3.Error) as error:
+    except (SyncdError, OSError) as error:
         yield failed("database", error)
 
 

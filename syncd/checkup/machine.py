@@ -35,7 +35,7 @@ def machine_checks(projects: Iterable[Path], *, agent_works: bool) -> list[Check
     ]
     registry = session_registry()
     if registry.is_file():
-        checks.append(made("registry", lambda: _registry(registry)))
+        checks.append(made("registry", lambda: _registry(registry), registry))
     return checks
 
 

@@ -39,8 +39,8 @@ class MessageChecks:
         yield self.files()
         yield self.rows()
         yield self.ids()
-        yield made("old-client", self.old_client)
-        yield made("dates", self.dates)
+        yield made("old-client", self.old_client, self._store.path)
+        yield made("dates", self.dates, self._store.path)
 
     def sides(self) -> Check:
         """Tell whether both sides hold the same."""

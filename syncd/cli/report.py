@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_IMODE
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -23,8 +26,9 @@ from syncd.cli.options import Command, Json, Paths, Recursive
 from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
 from syncd.core.sides import Side
+from syncd.database.sqlite_errors import translated
 from syncd.database.store import Store
-from syncd.errors import ExitCode, SyncdError, UsageError, trouble_of
+from syncd.errors import ExitCode, SyncdError, UsageError, reason_of, trouble_of
 from syncd.names import database_of
 from syncd.progress import Figures, Progress, Survey, Window, Writer, progress_of
 
@@ -76,7 +80,7 @@ def report(
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from syncd.cli.report_page import page
 
-        html.write_text(page(survey), encoding="utf-8")
+        _write(html, page(survey))
     if json:
         output.print_json(**_as_json(survey))
     else:
@@ -95,17 +99,51 @@ def _check_page(html: Path) -> None:
         )
     if not html.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {html.absolute().parent} for the page")
+    if html.is_dir():
+        raise UsageError(f"{html} is a folder", hint="Name the file that the page is to stand in.")
+
+
+def _write(html: Path, page: str) -> None:
+    """Put the page in its place when it is whole: an earlier one stands until then."""
+    try:
+        if html.exists() and not html.is_file():  # a pipe, or a terminal
+            html.write_text(page, encoding="utf-8")
+            return
+        target = html.resolve()
+        with NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as draft:
+            try:
+                draft.write(page)
+                draft.flush()
+                os.fchmod(draft.fileno(), _mode_of(target))
+                os.replace(draft.name, target)
+            except BaseException:
+                os.unlink(draft.name)
+                raise
+    except OSError as error:
+        raise SyncdError(
+            f"the page cannot be written to {html}: {reason_of(error)}",
+            hint="What stood there stands there still. Name another file, or make room.",
+        ) from error
+
+
+def _mode_of(file: Path) -> int:
+    """Return the permissions of a file, or those that a new one gets."""
+    with suppress(FileNotFoundError):
+        return S_IMODE(file.stat().st_mode)
+    os.umask(umask := os.umask(0o077))
+    return 0o666 & ~umask
 
 
 def _look(window: Window, project: Path) -> tuple[Progress, ExitCode]:
     try:
         settings = config.load(project)
-        with Store.open_readonly(database_of(project)) as store:
+        database = database_of(project)
+        with translated(database), Store.open_readonly(database) as store:
             store.check_contract()
             return progress_of(project, store, window, settings), ExitCode.IN_SYNC
-    except (SyncdError, OSError, sqlite3.Error) as error:
+    except (SyncdError, OSError) as error:
         result = Progress(project, Figures.empty(window))
-        result.error, result.hint, code = trouble_of(error, f"the database of {project}")
+        result.error, result.hint, code = trouble_of(error)
         return result, code
 
 

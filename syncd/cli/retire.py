@@ -135,7 +135,11 @@ def _print_reasons(reasons: list[Reason]) -> None:
 
 def _undo(path: Path | None, archive: Path, *, dry_run: bool, json: bool) -> int:
     if not archive.is_file():
-        raise UsageError(f"{archive} is no archive: there is no such file")
+        what = "it is no regular file" if archive.exists() else "there is no such file"
+        raise UsageError(
+            f"{archive} is no archive: {what}",
+            hint="'syncd status PROJECT' names the archive of a project that is retired.",
+        )
     archive = archive.resolve()
     around = archive.parent.parent
     if path is None and archive.parent.name == CLAUDE_DIR and is_project(around):

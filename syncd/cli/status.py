@@ -5,7 +5,6 @@ Everything here reads only, needs no agent, and works beside one.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from syncd.cycle.look import look_fully, pending
 from syncd.cycle.report import Report, State
 from syncd.cycle.retirement import left_files, retirement
 from syncd.cycle.seen import Seen
+from syncd.database.sqlite_errors import translated
 from syncd.database.store import Store
 from syncd.errors import ExitCode, ReplicaError, SyncdError, UsageError, trouble_of
 from syncd.files.replica import FileReplica
@@ -153,7 +153,8 @@ def look(
             return result
         settings = config.load(project)
         seen = Seen(project, settings)  # how the database stands before it is opened
-        with Store.open_readonly(database_of(project)) as store:
+        database = database_of(project)
+        with translated(database), Store.open_readonly(database) as store:
             store.check_contract()
             _read(result, store)
             if also is None:
@@ -166,10 +167,8 @@ def look(
         trouble = result.agent.troubles.get(str(project)) if result.agent else None
         if trouble is not None:
             result.found.error, result.found.hint = trouble
-    except (SyncdError, OSError, sqlite3.Error) as error:
-        result.found.error, result.found.hint, result.failure = trouble_of(
-            error, f"the database of {project}"
-        )
+    except (SyncdError, OSError) as error:
+        result.found.error, result.found.hint, result.failure = trouble_of(error)
     return result
 
 
@@ -182,7 +181,7 @@ def _read_retired(result: Status) -> None:
             f"{database} is gone, and with it the messages of a retired project",
             hint="Bring it back from a backup; its archive has only what stood in files then.",
         )
-    with Store.open_readonly(database) as store:
+    with translated(database), Store.open_readonly(database) as store:
         result.messages = store.rows.count()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as encoder
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from syncd.cli.output import Tone
 from syncd.cli.projects import chosen_projects, done_for_each, worst
 from syncd.cycle.report import State
 from syncd.cycle.retirement import Retirement, retirement
+from syncd.database.sqlite_errors import translated
 from syncd.errors import ExitCode, SyncdError, trouble_of
+from syncd.names import database_of
 from syncd.verify import Difference, Verification, patience_beside
 from syncd.verify import verify as verify_project
 
@@ -100,11 +101,11 @@ def _verify(project: Path) -> _Result:
         agent = agent_for(project)
         works = agent is not None and agent.alive
         wait_s = patience_beside(settings, agent_works=works)
-        with opened(project) as store:
+        with translated(database_of(project)), opened(project) as store:
             store.check_contract()
             found = verify_project(project, store, max_bytes=settings.max_bytes, patience_s=wait_s)
-    except (SyncdError, OSError, sqlite3.Error) as error:
-        return _Result(project, None, *trouble_of(error, f"the database of {project}"))
+    except (SyncdError, OSError) as error:
+        return _Result(project, None, *trouble_of(error))
     return _Result(project, found, code=ExitCode.IN_SYNC if found.is_equal else ExitCode.ATTENTION)
 
 

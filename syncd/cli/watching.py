@@ -154,7 +154,9 @@ def go_on(projects: list[Path], paths: list[Path] | None, *, recursive: bool) ->
     """Show how projects stand until interrupted; return the exit code of how they stood last."""
     watch = Watch(projects, paths, recursive=recursive)
     with suppress(ValueError):  # only a main thread may; elsewhere nobody needs it
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt):  # the way to end it
         if output.on_terminal(sys.stdout):
             from syncd.cli.frames import redraw

@@ -124,7 +124,7 @@ class Report:
     def note_failure(self, error: SyncdError | OSError) -> None:
         """Note what went wrong with one file; what follows the first is only counted."""
         if self.error is None:
-            self.error, self.hint, _ = trouble_of(error, self.path)
+            self.error, self.hint, _ = trouble_of(error)
         else:
             self.more_errors += 1
 

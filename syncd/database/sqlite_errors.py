@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from syncd.errors import LIMIT_HINT, BusyError, ReplicaError, limit_hint
+from syncd.files.attributes import MOUNT_WRITABLE, is_read_only
 
 BUSY_TIMEOUT_S = 5.0
 _FILES_OF_ONE = 4  # itself, -wal, -shm, and one to spare
+_LONGEST_PATH = 504  # bytes, with room for "-journal" in the 512 of SQLite's os_unix.c
+_OURS = "syncd_"
 
 
 def refuse_link(folder: Path) -> None:
@@ -41,12 +44,33 @@ def _error_for(path: Path, error: sqlite3.Error) -> BusyError | ReplicaError:
         )
     if name.startswith("SQLITE_READONLY"):
         return unwritable(path)
-    if name.startswith("SQLITE_CANTOPEN") and _are_too_many_open(path.parent):
-        return ReplicaError(f"{path} cannot be opened: too many files are open", hint=LIMIT_HINT)
+    if name.startswith("SQLITE_CANTOPEN") and (known := _why_not_opened(path)) is not None:
+        return known
+    if f"no such table: {_OURS}" in str(error):
+        return BusyError(
+            f"{path} has just lost a table of syncd's: {error}",
+            hint="Try again: if the project was being retired, that is done by then.",
+        )
     for prefix, (sentence, hint) in _PROBLEMS.items():
         if name.startswith(prefix):
             return ReplicaError(f"{path} {sentence}", hint=hint)
     return ReplicaError(f"{path}: {error}")
+
+
+def _why_not_opened(path: Path) -> ReplicaError | None:
+    """Return what SQLite does not say of a database that it cannot open."""
+    length = len(os.fsencode(path.absolute()))
+    if length > _LONGEST_PATH:
+        return ReplicaError(
+            f"{path} cannot be opened: its path has {length} bytes, and SQLite takes "
+            f"{_LONGEST_PATH} at most",
+            hint="Move the project to where its path is shorter.",
+        )
+    if not path.exists() and is_read_only(path):
+        return unwritable(path)
+    if _are_too_many_open(path.parent):
+        return ReplicaError(f"{path} cannot be opened: too many files are open", hint=LIMIT_HINT)
+    return None
 
 
 def _are_too_many_open(folder: Path) -> bool:
@@ -66,9 +90,8 @@ def _are_too_many_open(folder: Path) -> bool:
 def unwritable(path: Path) -> ReplicaError:
     """Return the error of a database that may not be written."""
     hint = "Give syncd's user the right to write it and its folder."
-    with suppress(OSError):
-        if os.statvfs(path).f_flag & os.ST_RDONLY:
-            hint = "The file system is read-only; mount it writable."
+    if is_read_only(path):
+        hint = MOUNT_WRITABLE
     return ReplicaError(f"{path} cannot be written", hint=hint)
 
 

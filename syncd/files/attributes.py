@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+MOUNT_WRITABLE = "The file system is read-only; mount it writable."
+
 _LABEL = "security.selinux"
 
 
@@ -80,10 +82,19 @@ def give_to_owner_of(folder: int | Path, new: int | Path) -> None:
                 os.chown(new, owner.st_uid, owner.st_gid)
 
 
-def command_for_rights(letters: str, path: Path) -> str:
-    """Return the command that gives syncd's user these rights (``rwx``) to a file or folder."""
+def is_read_only(path: Path) -> bool:
+    """Tell whether a file system is, where this stands on it or is to stand."""
+    with suppress(OSError):
+        return bool(os.statvfs(path if path.exists() else path.parent).f_flag & os.ST_RDONLY)
+    return False
+
+
+def way_to_rights(letters: str, path: Path) -> str:
+    """Return how syncd's user gets these rights (``rwx``) to a file or folder: mostly a command."""
     from syncd.shell import quoted  # every command that only looks would pay for it
 
+    if "w" in letters and is_read_only(path):
+        return MOUNT_WRITABLE
     user = owner = os.geteuid()
     with suppress(OSError):
         owner = os.stat(path, follow_symlinks=False).st_uid

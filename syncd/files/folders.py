@@ -18,7 +18,7 @@ from typing import Self
 from syncd.core.message import FOLDERS
 from syncd.digest import digest_of
 from syncd.errors import MessageError, ReplicaError, StaleReplica, limit_hint, reason_of
-from syncd.files.attributes import command_for_rights, give_to_owner_of
+from syncd.files.attributes import MOUNT_WRITABLE, give_to_owner_of, way_to_rights
 from syncd.files.snapshot import (
     MISSING,
     UNSEEN,
@@ -170,7 +170,7 @@ class Folders:
             # Whatever is wrong with one file, also a bad sector, must not hold up the others.
             hint = "See to the disk that it is on; an agent tries again by itself."
             if error.errno in (errno.EACCES, errno.EPERM):
-                hint = command_for_rights("r", self._base / path)
+                hint = way_to_rights("r", self._base / path)
             said = f"it cannot be read: {reason_of(error)}"
             raise MessageError(said, hint=hint, in_bytes=False) from error
 
@@ -299,7 +299,7 @@ def replica_error(error: OSError, verb: str, path: Path) -> ReplicaError:
         errno.ENOSPC: "Free some space, and try again; an agent does by itself.",
         errno.EDQUOT: "Free some space, and try again; an agent does by itself.",
         errno.EBUSY: "Something is mounted there; unmount it.",
-        errno.EROFS: "The file system is read-only; mount it writable.",
+        errno.EROFS: MOUNT_WRITABLE,
         errno.EACCES: "Give syncd's user the right to write there (chmod, chown).",
         errno.EPERM: "Let syncd's user change it: see its owner and attributes (ls -l, lsattr).",
     }

@@ -51,7 +51,7 @@ from syncd.database.database import Database
 from syncd.database.sqlite_errors import translated
 from syncd.database.store import Store
 from syncd.errors import BusyError, ReplicaError, StaleReplica
-from syncd.files.attributes import command_for_rights
+from syncd.files.attributes import way_to_rights
 from syncd.files.folders import changing
 from syncd.names import CLAUDE_DIR, DATABASE, TEMP_PREFIX, database_of, in_utf8
 from syncd.retire.archive import SUFFIX, Entry, Manifest, checked, manifest_of, pack, survey
@@ -141,7 +141,8 @@ def _begin(project: Path, config: Config, result: Retiring, *, dry_run: bool) ->
             break  # what changed meanwhile is not synced yet
         finally:
             if retirement(project) is None and not dry_run:
-                (project / CLAUDE_DIR / _TEMPORARY).unlink(missing_ok=True)
+                with suppress(OSError):  # as on a file system that is read-only
+                    (project / CLAUDE_DIR / _TEMPORARY).unlink()
     raise BusyError(
         f"{project} changes while it is packed: {changed}",
         hint="Nothing was done. Try again when its clients are idle.",
@@ -223,9 +224,9 @@ def _reasons_of_node(base: Path, path: str, node: Node) -> Iterator[Reason]:
     elif node.device != os.stat(base).st_dev:
         yield Reason(f"{shown} lies on another disk than {base}", "Unmount it, or move it here.")
     elif node.is_folder and not os.access(base / path, os.R_OK | os.W_OK | os.X_OK):
-        yield Reason(f"{shown} may not be changed", command_for_rights("rwx", base / path))
+        yield Reason(f"{shown} may not be changed", way_to_rights("rwx", base / path))
     elif node.is_file and not os.access(base / path, os.R_OK):
-        yield Reason(f"{shown} may not be read", command_for_rights("r", base / path))
+        yield Reason(f"{shown} may not be read", way_to_rights("r", base / path))
 
 
 def _was_synced(database: Path) -> bool:
