@@ -87,6 +87,14 @@ class StaleReplica(SyncdError):
     exit_code = ExitCode.BUSY
 
 
+def replaced(database: object) -> StaleReplica:
+    """Return the error of a database that is not the one that was opened."""
+    return StaleReplica(
+        f"{database} was replaced meanwhile",
+        hint="Try again: the next pass works with the new one.",
+    )
+
+
 class MessageError(SyncdError):
     """A text that cannot be understood as a message, with the line where that shows.
 

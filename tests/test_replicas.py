@@ -23,6 +23,7 @@ import pytest
 from syncd import patience
 from syncd.core.message import FIELDS, fingerprint, message_from_row
 from syncd.database import database
+from syncd.database.database import identity_of
 from syncd.database.record import row_digest
 from syncd.database.store import Store
 from syncd.errors import ReplicaError, StaleReplica
@@ -560,3 +561,78 @@ def test_g14_nonsense_in_our_own_tables_counts_as_nothing_known(project: Project
     assert_in_step(project)
     assert_quiet(project)
     assert b"Body 1." in outside.read_bytes()
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks into /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("name", ["", "-wal", "-shm"])
+def test_g14_a_link_that_stands_in_a_project_s_place_for_a_moment_leads_sqlite_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    mine, other = Project(tmp_path / "mine"), Project(tmp_path / "other")
+    mine.sync()
+    other.sync()
+    base, real = mine.file("messaging.db").parent, tmp_path / "aside"
+
+    def swap() -> None:
+        base.rename(real)
+        base.symlink_to(other.file("messaging.db").parent)
+
+    def swap_back() -> None:
+        base.unlink()
+        real.rename(base)
+
+    connect, make_ready = database._connect, database._make_ready
+
+    def connect_elsewhere(path: Path, mode: str) -> sqlite3.Connection:
+        if name:
+            return connect(path, mode)
+        swap()
+        try:
+            return connect(path, mode)
+        finally:
+            swap_back()
+
+    def make_ready_elsewhere(connection: sqlite3.Connection) -> None:
+        if name:  # SQLite opens both of them when it first reads
+            swap()
+        make_ready(connection)
+        if name:
+            swap_back()
+
+    monkeypatch.setattr(database, "_connect", connect_elsewhere)
+    monkeypatch.setattr(database, "_make_ready", make_ready_elsewhere)
+    with pytest.raises(StaleReplica, match="was replaced meanwhile"):
+        Store.open(mine.new.database)
+    monkeypatch.undo()
+    Store.open(mine.new.database).close()
+
+
+def test_g14_the_files_of_another_project_never_come_to_a_database(
+    tmp_path: Path, project: Project
+) -> None:
+    other = Project(tmp_path / "other")
+    other.receive(1)
+    other.sync()
+    project.receive(1)
+    project.sync()
+    with Store.open(project.new.database) as store:
+        project.path.rename(tmp_path / "aside")
+        project.path.symlink_to(other.path)
+        with (
+            FileReplica(project.path, database=store.identity) as files,
+            pytest.raises(StaleReplica, match="was replaced meanwhile"),
+        ):
+            files.scan()
+        with FileReplica(other.path, database=identity_of(other.new.database)) as files:
+            assert 1 == len(files.scan().listed["inbox"])
+        project.path.unlink()
+        (tmp_path / "aside").rename(project.path)
+        other.new.database.unlink()
+        with (
+            FileReplica(other.path, database=store.identity) as files,
+            pytest.raises(StaleReplica, match="was replaced meanwhile"),
+        ):
+            files.scan()

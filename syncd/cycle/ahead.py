@@ -86,7 +86,7 @@ def reading_ahead(
 ) -> AbstractContextManager[Divided | None]:
     """Have these files read ahead, as an `Arrival` each; None where there are not enough."""
     here = partial(_arrivals, files, in_utf8(str(project)))
-    return _ahead((_FILES, str(project), max_bytes), paths, here)
+    return _ahead((_FILES, str(project), max_bytes, files.database), paths, here)
 
 
 def rendering_ahead(
@@ -130,9 +130,11 @@ def _answer(told: Told, draw: Draw, out: BinaryIO) -> None:
 
 
 @contextmanager
-def _reading(project: str, max_bytes: int) -> Iterator[Answering]:
+def _reading(
+    project: str, max_bytes: int, database: tuple[int, int] | None = None
+) -> Iterator[Answering]:
     own = in_utf8(project)
-    with FileReplica(Path(project), max_bytes=max_bytes) as files:
+    with FileReplica(Path(project), max_bytes=max_bytes, database=database) as files:
         yield partial(_arrivals, files, own)
 
 

@@ -60,7 +60,7 @@ def run(
     """
     orders = with_decision(store, orders)
     try:
-        with FileReplica(project, max_bytes=config.max_bytes) as files:
+        with FileReplica(project, max_bytes=config.max_bytes, database=store.identity) as files:
             return _Cycle(project, store, files, config, orders).run(is_known, has_news)
     except BaseException:
         if orders.is_decision and not orders.dry_run:

@@ -13,7 +13,7 @@ from typing import Self
 
 from syncd.database import tables
 from syncd.database.sqlite_errors import BUSY_TIMEOUT_S, refuse_link, translated, unwritable
-from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica
+from syncd.errors import LostTransaction, MessageError, ReplicaError, StaleReplica, replaced
 from syncd.files.attributes import give_to_owner_of
 from syncd.files.syscalls import no_checkpoint
 from syncd.patience import Courtesy, patience
@@ -68,6 +68,7 @@ class Database:
             connection = _connect(path, mode)
             try:
                 _patiently(connection, lambda: _make_ready(connection))
+                _refuse_other(path, "-wal", "-shm")
                 opened = cls(path, connection)
                 opened._beside = opened._files_beside()
                 return opened
@@ -104,6 +105,8 @@ class Database:
                 )
             try:
                 schema = connection.execute("PRAGMA schema_version").fetchone()[0]
+                if identity is not None:
+                    _refuse_other(path)
                 tables.create_temporary(connection)
                 connection.execute("PRAGMA query_only = ON")
                 opened = cls(path, connection)
@@ -236,10 +239,7 @@ class Database:
 
     def _refuse_replaced(self) -> None:
         if not self.is_current():
-            raise StaleReplica(
-                f"{self.path} was replaced meanwhile",
-                hint="Try again: the next pass works with the new one.",
-            )
+            raise replaced(self.path)
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
@@ -369,6 +369,37 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def _refuse_other(path: Path, *suffixes: str) -> None:
+    """Raise `StaleReplica` where SQLite has opened another file than stands there.
+
+    RACE: SQLite opens a database and the files beside it by their paths, and a link to somebody
+    else's folder may stand in place of this one for just that long. So it is asked, where the
+    system tells that, which files are open.
+    """
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except OSError:
+        return
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            there = [
+                os.stat(f"{path.name}{suffix}", dir_fd=folder, follow_symlinks=False)
+                for suffix in ("", *suffixes)
+            ]
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise replaced(path) from error
+    opened: set[tuple[int, int]] = set()
+    for number in numbers:
+        with suppress(OSError):
+            found = os.fstat(int(number))
+            opened.add((found.st_dev, found.st_ino))
+    if not opened.issuperset((one.st_dev, one.st_ino) for one in there):
+        raise replaced(path)
 
 
 def _make_ready(connection: sqlite3.Connection) -> None:

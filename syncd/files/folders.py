@@ -17,7 +17,14 @@ from typing import Self
 
 from syncd.core.message import FOLDERS
 from syncd.digest import digest_of
-from syncd.errors import MessageError, ReplicaError, StaleReplica, limit_hint, reason_of
+from syncd.errors import (
+    MessageError,
+    ReplicaError,
+    StaleReplica,
+    limit_hint,
+    reason_of,
+    replaced,
+)
 from syncd.files.attributes import MOUNT_WRITABLE, give_to_owner_of, way_to_rights
 from syncd.files.snapshot import (
     MISSING,
@@ -33,7 +40,7 @@ from syncd.files.snapshot import (
     stamp_of,
 )
 from syncd.files.syscalls import is_being_written
-from syncd.names import CLAUDE_DIR
+from syncd.names import CLAUDE_DIR, DATABASE
 
 MAX_BYTES = 16 * 1024 * 1024
 STILL_S = 10.0
@@ -45,11 +52,21 @@ _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Folders:
-    """The mailbox folders of one project, for the length of one pass (a context manager)."""
+    """The mailbox folders of one project, for the length of one pass (a context manager).
 
-    def __init__(self, project: Path, *, max_bytes: int = MAX_BYTES) -> None:
+    ``database`` is the identity of the one that they have to stand beside, if any has to.
+    """
+
+    def __init__(
+        self,
+        project: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        database: tuple[int, int] | None = None,
+    ) -> None:
         self._base = project / CLAUDE_DIR
         self.max_bytes = max_bytes
+        self.database = database
         self._fds: dict[str, int] = {}
         self._usable: list[str] = []
         self.fresh: set[str] = set()
@@ -218,6 +235,11 @@ class Folders:
 
     def _open_folder(self, folder: str) -> int:
         fd = os.open(self._base, _FOLDER)
+        try:
+            self._refuse_other(fd)
+        except BaseException:
+            os.close(fd)
+            raise
         for part in folder.split("/"):
             try:
                 inner = os.open(part, _FOLDER, dir_fd=fd)
@@ -225,6 +247,22 @@ class Folders:
                 os.close(fd)
             fd = inner
         return fd
+
+    def _refuse_other(self, base: int) -> None:
+        """Raise `StaleReplica` where the database does not stand in this folder.
+
+        RACE: a link to somebody else's project may stand in place of this one, or of a folder above
+        it, for just as long as one of the two is opened: the words of one would go to the other.
+        """
+        if self.database is None:
+            return
+        path = self._base / DATABASE
+        try:
+            found = os.stat(DATABASE, dir_fd=base, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise replaced(path) from error
+        if (found.st_dev, found.st_ino) != self.database:
+            raise replaced(path)
 
     def _make(self, folder: str) -> None:
         parent = self._base

@@ -33,8 +33,14 @@ _UNKNOWN = b""  # the digest of no version
 class FileReplica(Folders):
     """The mailbox folders of one project, with what may be done to the files in them."""
 
-    def __init__(self, project: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        super().__init__(project, max_bytes=max_bytes)
+    def __init__(
+        self,
+        project: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        database: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(project, max_bytes=max_bytes, database=database)
         self._dirty: set[str] = set()
         self._displaced: list[tuple[str, str, bytes]] = []
         self._staged: dict[str, tuple[bytes, str, Stamp]] = {}
