@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import resource
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -608,6 +609,36 @@ def test_g14_a_link_that_stands_in_a_project_s_place_for_a_moment_leads_sqlite_n
         Store.open(mine.new.database)
     monkeypatch.undo()
     Store.open(mine.new.database).close()
+
+
+@needs_proc
+def test_g14_the_wal_of_another_database_never_comes_into_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = Project(tmp_path / "mine"), Project(tmp_path / "other")
+    mine.sync()
+    other.sync()
+    with closing(sqlite3.connect(other.new.database)) as host:
+        host.execute("SELECT 1 FROM messages").fetchall()
+        insert(other, a_row(other, "theirs"))
+        shutil.copytree(other.new.database.parent, tmp_path / "cut off")
+    assert (tmp_path / "cut off" / "messaging.db-wal").stat().st_size > 0
+    base, before = mine.new.database.parent, mine.new.database.read_bytes()
+    make_ready = database._make_ready
+
+    def make_ready_elsewhere(connection: sqlite3.Connection) -> None:
+        base.rename(tmp_path / "aside")
+        base.symlink_to(tmp_path / "cut off")
+        try:
+            make_ready(connection)
+        finally:
+            base.unlink()
+            (tmp_path / "aside").rename(base)
+
+    monkeypatch.setattr(database, "_make_ready", make_ready_elsewhere)
+    with pytest.raises(StaleReplica, match="was replaced meanwhile"):
+        Store.open(mine.new.database)
+    assert before == mine.new.database.read_bytes()
 
 
 def test_g14_the_files_of_another_project_never_come_to_a_database(

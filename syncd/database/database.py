@@ -72,6 +72,10 @@ class Database:
                 opened = cls(path, connection)
                 opened._beside = opened._files_beside()
                 return opened
+            except StaleReplica:
+                with no_checkpoint(path):  # of a -wal that may be another database's
+                    connection.close()
+                raise
             except BaseException:
                 connection.close()
                 raise
