@@ -30,10 +30,12 @@ def _decode(data: bytes) -> str:
 class Database:
     """One project's database, open (a context manager)."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, identity: tuple[int, int] | None
+    ) -> None:
         self.path = path
         self.connection = connection
-        self.identity = identity_of(path)
+        self.identity = identity
         self._beside: tuple[object, object] | None = None
         self.ready_schema: int | None = None
         """SQLite's counter of schema changes when tables and triggers were ready (`prepare`)."""
@@ -68,8 +70,7 @@ class Database:
             connection = _connect(path, mode)
             try:
                 _patiently(connection, lambda: _make_ready(connection))
-                _refuse_other(path, "-wal", "-shm")
-                opened = cls(path, connection)
+                opened = cls(path, connection, _identity_of_opened(path, "-wal", "-shm"))
                 opened._beside = opened._files_beside()
                 return opened
             except StaleReplica:
@@ -110,11 +111,11 @@ class Database:
             try:
                 schema = connection.execute("PRAGMA schema_version").fetchone()[0]
                 if identity is not None:
-                    _refuse_other(path)
+                    identity = _identity_of_opened(path)
                 tables.create_temporary(connection)
                 connection.execute("PRAGMA query_only = ON")
-                opened = cls(path, connection)
-                opened.identity, opened.opened_schema = identity, schema
+                opened = cls(path, connection, identity)
+                opened.opened_schema = schema
                 return opened
             except BaseException:
                 connection.close()
@@ -330,9 +331,12 @@ def is_set_up(path: Path) -> bool:
 def identity_of(path: Path | str) -> tuple[int, int] | None:
     """Return what tells a file or folder from another that takes its place; None for none."""
     try:
-        found = os.stat(path)
+        return _identity(os.stat(path))
     except OSError:
         return None
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
@@ -375,8 +379,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
-def _refuse_other(path: Path, *suffixes: str) -> None:
-    """Raise `StaleReplica` where SQLite has opened another file than stands there.
+def _identity_of_opened(path: Path, *suffixes: str) -> tuple[int, int] | None:
+    """Return what tells the database that SQLite has opened from another that takes its place.
+
+    Raises `StaleReplica` where it, or a file beside it, is another than the one that stands there.
 
     RACE: SQLite opens a database and the files beside it by their paths, and a link to somebody
     else's folder may stand in place of this one for just that long. So it is asked, where the
@@ -385,12 +391,12 @@ def _refuse_other(path: Path, *suffixes: str) -> None:
     try:
         numbers = os.listdir("/proc/self/fd")
     except OSError:
-        return
+        return identity_of(path)
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             there = [
-                os.stat(f"{path.name}{suffix}", dir_fd=folder, follow_symlinks=False)
+                _identity(os.stat(f"{path.name}{suffix}", dir_fd=folder, follow_symlinks=False))
                 for suffix in ("", *suffixes)
             ]
         finally:
@@ -400,10 +406,10 @@ def _refuse_other(path: Path, *suffixes: str) -> None:
     opened: set[tuple[int, int]] = set()
     for number in numbers:
         with suppress(OSError):
-            found = os.fstat(int(number))
-            opened.add((found.st_dev, found.st_ino))
-    if not opened.issuperset((one.st_dev, one.st_ino) for one in there):
+            opened.add(_identity(os.fstat(int(number))))
+    if not opened.issuperset(there):
         raise replaced(path)
+    return there[0]
 
 
 def _make_ready(connection: sqlite3.Connection) -> None:

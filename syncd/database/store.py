@@ -46,8 +46,10 @@ class FeedEntry(NamedTuple):
 class Store(Database):
     """One project's database, with all that syncd reads from it and writes into it."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        super().__init__(path, connection)
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, identity: tuple[int, int] | None
+    ) -> None:
+        super().__init__(path, connection, identity)
         self.rows = Rows(connection)
         self.records = Records(connection)
         self.versions = Versions(connection)
