@@ -502,6 +502,20 @@ def test_an_earlier_page_stands_until_a_new_one_is_whole(
     assert ["page.html"] == os.listdir(folder)
 
 
+@pytest.mark.usefixtures("_matplotlib")
+def test_a_page_may_be_written_where_nothing_may_be_put(
+    call: Call, shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.sync()
+    page = tmp_path / "page.html"
+    page.write_text("The former one.")
+    inode = page.stat().st_ino
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and access(path, mode))
+    assert 0 == call("report", "--html", page).code
+    assert ("<html" in page.read_text("utf-8"), inode) == (True, page.stat().st_ino)
+
+
 def test_a_journal_whose_first_time_is_the_end_of_all_time_is_no_end_of_the_report(
     call: Call, ready: Past
 ) -> None:

@@ -106,10 +106,11 @@ def _check_page(html: Path) -> None:
 def _write(html: Path, page: str) -> None:
     """Put the page in its place when it is whole: an earlier one stands until then."""
     try:
-        if html.exists() and not html.is_file():  # a pipe, or a terminal
+        target = html.resolve()
+        may_replace = os.access(target.parent, os.W_OK)
+        if html.exists() and not (html.is_file() and may_replace):  # a pipe, say, or a terminal
             html.write_text(page, encoding="utf-8")
             return
-        target = html.resolve()
         with NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as draft:
             try:
                 draft.write(page)
@@ -122,7 +123,7 @@ def _write(html: Path, page: str) -> None:
     except OSError as error:
         raise SyncdError(
             f"the page cannot be written to {html}: {reason_of(error)}",
-            hint="What stood there stands there still. Name another file, or make room.",
+            hint="Name another file, or make room.",
         ) from error
 
 
